@@ -1,0 +1,194 @@
+"""Frozen dataclasses to JSON values and back, strictly: the dataclass is the schema.
+
+Statements, bundles, manifests, requests and policies are all dataclasses; this is the one place that
+reads and writes them. Unknown keys, missing keys and wrong types are errors that name the path to the
+field. Dataclasses validate their own values in ``__post_init__`` by raising `PalmTorchError`s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import types
+import typing
+from typing import Any, Final, TypeAlias, TypeVar, Union, get_args, get_origin
+
+from palm_torch.digest import Digest
+from palm_torch.encoding import Json, decode_base64, encode_base64
+from palm_torch.errors import EncodingError, InputError, PalmTorchError
+
+T = TypeVar("T")
+JsonObject: TypeAlias = "dict[str, Json]"
+
+_NONE: Final = type(None)
+
+
+def to_json(value: object) -> Json:
+    """Turns a dataclass (or any value that may be one of its fields) into a JSON value.
+
+    Bytes become base64, digests ``algorithm:hex``, tuples lists, enums their value. Fields whose value
+    equals a declared default are written all the same: one value has one spelling.
+
+    Raises:
+        EncodingError: If the value has a type that the codec does not know.
+    """
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, enum.Enum):
+        return to_json(value.value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return encode_base64(value)
+    if isinstance(value, Digest):
+        return str(value)
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    raise EncodingError(f"no JSON form for {type(value).__name__}")
+
+
+def from_json(kind: type[T], value: Json, *, what: str, error: type[InputError], defaults: bool = False) -> T:
+    """Builds a dataclass from a JSON value, accepting exactly what `to_json` writes.
+
+    Args:
+        kind: The dataclass to build.
+        value: The JSON value.
+        what: Name of the document, the first part of every path in a message.
+        error: Class of the error to raise.
+        defaults: Whether keys of fields with a default may be left out (policies, requests), or
+            every key must be there (evidence).
+
+    Raises:
+        InputError: Of class `error`, naming the path, what was expected and what was found.
+    """
+    built: T = _Reader(error, allow_defaults=defaults).read(kind, value, what)
+    return built
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Reader:
+    error: type[InputError]
+    allow_defaults: bool
+
+    def read(self, hint: Any, value: Json, path: str) -> Any:  # noqa: ANN401 (the hint decides the type)
+        """Reads one value of the type that `hint` says."""
+        origin = get_origin(hint)
+        if hint is Any:
+            return value
+        if origin in (Union, types.UnionType):
+            return self._union(hint, value, path)
+        if origin is tuple:
+            return self._tuple(hint, value, path)
+        if origin is dict:
+            return self._dict(hint, value, path)
+        if origin is typing.Literal:
+            return self._one_of(get_args(hint), value, path)
+        if hint in (str, int, bool, float):
+            return self._scalar(hint, value, path)
+        if hint is bytes:
+            return self._text(decode_base64, value, path)
+        if hint is Digest:
+            return self._text(Digest.parse, value, path)
+        if isinstance(hint, type) and issubclass(hint, enum.Enum):
+            return hint(self._one_of(tuple(member.value for member in hint), value, path))
+        if dataclasses.is_dataclass(hint):
+            return self._dataclass(hint, value, path)
+        raise TypeError(f"{path}: the codec does not know {hint!r}")
+
+    def _union(self, hint: Any, value: Json, path: str) -> Any:  # noqa: ANN401
+        members = [member for member in get_args(hint) if member is not _NONE]
+        if value is None and _NONE in get_args(hint):
+            return None
+        if len(members) == 1:
+            return self.read(members[0], value, path)
+        for member in members:  # only unions of scalars are used
+            if _is_scalar(member, value):
+                return self._scalar(member, value, path)
+        raise self._wrong(path, " or ".join(member.__name__ for member in members), value)
+
+    def _tuple(self, hint: Any, value: Json, path: str) -> tuple[Any, ...]:  # noqa: ANN401
+        if not isinstance(value, list):
+            raise self._wrong(path, "a list", value)
+        (item_hint, ellipsis) = get_args(hint)
+        if ellipsis is not Ellipsis:
+            raise TypeError(f"{path}: only homogeneous tuples are supported")
+        return tuple(self.read(item_hint, item, f"{path}[{index}]") for index, item in enumerate(value))
+
+    def _dict(self, hint: Any, value: Json, path: str) -> dict[str, Any]:  # noqa: ANN401
+        if not isinstance(value, dict):
+            raise self._wrong(path, "an object", value)
+        _, item_hint = get_args(hint)
+        for key in value:
+            if not isinstance(key, str):
+                raise self._wrong(path, "text keys", key)
+        return {key: self.read(item_hint, item, f"{path}.{key}") for key, item in value.items()}
+
+    def _dataclass(self, kind: Any, value: Json, path: str) -> Any:  # noqa: ANN401
+        if not isinstance(value, dict):
+            raise self._wrong(path, "an object", value)
+        fields = _fields(kind)
+        unknown = sorted(str(key) for key in value.keys() - fields.keys())
+        if unknown:
+            raise self.error(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(fields))}")
+        given: dict[str, Any] = {}
+        for name, (hint, required) in fields.items():
+            if name in value:
+                given[name] = self.read(hint, value[name], f"{path}.{name}")
+            elif required or not self.allow_defaults:
+                raise self.error(f"{path}: missing key {name!r}")
+        try:
+            return kind(**given)
+        except self.error:
+            raise
+        except PalmTorchError as error:
+            raise self.error(f"{path}: {error}") from error
+
+    def _scalar(self, hint: type, value: Json, path: str) -> Any:  # noqa: ANN401
+        if not _is_scalar(hint, value):
+            raise self._wrong(path, hint.__name__, value)
+        return value
+
+    def _text(self, parse: Any, value: Json, path: str) -> Any:  # noqa: ANN401
+        if not isinstance(value, str):
+            raise self._wrong(path, "text", value)
+        try:
+            return parse(value, what=path)
+        except EncodingError as error:
+            raise self.error(str(error)) from error
+
+    def _one_of(self, allowed: tuple[Any, ...], value: Json, path: str) -> Any:  # noqa: ANN401
+        for item in allowed:
+            if type(item) is type(value) and item == value:
+                return item
+        raise self._wrong(path, "one of " + ", ".join(repr(item) for item in allowed), value)
+
+    def _wrong(self, path: str, expected: str, value: object) -> InputError:
+        return self.error(f"{path}: expected {expected}, got {_short(value)}")
+
+
+def _is_scalar(hint: type, value: Json) -> bool:
+    if hint is float:  # 1.0 is spelled 1 in canonical JSON
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is hint
+
+
+@functools.cache
+def _fields(kind: type) -> dict[str, tuple[Any, bool]]:
+    hints = typing.get_type_hints(kind)
+    return {
+        field.name: (
+            hints[field.name],
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+        )
+        for field in dataclasses.fields(kind)
+    }
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 (a message stays on one line)

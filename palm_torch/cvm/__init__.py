@@ -1,0 +1,1 @@
+"""Evidence of confidential virtual machines: formats, checks and attesters; torch-free."""

@@ -1,0 +1,189 @@
+"""The one canonical form of everything palm-torch writes: JSON, hex, base64 and framed bytes.
+
+JSON follows RFC 8785 (JCS) with two limits of our own: integers stay within ±(2^53 − 1), so that every
+reader sees the same number, and documents have a maximum depth. A decoder accepts exactly what the
+encoder makes: `decode_json(data)` raises unless `encode_json(decode_json(data)) == data`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from typing import Final, TypeAlias
+
+from palm_torch.errors import EncodingError
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+
+MAX_INTEGER: Final = 2**53 - 1
+MAX_DEPTH: Final = 32
+_U32_BYTES: Final = 4
+
+
+def length_prefixed(data: bytes) -> bytes:
+    """Returns ``u32(len(data)) ‖ data``, big endian: the LP() of the specification."""
+    return len(data).to_bytes(_U32_BYTES, "big") + data
+
+
+def encode_json(value: Json) -> bytes:
+    """Encodes a value as canonical JSON (RFC 8785), UTF-8, no trailing newline.
+
+    Raises:
+        EncodingError: For NaN, infinities, integers beyond ±(2^53 − 1), lone surrogates, keys that are
+            not text, types JSON has no word for, or nesting deeper than `MAX_DEPTH`.
+    """
+    parts: list[str] = []
+    _write(value, parts, 0)
+    try:
+        return "".join(parts).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise EncodingError(f"text is not valid Unicode: {error.reason}") from error
+
+
+def decode_json(data: bytes, *, what: str, max_bytes: int) -> Json:
+    """Decodes canonical JSON and nothing else.
+
+    Args:
+        data: The bytes of one document, without anything before or after it.
+        what: Name of the thing being decoded, for messages.
+        max_bytes: Largest accepted document, in bytes.
+
+    Raises:
+        EncodingError: If the bytes are too many, not JSON, or not the canonical spelling of it
+            (white space, key order, duplicate keys, number format, escapes).
+    """
+    if len(data) > max_bytes:
+        raise EncodingError(f"{what}: expected at most {max_bytes} bytes, got {len(data)}")
+    try:
+        value: Json = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise EncodingError(f"{what}: not a JSON document: {error}") from error
+    except (RecursionError, ValueError) as error:  # ValueError: an integer with thousands of digits
+        raise EncodingError(f"{what}: JSON out of bounds: {error}") from error
+    try:
+        canonical = encode_json(value)
+    except EncodingError as error:
+        raise EncodingError(f"{what}: {error}") from error
+    if canonical != data:
+        raise EncodingError(f"{what}: JSON is not in canonical form ({_first_difference(data, canonical)})")
+    return value
+
+
+def encode_base64(data: bytes) -> str:
+    """Returns standard padded base64 (RFC 4648 section 4) on one line."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def decode_base64(text: str, *, what: str) -> bytes:
+    """Decodes base64 and accepts only the spelling `encode_base64` makes.
+
+    Raises:
+        EncodingError: If the text is not canonical base64.
+    """
+    try:
+        data = base64.b64decode(text.encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error, ValueError) as error:
+        raise EncodingError(f"{what}: not base64: {error}") from error
+    if encode_base64(data) != text:
+        raise EncodingError(f"{what}: base64 is not in canonical form")
+    return data
+
+
+def decode_hex(text: str, *, what: str, length_bytes: int | None = None) -> bytes:
+    """Decodes lower-case hexadecimal.
+
+    Args:
+        text: The hexadecimal text.
+        what: Name of the thing being decoded, for messages.
+        length_bytes: Exact number of bytes expected, or None for any.
+
+    Raises:
+        EncodingError: If the text is not lower-case hex or has another length.
+    """
+    try:
+        data = bytes.fromhex(text)
+    except ValueError as error:
+        raise EncodingError(f"{what}: not hexadecimal: {text[:80]!r}") from error
+    if data.hex() != text:
+        raise EncodingError(f"{what}: expected lower-case hexadecimal, got {text[:80]!r}")
+    if length_bytes is not None and len(data) != length_bytes:
+        raise EncodingError(f"{what}: expected {length_bytes} bytes, got {len(data)}")
+    return data
+
+
+def _write(value: Json, parts: list[str], depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise EncodingError(f"nesting deeper than {MAX_DEPTH}")
+    if value is None or isinstance(value, bool):
+        parts.append({None: "null", True: "true", False: "false"}[value])
+    elif isinstance(value, str):
+        parts.append(_text(value))
+    elif isinstance(value, int):
+        if abs(value) > MAX_INTEGER:
+            raise EncodingError(f"integer beyond ±(2^53 - 1): {value:#x}")
+        parts.append(int.__repr__(value))
+    elif isinstance(value, float):
+        parts.append(_number(value))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            parts.append("," if index else "[")
+            _write(item, parts, depth + 1)
+        parts.append("]" if value else "[]")
+    elif isinstance(value, dict):
+        for index, key in enumerate(sorted(value, key=_utf16_key)):
+            parts.append("," if index else "{")
+            parts.append(_text(key) + ":")
+            _write(value[key], parts, depth + 1)
+        parts.append("}" if value else "{}")
+    else:
+        raise EncodingError(f"no JSON form for {type(value).__name__}")
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _utf16_key(key: str) -> bytes:
+    """Sort key of RFC 8785 section 3.2.3: UTF-16 code units."""
+    if not isinstance(key, str):
+        raise EncodingError(f"JSON keys are text, got {type(key).__name__}")
+    return key.encode("utf-16-be", "surrogatepass")
+
+
+def _number(value: float) -> str:
+    """Formats a double as ECMAScript does (RFC 8785 section 3.2.2.3)."""
+    if not math.isfinite(value):
+        raise EncodingError(f"JSON has no {value}")
+    if value == 0:
+        return "0"
+    sign = "-" if value < 0 else ""
+    mantissa, _, exponent = float.__repr__(abs(value)).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    fraction = "" if fraction == "0" else fraction
+    digits = (whole + fraction).lstrip("0")
+    # The value is 0.digits × 10^point.
+    point = int(exponent or 0) + (len(whole) if whole != "0" else len(digits) - len(fraction))
+    digits = digits.rstrip("0")
+    count = len(digits)
+    if count <= point <= 21:  # noqa: PLR2004 (the constants are ECMAScript's)
+        return sign + digits + "0" * (point - count)
+    if 0 < point <= 21:  # noqa: PLR2004
+        return f"{sign}{digits[:point]}.{digits[point:]}"
+    if -6 < point <= 0:  # noqa: PLR2004
+        return f"{sign}0.{'0' * -point}{digits}"
+    tail = f".{digits[1:]}" if count > 1 else ""
+    return f"{sign}{digits[0]}{tail}e{point - 1:+d}"
+
+
+def _refuse_constant(name: str) -> Json:
+    raise EncodingError(f"JSON has no {name}")
+
+
+def _first_difference(data: bytes, canonical: bytes) -> str:
+    at = next(
+        (i for i, (a, b) in enumerate(zip(data, canonical, strict=False)) if a != b),
+        min(len(data), len(canonical)),
+    )
+    return f"byte {at}: expected {canonical[at : at + 16]!r}, got {data[at : at + 16]!r}"

@@ -1,0 +1,1 @@
+"""What is measured inside a running torch process, through torch's own hooks."""
