@@ -1,0 +1,193 @@
+"""The evidence bundle: one canonical JSON file with everything a verifier needs beside its own choices.
+
+The bundle carries raw hardware evidence, never somebody's verdict on it. Statements and log entries are
+carried as the bytes that were hashed, in base64, and are not re-serialised. A decoder accepts exactly
+what `Bundle.encode` makes, within the limits below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from palm_torch import codec
+from palm_torch.encoding import MAX_INTEGER, decode_json, encode_json
+from palm_torch.errors import EncodingError, EvidenceError, SealError
+from palm_torch.files import write_atomically
+from palm_torch.statement import MAX_STATEMENT_BYTES
+
+MEDIA_TYPE: Final = "application/vnd.palm-torch.evidence+json;version=1"
+SUFFIX: Final = ".palm.json"
+SIMULATED_SUFFIX: Final = ".simulated.palm.json"
+
+MAX_BUNDLE_BYTES: Final = 64 << 20
+MAX_QUOTE_BYTES: Final = 16 << 10
+MAX_LOG_ENTRIES: Final = 100_000
+MAX_LOG_ENTRY_BYTES: Final = 1 << 20
+MAX_SESSION_KEY_BYTES: Final = 256
+MAX_GPUS: Final = 64
+MIN_NONCE_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """Whom the evidence answers.
+
+    Attributes:
+        kind: ``challenged`` by a verifier's request file, or ``unchallenged``.
+        nonce: SHA-256 of the request file, or 32 random bytes of the session's own.
+    """
+
+    kind: Literal["challenged", "unchallenged"]
+    nonce: bytes
+
+    def __post_init__(self) -> None:
+        """Refuses nonces of another length."""
+        if len(self.nonce) != MIN_NONCE_BYTES:
+            raise EncodingError(f"nonce: expected {MIN_NONCE_BYTES} bytes, got {len(self.nonce)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuEvidence:
+    """Raw evidence of one GPU: SPDM report, and certificates in DER, leaf first, concatenated."""
+
+    evidence: bytes
+    chain: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One sealing: a statement's bytes, the CPU quote over it, and the GPUs' evidence under that quote."""
+
+    statement: bytes
+    quote: bytes
+    gpus: tuple[GpuEvidence, ...]
+
+    def __post_init__(self) -> None:
+        """Keeps each part within its limit."""
+        _at_most("statement", len(self.statement), MAX_STATEMENT_BYTES, "bytes")
+        _at_most("quote", len(self.quote), MAX_QUOTE_BYTES, "bytes")
+        _at_most("gpus", len(self.gpus), MAX_GPUS, "GPUs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """Evidence of one run.
+
+    Attributes:
+        media_type: `MEDIA_TYPE`, which carries the version.
+        attester: Kind of the platform that made the quotes, ``tdx`` or ``snp``. Whether it was a real one
+            follows from the root that its certificates lead to, and is not said here.
+        run_id: Name of the run, part of every nonce.
+        session_key: Public key of the session, DER SubjectPublicKeyInfo, ECDSA P-256.
+        challenge: Whom the evidence answers.
+        begin: Sealed before the loop started.
+        log: Event log entries, each a canonical JSON document.
+        end: Sealed after the loop ended.
+        collateral: What the appraisal of the quotes needs, by field name; None if it has to come from
+            elsewhere.
+    """
+
+    media_type: str
+    attester: Literal["tdx", "snp"]
+    run_id: str
+    session_key: bytes
+    challenge: Challenge
+    begin: Phase
+    log: tuple[bytes, ...]
+    end: Phase
+    collateral: dict[str, str] | None
+
+    def __post_init__(self) -> None:
+        """Refuses unknown versions and keeps each part within its limit."""
+        if self.media_type != MEDIA_TYPE:
+            raise EncodingError(
+                f"this version reads {MEDIA_TYPE!r}, the bundle says {self.media_type[:80]!r}"
+            )
+        _at_most("session_key", len(self.session_key), MAX_SESSION_KEY_BYTES, "bytes")
+        _at_most("log", len(self.log), MAX_LOG_ENTRIES, "entries")
+        _at_most("a log entry", max(map(len, self.log), default=0), MAX_LOG_ENTRY_BYTES, "bytes")
+
+    def encode(self) -> bytes:
+        """Returns the bundle's bytes: canonical JSON without a trailing newline."""
+        return encode_json(codec.to_json(self))
+
+
+def decode(data: bytes, *, what: str = "evidence") -> Bundle:
+    """Decodes a bundle, accepting exactly what `Bundle.encode` makes.
+
+    Args:
+        data: The file's bytes.
+        what: Name of the file, for messages.
+
+    Raises:
+        EvidenceError: If the bytes are too many, not canonical, of an unknown version, or not a bundle.
+    """
+    try:
+        document = decode_json(data, what=what, max_bytes=MAX_BUNDLE_BYTES)
+    except EncodingError as error:
+        raise EvidenceError(str(error)) from error
+    return codec.from_json(Bundle, document, what=what, error=EvidenceError)
+
+
+def read_bounded(path: Path, *, max_bytes: int, what: str) -> bytes:
+    """Reads a whole file of limited size.
+
+    Raises:
+        EvidenceError: If the file is missing, unreadable or larger than `max_bytes`.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(max_bytes + 1)
+    except OSError as error:
+        raise EvidenceError(f"{path}: cannot read {what}: {error.strerror}") from error
+    if len(data) > max_bytes:
+        raise EvidenceError(f"{path}: {what} is larger than {max_bytes} bytes")
+    return data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """A sealed bundle in the hands of whoever ran the session.
+
+    Attributes:
+        bundle: What goes into the file.
+        simulated: Whether the attester was the simulated one; decides the file's name.
+        sidecars: Files that travel beside it, such as coverage maps: suffix → content.
+    """
+
+    bundle: Bundle
+    simulated: bool
+    sidecars: dict[str, bytes]
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the bundle and its sidecars, each whole or not at all.
+
+        Args:
+            path: Where to write; evidence of the simulated attester gets the suffix
+                ``.simulated.palm.json`` whatever name was asked for.
+
+        Returns:
+            The path written.
+
+        Raises:
+            SealError: If the place cannot be written to; the session can save again elsewhere.
+        """
+        target = self._named(Path(path))
+        stem = target.name.removesuffix(SIMULATED_SUFFIX if self.simulated else SUFFIX)
+        for suffix, content in sorted(self.sidecars.items()):
+            write_atomically(target.with_name(f"{stem}{suffix}"), [content], error=SealError)
+        write_atomically(target, [self.bundle.encode()], error=SealError)
+        return target
+
+    def _named(self, path: Path) -> Path:
+        if not self.simulated or path.name.endswith(SIMULATED_SUFFIX):
+            return path
+        stem = path.name.removesuffix(SUFFIX) if path.name.endswith(SUFFIX) else path.stem
+        return path.with_name(stem + SIMULATED_SUFFIX)
+
+
+def _at_most(what: str, got: int, limit: int, unit: str) -> None:
+    if not 0 <= got <= min(limit, MAX_INTEGER):
+        raise EncodingError(f"{what}: expected at most {limit} {unit}, got {got}")

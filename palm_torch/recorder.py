@@ -1,0 +1,119 @@
+"""How datasets and loaders reach the running session without knowing it.
+
+A session installs its `Recorder` when it begins and takes it away when it ends. Lower floors ask
+`current()`: None means that nobody is recording, an error means that somebody is, but not here (another
+thread, or a forked child that inherited the session's memory).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from palm_torch.errors import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """The records of one dataset that were read for one batch.
+
+    Attributes:
+        dataset: The dataset's uid: unique in the process that opened it, kept by its copies in workers.
+        indices: Record indices in the order read, int64 little endian, 8 bytes each.
+        digests: Record digests in the same order, 32 bytes each.
+        product: Product of the multiset elements, 384 bytes; empty when a manifest authenticates.
+    """
+
+    dataset: str
+    indices: bytes
+    digests: bytes
+    product: bytes
+
+
+class Recorder(Protocol):
+    """What a session offers to the data that is delivered inside it."""
+
+    def deliver(self, reads: Sequence[Reads], *, grad_enabled: bool) -> None:
+        """Counts one batch that the loop has just received.
+
+        Args:
+            reads: What was read for the batch; never empty.
+            grad_enabled: Whether gradients were on in the loop at that moment.
+
+        Raises:
+            MeasurementError: If the session cannot account for the batch.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class _Installed:
+    recorder: Recorder
+    session_id: str
+    process_id: int
+
+
+_in_context: contextvars.ContextVar[_Installed | None] = contextvars.ContextVar(
+    "palm_torch_recorder", default=None
+)
+_in_process: list[_Installed] = []
+"""At most one: the session of this process, whichever thread or context asks."""
+
+
+def current() -> Recorder | None:
+    """Returns the recorder of the session this code runs in, or None when there is no session.
+
+    Raises:
+        SessionError: If a session is open, but in another thread or in the process this one was
+            forked from.
+    """
+    installed = _installed()
+    if installed is None:
+        return None
+    if installed.process_id != os.getpid():
+        raise SessionError(
+            f"this process ({os.getpid()}) was forked inside a session of process {installed.process_id}: "
+            "what happens here is not measured; end the session first, or read data through "
+            "palm_torch.DataLoader workers"
+        )
+    if _in_context.get() is not installed:
+        raise SessionError(
+            "a session is open in another thread or context: run the loop in the thread that opened it"
+        )
+    return installed.recorder
+
+
+def session_id() -> str | None:
+    """Returns the id of the session open in this process, or None; never raises."""
+    installed = _installed()
+    return installed.session_id if installed else None
+
+
+@contextlib.contextmanager
+def install(recorder: Recorder, session_id: str) -> Iterator[None]:
+    """Makes a recorder the current one for the duration of a ``with`` block.
+
+    Raises:
+        SessionError: If a session is already open in this process.
+    """
+    if _in_process:
+        raise SessionError(
+            f"session {_in_process[0].session_id} is still open: end it before beginning another"
+        )
+    installed = _Installed(recorder, session_id, os.getpid())
+    _in_process.append(installed)
+    token = _in_context.set(installed)
+    try:
+        yield
+    finally:
+        _in_context.reset(token)
+        _in_process.clear()
+
+
+def _installed() -> _Installed | None:
+    return _in_process[0] if _in_process else None

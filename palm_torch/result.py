@@ -1,0 +1,95 @@
+"""What a verifier found: the attestation result, with what was checked and what was not.
+
+The tiers are those of AR4SI (draft-ietf-rats-ar4si): *affirming*, *warning*, *contraindicated*. A result
+object is at least a warning; contraindicated evidence raises `RejectedError`, which carries the checks
+that had passed.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from palm_torch import codec
+
+if TYPE_CHECKING:
+    from palm_torch.encoding import Json
+
+
+class Tier(enum.StrEnum):
+    """Trust tiers of an attestation result."""
+
+    AFFIRMING = "affirming"
+    WARNING = "warning"
+    CONTRAINDICATED = "contraindicated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check that passed: its name and what it established."""
+
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One thing the evidence says, and how strong the saying is.
+
+    Attributes:
+        name: Role or measure, e.g. ``model`` or ``data.train.delivered``.
+        value: What is claimed.
+        strength: ``hardware`` when platform, code and claims all matched references; ``simulated``;
+            ``code`` when the hardware is genuine but the code was not reviewed or reported itself;
+            ``reported by code`` and ``declared`` as the statement labels it.
+    """
+
+    name: str
+    value: str
+    strength: Literal["hardware", "simulated", "code", "reported by code", "declared"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationResult:
+    """The appraisal of evidence that was not rejected.
+
+    Attributes:
+        tier: Affirming or warning.
+        simulated: Whether any component was simulated; such a result is never affirming.
+        operation: What the evidence is of.
+        run_id: Name of the run.
+        freshness: ``challenged``, ``unchallenged`` or ``not_checked``.
+        time: The verification time, with where it came from.
+        co_location: Always ``unproven``: Hopper GPUs cannot prove that they sit in the attested machine.
+        checks: What was checked, in order.
+        warnings: Why the result is not affirming.
+        not_checked: What was not checked.
+        claims: What the evidence says.
+    """
+
+    tier: Tier
+    simulated: bool
+    operation: str
+    run_id: str
+    freshness: Literal["challenged", "unchallenged", "not_checked"]
+    time: str
+    co_location: Literal["unproven"]
+    checks: tuple[Check, ...]
+    warnings: tuple[str, ...]
+    not_checked: tuple[str, ...]
+    claims: tuple[Claim, ...]
+
+    def to_json(self) -> Json:
+        """Returns the result as a JSON value."""
+        return codec.to_json(self)
+
+
+def rejection(error: Exception, checks: tuple[Check, ...]) -> dict[str, Any]:
+    """Returns the JSON value that stands for a rejection: tier, error class, message, passed checks."""
+    return {
+        "tier": Tier.CONTRAINDICATED.value,
+        "error": type(error).__name__,
+        "message": str(error),
+        "checks": codec.to_json(checks),
+    }

@@ -1,0 +1,164 @@
+"""What the roles of a property are filled with: artifacts, values, datasets, weights.
+
+Every value says where it comes from: measured by palm-torch, reported by the code that ran, or declared
+by whoever ran it.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from palm_torch.digest import Digest
+from palm_torch.encoding import decode_hex
+from palm_torch.errors import EncodingError
+
+Use: TypeAlias = Literal["train", "eval"]
+
+
+class Source(enum.StrEnum):
+    """Where a value comes from, in falling order of strength."""
+
+    MEASURED = "measured"
+    REPORTED = "reported by code"
+    DECLARED = "declared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """One thing with an identity: a file, an architecture, a function, a tokenizer.
+
+    Attributes:
+        source: Where the digest comes from.
+        kind: What the digest is of, e.g. ``file``, ``architecture``, ``value``; ``none`` for a role that
+            the run left empty and says so.
+        digest: The identity; None exactly when the kind is ``none``.
+    """
+
+    source: Source
+    kind: str
+    digest: Digest | None
+
+    def __post_init__(self) -> None:
+        """Keeps an absent thing from having a digest, and the reverse."""
+        if (self.kind == "none") != (self.digest is None):
+            raise EncodingError(f"artifact of kind {self.kind!r} with digest {self.digest}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """One value that is small enough to travel itself: settings, a metric, a seed."""
+
+    source: Source
+    value: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Multiset:
+    """Multiset hash of records: scheme, number of elements and group element.
+
+    Attributes:
+        scheme: Name of the parameter set, ``mset-mu-3072``.
+        count: Number of elements with multiplicity.
+        state: The group element, 384 bytes big endian in hex.
+    """
+
+    scheme: str
+    count: int
+    state: str
+
+    def __post_init__(self) -> None:
+        """Refuses a negative count and a state of another length."""
+        decode_hex(self.state, what="multiset state", length_bytes=384)
+        if self.count < 0:
+            raise EncodingError(f"multiset count is negative: {self.count}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The records of one dataset that the loop received for one use.
+
+    Attributes:
+        delivered: Records received, with multiplicity.
+        distinct: Different record indices among them.
+        least: Smallest multiplicity over all records of the dataset (0 if one was never delivered).
+        greatest: Largest multiplicity.
+        multiset: Multiset hash of what was delivered.
+        order: Hash chain over the record digests in the order delivered.
+        coverage: Root of the map of multiplicities by index.
+    """
+
+    delivered: int
+    distinct: int
+    least: int
+    greatest: int
+    multiset: Multiset
+    order: Digest
+    coverage: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A dataset and what was delivered of it.
+
+    Attributes:
+        source: Always `Source.MEASURED` for an attested dataset.
+        format: Name of the storage format.
+        manifest: Digest of the manifest that authenticated each record, or None.
+        records: Number of records in the dataset.
+        record_bytes: Size of one record in bytes.
+        uses: What was delivered, by use: ``train`` (gradients on, and a step followed) or ``eval``.
+    """
+
+    source: Source
+    format: str
+    manifest: Digest | None
+    records: int
+    record_bytes: int
+    uses: dict[str, Delivered]
+
+    def __post_init__(self) -> None:
+        """Refuses unknown uses."""
+        unknown = self.uses.keys() - set(get_args(Use))
+        if unknown:
+            raise EncodingError(f"unknown use of a dataset: {min(unknown)!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """One tensor of a model: canonical name, further names of tied weights, dtype, shape, Merkle root."""
+
+    name: str
+    aliases: tuple[str, ...]
+    dtype: str
+    shape: tuple[int, ...]
+    root: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A model's exact weights.
+
+    Attributes:
+        source: Where the digest comes from.
+        digest: The weights root (docs/spec/20-commitments.md).
+        tensors: The tensors under it, sorted by name.
+        taken: When the bytes were read: ``first_step`` and ``end`` speak for themselves; with
+            ``first_delivery`` buffers were read before the first batch reached the loop, parameters
+            before the first step moved them.
+    """
+
+    source: Source
+    digest: Digest
+    tensors: tuple[Tensor, ...]
+    taken: Literal["first_delivery", "first_step", "end"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """Optimizer steps: taken (parameters moved) and skipped by a gradient scaler."""
+
+    source: Source
+    taken: int
+    skipped: int
