@@ -65,7 +65,13 @@ class ManifestError(DataError):
 
 
 class RejectedError(PalmTorchError):
-    """Well-formed evidence that must not be believed."""
+    """Well-formed evidence that must not be believed.
+
+    Attributes:
+        checks: The checks that had passed before, as `palm_torch.result.Check`s; the verifier sets it.
+    """
+
+    checks: tuple[object, ...] = ()
 
 
 class TrustAnchorError(RejectedError):

@@ -125,6 +125,11 @@ class Statement:
         )
 
 
+def code_digest(files: tuple[SourceFile, ...]) -> Digest:
+    """Returns the identity of a set of source files, listed in order of module name."""
+    return tagged_digest("palm-torch/code/v1", encode_json(codec.to_json(files)))
+
+
 def value_digest(value: Json) -> Digest:
     """Returns the digest under which a travelling value is known as an artifact."""
     return tagged_digest("palm-torch/value/v1", encode_json(value))

@@ -1,0 +1,169 @@
+"""The claims of a statement against the claim rules of a policy, and the claims a result reports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from palm_torch.errors import ClaimError
+from palm_torch.policy import ANY, NONE
+from palm_torch.properties import Train
+from palm_torch.result import Claim
+from palm_torch.roles import Artifact, Dataset, Source, Value, Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from palm_torch.digest import Digest
+    from palm_torch.policy import ClaimRules, Range, References
+    from palm_torch.properties import Property
+    from palm_torch.statement import Statement
+
+Strength = Literal["hardware", "simulated", "code"]
+
+
+def check_claims(end: Statement, rules: ClaimRules) -> None:
+    """Checks a statement against the claim rules.
+
+    Raises:
+        ClaimError: Naming the claim, what the policy demands and what the statement says.
+    """
+    if end.operation != rules.property:
+        raise ClaimError(f"the policy asks for {rules.property!r}, the evidence is of {end.operation!r}")
+    claims = end.claims
+    if not isinstance(claims, Train):
+        raise ClaimError(f"this version appraises 'train', not {end.operation!r}")
+    for name, dataset in claims.data.items():
+        _check_reference(f"data.{name}", dataset.manifest, rules.references("data"))
+    _check_reference("initial", claims.initial.digest, rules.references("initial"))
+    _check_reference("tokenizer", claims.tokenizer.digest, rules.references("tokenizer"))
+    _check_reference("architecture", claims.architecture.digest, rules.references("architecture"))
+
+    trained = [dataset.uses["train"] for dataset in claims.data.values() if "train" in dataset.uses]
+    _check_range("records", sum(use.delivered for use in trained), rules.records)
+    _check_range("epochs", min((use.least for use in trained), default=0), rules.epochs)
+    _check_range("steps", claims.steps.taken, rules.steps)
+    for name, allowed in rules.arguments.items():
+        _check_argument(name, claims.configuration, allowed)
+    for name, allowed in rules.reported.items():
+        series = end.run.reported.get(name)
+        if series is None:
+            raise ClaimError(f"reported.{name}: the policy demands {allowed}, the script logged none")
+        _check_range(f"reported.{name}", _finite(name, series.last), allowed)
+    declared = [name for name, source in _sources(end) if source is Source.DECLARED]
+    if len(declared) > rules.declared:
+        raise ClaimError(
+            f"{len(declared)} values are merely declared ({', '.join(sorted(declared))}), the policy allows "
+            f"{rules.declared}"
+        )
+
+
+def check_measured(end: Statement, role: str) -> None:
+    """Checks that a role is filled with something that was measured.
+
+    Raises:
+        ClaimError: If it is not.
+    """
+    filled = getattr(end.claims, role, None) or end.run.inputs.get(role) or end.run.outputs.get(role)
+    items = list(filled.values()) if isinstance(filled, dict) else [filled]
+    if not items or not all(getattr(item, "source", None) is Source.MEASURED for item in items):
+        raise ClaimError(f"the request asks for the role {role!r}, which the evidence has not measured")
+
+
+def waved_through(rules: ClaimRules) -> list[str]:
+    """Returns what the policy lets pass unread."""
+    return [
+        f"{role}: the policy accepts any"
+        for role in ("data", "initial", "tokenizer", "architecture")
+        if rules.references(role).word == ANY
+    ]
+
+
+def claims_of(end: Statement, strength: Strength) -> tuple[Claim, ...]:
+    """Returns what the evidence says, each claim with its strength."""
+    labels: dict[Source, Literal["reported by code", "declared"]] = {
+        Source.REPORTED: "reported by code",
+        Source.DECLARED: "declared",
+    }
+    return tuple(
+        Claim(name=name, value=value, strength=labels.get(source, strength))
+        for name, value, source in _said(end)
+    )
+
+
+def _check_reference(name: str, digest: Digest | None, allowed: References) -> None:
+    if allowed.word == ANY or (allowed.word == NONE and digest is None):
+        return
+    if digest is None or digest not in allowed.digests:
+        wanted = "none" if allowed.word == NONE else ", ".join(sorted(map(str, allowed.digests)))
+        raise ClaimError(f"{name}: the policy demands {wanted}, the evidence says {digest or 'none'}")
+
+
+def _check_range(name: str, value: float, allowed: Range | None) -> None:
+    if allowed is not None and not allowed.holds(value):
+        raise ClaimError(f"{name}: the policy demands {allowed}, the evidence says {value}")
+
+
+def _check_argument(name: str, configuration: Value, allowed: Range) -> None:
+    found = 0
+    for optimizer in configuration.value.get("optimizers", []):
+        for group in optimizer["groups"]:
+            option = group["options"].get(name)
+            if option is None:
+                continue
+            found += 1
+            for end_of_range in ("least", "greatest"):
+                _check_range(f"arguments.{name}", _finite(name, option[end_of_range]), allowed)
+    if not found:
+        raise ClaimError(f"arguments.{name}: the policy demands {allowed}, no optimizer has such a setting")
+
+
+def _finite(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ClaimError(f"{name}: expected a number, the evidence says {value!r}")
+    return float(value)
+
+
+def _sources(end: Statement) -> Iterator[tuple[str, Source]]:
+    named: dict[str, object] = {
+        role: getattr(end.claims, role) for role in type(end.claims).__dataclass_fields__
+    }
+    for name, item in {**end.run.inputs, **end.run.outputs, **named}.items():
+        nested = list(item.values()) if isinstance(item, dict) else [item]
+        for part in nested:
+            if isinstance(part, (Artifact, Dataset, Value, Weights)) and getattr(part, "kind", "") != NONE:
+                yield name, part.source
+
+
+def _said(end: Statement) -> Iterator[tuple[str, str, Source]]:
+    yield from _property(end.claims)
+    yield "code", str(end.run.code.digest), Source.MEASURED
+    for group, items in (("input", end.run.inputs), ("output", end.run.outputs)):
+        for name, artifact in items.items():
+            yield f"{group} {name}", str(artifact.digest or "none"), artifact.source
+    for name, series in end.run.reported.items():
+        yield name, f"{series.first} → {series.last} over {series.count} values", series.source
+
+
+def _property(claims: Property) -> Iterator[tuple[str, str, Source]]:
+    for role in type(claims).__dataclass_fields__:
+        filled = getattr(claims, role)
+        if isinstance(filled, (Weights, Artifact)):
+            yield role, str(filled.digest or "none"), filled.source
+        elif isinstance(filled, dict):
+            for name, item in filled.items():
+                if isinstance(item, Dataset):
+                    yield from _dataset(f"{role} {name}", item)
+    if isinstance(claims, Train):
+        yield "steps", f"{claims.steps.taken} taken, {claims.steps.skipped} skipped", claims.steps.source
+
+
+def _dataset(name: str, dataset: Dataset) -> Iterator[tuple[str, str, Source]]:
+    manifest = dataset.manifest or "no manifest"
+    yield name, f"{dataset.records} records of {dataset.record_bytes} bytes, {manifest}", dataset.source
+    for use, delivered in sorted(dataset.uses.items()):
+        yield (
+            f"{name}, {use}",
+            (f"{delivered.delivered} delivered, {delivered.distinct} distinct, each {delivered.least} to "
+            f"{delivered.greatest} times"),
+            dataset.source,
+        )

@@ -1,0 +1,87 @@
+"""A verifier's challenge: the file that evidence must answer.
+
+What evidence binds is the SHA-256 of the file's exact bytes, so everything in it is bound: the nonce, the
+operation asked for, the roles that must be filled, and the time after which an answer comes too late.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from palm_torch import codec
+from palm_torch.digest import sha256_digest
+from palm_torch.encoding import decode_hex, decode_json, encode_json
+from palm_torch.errors import EncodingError, RequestError
+from palm_torch.properties import Operation
+
+TYPE: Final = "palm-torch/request/v1"
+MAX_REQUEST_BYTES: Final = 64 << 10
+NONCE_BYTES: Final = 32
+TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A challenge.
+
+    Attributes:
+        type: Always `TYPE`.
+        nonce: 32 random bytes of the verifier's, in hex.
+        operation: The operation to attest.
+        roles: Roles that the evidence must fill with something measured.
+        expires: Last moment at which an answer is in time, ``YYYY-MM-DDTHH:MM:SSZ``; None for no limit.
+    """
+
+    type: str
+    nonce: str
+    operation: Operation
+    roles: tuple[str, ...]
+    expires: str | None
+
+    def __post_init__(self) -> None:
+        """Refuses other types, short nonces and times in another form."""
+        if self.type != TYPE:
+            raise EncodingError(f"expected type {TYPE!r}, got {self.type[:80]!r}")
+        decode_hex(self.nonce, what="nonce", length_bytes=NONCE_BYTES)
+        if self.expires is not None and parse_time(self.expires).strftime(TIME_FORMAT) != self.expires:
+            raise EncodingError(f"expires: expected YYYY-MM-DDTHH:MM:SSZ, got {self.expires[:40]!r}")
+
+    def encode(self) -> bytes:
+        """Returns the file's bytes, canonical JSON."""
+        return encode_json(codec.to_json(self))
+
+    def expired(self, at: datetime) -> bool:
+        """Returns whether `at`, an aware datetime, lies after the last moment for an answer."""
+        return self.expires is not None and at > parse_time(self.expires)
+
+
+def decode(data: bytes, *, what: str = "request") -> Request:
+    """Decodes a request file, accepting exactly what `Request.encode` makes.
+
+    Raises:
+        RequestError: If the bytes are not a canonical request.
+    """
+    try:
+        document = decode_json(data, what=what, max_bytes=MAX_REQUEST_BYTES)
+    except EncodingError as error:
+        raise RequestError(str(error)) from error
+    return codec.from_json(Request, document, what=what, error=RequestError)
+
+
+def nonce_of(data: bytes) -> bytes:
+    """Returns what evidence binds of a request: the SHA-256 of the file's bytes, 32 bytes."""
+    return sha256_digest(data).value
+
+
+def parse_time(text: str) -> datetime:
+    """Parses ``YYYY-MM-DDTHH:MM:SSZ`` to an aware datetime.
+
+    Raises:
+        EncodingError: If the text has another form.
+    """
+    try:
+        return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise EncodingError(f"expected YYYY-MM-DDTHH:MM:SSZ, got {text[:40]!r}") from error

@@ -1,0 +1,241 @@
+"""Measuring a training run: what was delivered, what was stepped, what the weights were and became.
+
+Batches count when the loop receives them. One delivered with gradients on waits until an optimizer has
+stepped, and then was for training; one delivered with gradients off, or that no step followed, was for
+evaluation. The weights are those of the modules that own what optimizers step: read in the first pre-step
+hook, before anything moved, and again when the run ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from palm_torch import codec
+from palm_torch.data import ledger
+from palm_torch.digest import TAGGED_SHA256, Digest
+from palm_torch.errors import CoverageError
+from palm_torch.hooks import architecture, discovery, weights
+from palm_torch.hooks.buffers import BufferSnapshot
+from palm_torch.hooks.meter import StepMeter
+from palm_torch.hooks.watch import ParameterWatch
+from palm_torch.properties import Train
+from palm_torch.roles import Artifact, Dataset, Source, Steps, Tensor, Value, Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import torch
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from palm_torch.encoding import Json
+    from palm_torch.hooks.buffers import Taken
+    from palm_torch.recorder import Reads
+    from palm_torch.roles import Use
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Owned:
+    """Owners found at one time, with the initial state of their tensors under their final names."""
+
+    owners: discovery.Owners
+    prefix: str
+    initial: weights.WeightsMeasurement
+    taken: Taken
+
+    def tensors(self) -> list[weights.NamedTensor]:
+        return _prefixed(self.owners.tensors(), self.prefix)
+
+
+class Training:
+    """Measures one training run; a recorder for the session that owns it.
+
+    Args:
+        record: Appends an event to the session's log.
+    """
+
+    def __init__(self, record: Callable[[str, dict[str, Json]], None]) -> None:
+        self._record = record
+        self._ledgers: dict[str, ledger.Ledger] = {}
+        self._pending: list[Sequence[Reads]] = []
+        self._with_gradients = 0
+        self._buffers: BufferSnapshot | None = None
+        self._watch = ParameterWatch()
+        self._meter = StepMeter(before_first_step=self._before_first_step, after_step=self._after_step)
+        self._stepped: list[torch.Tensor] = []
+        self._owned: list[_Owned] = []
+        self._declared: nn.Module | Mapping[str, torch.Tensor] | None = None
+        self._hooks = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Registers the step hooks."""
+        self._hooks.enter_context(self._meter)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Removes the step hooks."""
+        self._hooks.close()
+
+    def declare_model(self, model: nn.Module | Mapping[str, torch.Tensor]) -> None:
+        """Takes the model the script names itself instead of looking for the owner of what is stepped.
+
+        Raises:
+            CoverageError: If an optimizer has stepped already: its initial weights are gone.
+        """
+        if self._owned:
+            raise CoverageError(
+                "run.output(model=...) comes after the first optimizer step: name the model before it"
+            )
+        self._declared = model
+
+    def deliver(self, reads: Sequence[Reads], *, grad_enabled: bool) -> None:
+        """Counts a delivered batch; see `palm_torch.recorder.Recorder`."""
+        if self._buffers is None:
+            self._buffers = BufferSnapshot()
+        self._meter.delivered()
+        if not grad_enabled:
+            self._count(reads, "eval")
+            return
+        self._with_gradients += 1
+        self._pending.append(reads)
+        if not self._meter.steps:
+            self._watch.delivered()
+
+    def finish(self, tokenizer: Artifact, configuration: Mapping[str, Any], seeds: Value) -> Train:
+        """Measures the final state and returns the property; hooks must have been removed.
+
+        Raises:
+            CoverageError: If nothing was delivered, or nothing stepped.
+        """
+        for reads in self._pending:
+            self._count(reads, "eval")
+        self._pending.clear()
+        if not self._ledgers:
+            raise CoverageError("no record was delivered inside the session: " + _NO_DATA)
+        if not self._meter.steps:
+            raise CoverageError(
+                f"{self._with_gradients} batches were delivered with gradients on, but no torch.optim optimizer "
+                "stepped: a hand-written update cannot be measured; use torch.optim.SGD, or put the rule into "
+                "the step() of a torch.optim.Optimizer subclass"
+            )
+        steps = self._meter.finish()
+        final = weights.WeightsMeter().measure([named for owned in self._owned for named in owned.tensors()])
+        model = _weights(final, taken="end")
+        self._record("final weights", {"root": str(model.digest)})
+        return Train(
+            architecture=Artifact(
+                source=Source.MEASURED,
+                kind="architecture",
+                digest=architecture.describe_all([owned.owners for owned in self._owned]).digest,
+            ),
+            data={name: _dataset(item) for name, item in self._named_ledgers()},
+            configuration=Value(
+                source=Source.MEASURED,
+                value={
+                    "optimizers": codec.to_json(
+                        [
+                            {
+                                "class": record.settings.class_name,
+                                "groups": record.settings.groups,
+                                "steps": record.steps,
+                                "steps_inside": record.steps_inside,
+                                "without_effect": record.without_effect,
+                                "interrupted": record.interrupted,
+                            }
+                            for record in steps.optimizers
+                        ]
+                    ),
+                    "scalers": codec.to_json(steps.scalers),
+                    "config": dict(configuration),
+                },
+            ),
+            tokenizer=tokenizer,
+            initial=self._initial(),
+            model=model,
+            steps=Steps(source=Source.MEASURED, taken=steps.taken, skipped=steps.skipped),
+            seeds=seeds,
+        )
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Returns the measured tensors, for the devices they live on."""
+        return [named.tensor for owned in self._owned for named in owned.tensors()]
+
+    def sidecars(self) -> dict[str, bytes]:
+        """Returns the coverage maps: file suffix → content."""
+        return {
+            f".{name}.{use}.coverage": item.coverage_map(use)
+            for name, item in self._named_ledgers()
+            for use in item.uses()
+        }
+
+    # Callbacks of the step hooks --------------------------------------------------------------------------
+
+    def _before_first_step(self, optimizer: Optimizer, new: tuple[torch.Tensor, ...]) -> None:
+        if not self._ledgers and not self._pending:
+            raise CoverageError(
+                f"{type(optimizer).__name__}.step() without any delivered record: " + _NO_DATA
+            )
+        self._stepped.extend(new)
+        held = {id(tensor) for tensor in self.tensors()}
+        missing = [tensor for tensor in new if id(tensor) not in held]
+        if not missing:
+            return
+        owners = self._find(missing)
+        prefix = "" if not self._owned else f"{'+'.join(owners.names) or 'tensors'}#{len(self._owned) + 1}."
+        tensors, taken = (self._buffers or BufferSnapshot()).initial(owners)
+        initial = weights.WeightsMeter().measure(_prefixed(tensors, prefix))
+        self._owned.append(_Owned(owners, prefix, initial, taken))
+        self._record(
+            "initial weights",
+            {
+                "root": str(initial.root),
+                "optimizer": type(optimizer).__name__,
+                "owners": list(owners.names),
+                "taken": taken,
+            },
+        )
+
+    def _find(self, parameters: Sequence[torch.Tensor]) -> discovery.Owners:
+        if self._declared is not None:
+            return discovery.declared(self._declared, parameters)
+        return discovery.find_owners(parameters)
+
+    def _after_step(self, _optimizer: Optimizer) -> None:
+        for reads in self._pending:
+            self._count(reads, "train")
+        self._pending.clear()
+
+    # ------------------------------------------------------------------------------------------------------
+
+    def _count(self, batch: Sequence[Reads], use: Use) -> None:
+        for reads in batch:
+            if reads.dataset not in self._ledgers:
+                self._ledgers[reads.dataset] = ledger.Ledger.of(reads.dataset)
+            self._ledgers[reads.dataset].add(reads, use)
+
+    def _named_ledgers(self) -> list[tuple[str, ledger.Ledger]]:
+        """Names datasets by their order of first use, since paths are the machine's own business."""
+        return [(f"dataset{number}", item) for number, item in enumerate(self._ledgers.values(), 1)]
+
+    def _initial(self) -> Weights:
+        tensors = [tensor for owned in self._owned for tensor in owned.initial.tensors]
+        whole = weights.combine(tensors)
+        exact = all(owned.taken == "first_delivery" for owned in self._owned)
+        return _weights(whole, taken="first_delivery" if exact else "first_step")
+
+
+_NO_DATA = (
+    "read the data through palm_torch.AttestedMmapDataset and palm_torch.DataLoader, and iterate the loader "
+    "inside the session"
+)
+
+
+def _prefixed(tensors: Sequence[weights.NamedTensor], prefix: str) -> list[weights.NamedTensor]:
+    return [
+        dataclasses.replace(
+            named, name=prefix + named.name, aliases=tuple(prefix + alias for alias in named.aliases)
+        )
+        for named in tensors
+    ]
