@@ -87,5 +87,5 @@ def _compare_manifest(role: str, path: Path, dataset: Dataset) -> None:
         expected.power(delivered.least)
         if expected.state.hex() != delivered.multiset.state:
             raise ArtifactError(
-                f"{path}: {delivered.least} whole epochs of it are not what {role} says was delivered for {use}"
+                f"{path}: {delivered.least} whole epochs of it are not what {role} delivered for {use}"
             )

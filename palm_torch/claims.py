@@ -163,7 +163,9 @@ def _dataset(name: str, dataset: Dataset) -> Iterator[tuple[str, str, Source]]:
     for use, delivered in sorted(dataset.uses.items()):
         yield (
             f"{name}, {use}",
-            (f"{delivered.delivered} delivered, {delivered.distinct} distinct, each {delivered.least} to "
-            f"{delivered.greatest} times"),
+            (
+                f"{delivered.delivered} delivered, {delivered.distinct} distinct, each {delivered.least} to "
+                f"{delivered.greatest} times"
+            ),
             dataset.source,
         )

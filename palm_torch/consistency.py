@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from palm_torch import statement
 from palm_torch.commit import multiset, weights_root
-from palm_torch.errors import ClaimError
+from palm_torch.errors import ClaimError, DataError, PalmTorchError
 from palm_torch.properties import Bind
 from palm_torch.roles import Dataset, Multiset, Weights
 
@@ -40,19 +40,10 @@ def check(end: Statement) -> None:
 
 
 def _check_weights(role: str, weights: Weights) -> None:
-    names = [tensor.name for tensor in weights.tensors]
-    if names != sorted(set(names)):
-        raise ClaimError(f"{role}: tensors are not sorted by name, each once")
-    entries = [
-        (
-            weights_root.TensorSpec(
-                name=tensor.name, dtype=tensor.dtype, shape=tensor.shape, aliases=tensor.aliases
-            ),
-            tensor.root.value,
-        )
-        for tensor in weights.tensors
-    ]
-    root = weights_root.weights_root(entries)
+    try:
+        root = weights_root.claimed_root(weights.tensors)
+    except DataError as error:
+        raise ClaimError(f"{role}: {error}") from error
     if root != weights.digest:
         raise ClaimError(f"{role}: weights root {weights.digest}, but its tensors give {root}")
 
@@ -60,7 +51,10 @@ def _check_weights(role: str, weights: Weights) -> None:
 def _check_multiset(role: str, claimed: Multiset, count: int) -> None:
     if claimed.scheme not in multiset.POLICY_SCHEMES:
         raise ClaimError(f"{role}: multiset scheme {claimed.scheme[:40]!r} is for known answers only")
-    multiset.MultisetHash.from_state(bytes.fromhex(claimed.state), claimed.count)
+    try:
+        multiset.MultisetHash.from_state(bytes.fromhex(claimed.state), claimed.count)
+    except PalmTorchError as error:
+        raise ClaimError(f"{role}: {error}") from error
     if claimed.count != count:
         raise ClaimError(f"{role}: multiset of {claimed.count} records, but {count} were delivered")
 
@@ -80,6 +74,6 @@ def _check_dataset(role: str, dataset: Dataset) -> None:
         )
         if not plausible:
             raise ClaimError(
-                f"{what}: {delivered.delivered} delivered, {delivered.distinct} distinct of {dataset.records}, "
-                f"multiplicities {least} to {greatest}: these numbers exclude each other"
+                f"{what}: {delivered.delivered} delivered, {delivered.distinct} distinct of "
+                f"{dataset.records}, multiplicities {least} to {greatest}: these numbers exclude each other"
             )

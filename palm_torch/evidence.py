@@ -7,6 +7,7 @@ what `Bundle.encode` makes, within the limits below.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -154,12 +155,12 @@ class Evidence:
     Attributes:
         bundle: What goes into the file.
         simulated: Whether the attester was the simulated one; decides the file's name.
-        sidecars: Files that travel beside it, such as coverage maps: suffix → content.
+        sidecars: Files that travel beside it, such as coverage maps: suffix → what writes the file.
     """
 
     bundle: Bundle
     simulated: bool
-    sidecars: dict[str, bytes]
+    sidecars: Mapping[str, Callable[[Path], None]]
 
     def save(self, path: str | Path) -> Path:
         """Writes the bundle and its sidecars, each whole or not at all.
@@ -176,8 +177,8 @@ class Evidence:
         """
         target = self._named(Path(path))
         stem = target.name.removesuffix(SIMULATED_SUFFIX if self.simulated else SUFFIX)
-        for suffix, content in sorted(self.sidecars.items()):
-            write_atomically(target.with_name(f"{stem}{suffix}"), [content], error=SealError)
+        for suffix, write in sorted(self.sidecars.items()):
+            write(target.with_name(f"{stem}{suffix}"))
         write_atomically(target, [self.bundle.encode()], error=SealError)
         return target
 

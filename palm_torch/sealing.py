@@ -7,6 +7,7 @@ them one session (docs/spec/60-evidence.md).
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import secrets
 from typing import TYPE_CHECKING, Final, Literal
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from palm_torch import codec, evidence, statement
+from palm_torch import evidence, statement
 from palm_torch.commit.history import History
 from palm_torch.cvm import binding, quote
 from palm_torch.encoding import encode_json
@@ -103,7 +104,7 @@ class Sealer:
             begin=self._begin,
             log=tuple(self._entries),
             end=phase,
-            collateral=None if collateral is None else codec.to_json(collateral),
+            collateral=None if collateral is None else dataclasses.asdict(collateral),
         )
         statement.decode(evidence.decode(bundle.encode()).end.statement)  # what was written can be read
         return bundle
@@ -119,5 +120,7 @@ class Sealer:
         wanted = binding.report_data(ctx, binding.gpu_hash([]))
         raw = self.attester.quote(wanted)
         if quote.parse_quote(raw).td_report.report_data != wanted:
-            raise AttesterError(f"{self.attester.name}: the quote carries other report data than was asked for")
+            raise AttesterError(
+                f"{self.attester.name}: the quote carries other report data than was asked for"
+            )
         return raw

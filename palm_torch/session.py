@@ -7,7 +7,6 @@ inside the block means no evidence. A session lives in the main thread of the pr
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from palm_torch import codec, evidence, recorder, request, statement
 from palm_torch.cvm import attester as attesters
 from palm_torch.data import dataset
-from palm_torch.digest import Digest, sha256_file
+from palm_torch.digest import Digest, sha256_digest, sha256_file
 from palm_torch.encoding import encode_json
 from palm_torch.errors import (
     CoverageError,
@@ -52,9 +51,7 @@ AVAILABLE: Final = ("train",)
 ABSENT: Final = Artifact(source=Source.DECLARED, kind="none", digest=None)
 
 
-def attested(
-    operation: str, *, request: str | Path | None = None, attester: str = "auto"
-) -> Session:
+def attested(operation: str, *, request: str | Path | None = None, attester: str = "auto") -> Session:
     """Opens a session: use it in a ``with`` statement around the loop you already have.
 
     Args:
@@ -72,9 +69,7 @@ def attested(
         AttesterError: If the attester asked for is not there or does not attest.
     """
     if operation not in AVAILABLE:
-        raise SessionError(
-            f"attested({operation!r}): this version attests {', '.join(map(repr, AVAILABLE))}"
-        )
+        raise SessionError(f"attested({operation!r}): this version attests {', '.join(map(repr, AVAILABLE))}")
     return Session(operation, None if request is None else Path(request), attester)
 
 
@@ -278,7 +273,7 @@ class Session:
             run_id=self.run_id,
             code=_code(source.loaded_sources(), self._begin.code.files),
             environment=_environment(),
-            devices=tuple(environment.devices(self._training.tensors())),
+            devices=environment.devices(self._training.tensors()),
             inputs=dict(self._inputs),
             outputs=dict(self._outputs),
             reported=self._reported.result(),
@@ -319,7 +314,7 @@ def _read_request(path: Path, operation: str) -> bytes:
 
 def _artifact(role: str, item: str | Path | bytes) -> Artifact:
     if isinstance(item, bytes):
-        return Artifact(source=Source.MEASURED, kind="bytes", digest=statement.sha256_digest(item))
+        return Artifact(source=Source.MEASURED, kind="bytes", digest=sha256_digest(item))
     try:
         digest: Digest = sha256_file(Path(item))
     except OSError as error:

@@ -51,6 +51,21 @@ class Code:
     files: tuple[SourceFile, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device on which measured tensors lived.
+
+    Attributes:
+        type: Torch's device type, e.g. ``cpu`` or ``cuda``.
+        name: Model name of the device; None for the CPU.
+        uuid: The device's own identifier; None where it has none.
+    """
+
+    type: str
+    name: str | None
+    uuid: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
     """A quantity the script logged with `run.log`, summed up; the chain binds every value."""
@@ -81,7 +96,7 @@ class Run:
     run_id: str
     code: Code
     environment: Value
-    devices: tuple[dict[str, Any], ...]
+    devices: tuple[Device, ...]
     inputs: dict[str, Artifact]
     outputs: dict[str, Artifact]
     reported: dict[str, Series]

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from palm_torch import codec
-from palm_torch.data import ledger
-from palm_torch.digest import TAGGED_SHA256, Digest
+from palm_torch.commit import coverage, weights_root
+from palm_torch.data import dataset
+from palm_torch.data.ledger import Ledger, LedgerSummary
+from palm_torch.digest import TAGGED_SHA256, Digest, tagged_digest
 from palm_torch.errors import CoverageError
 from palm_torch.hooks import architecture, discovery, weights
-from palm_torch.hooks.buffers import BufferSnapshot
+from palm_torch.hooks.buffers import BufferSnapshot, Taken
 from palm_torch.hooks.meter import StepMeter
 from palm_torch.hooks.watch import ParameterWatch
 from palm_torch.properties import Train
@@ -25,13 +28,13 @@ from palm_torch.roles import Artifact, Dataset, Source, Steps, Tensor, Value, We
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     import torch
     from torch import nn
     from torch.optim import Optimizer
 
     from palm_torch.encoding import Json
-    from palm_torch.hooks.buffers import Taken
     from palm_torch.recorder import Reads
     from palm_torch.roles import Use
 
@@ -58,7 +61,8 @@ class Training:
 
     def __init__(self, record: Callable[[str, dict[str, Json]], None]) -> None:
         self._record = record
-        self._ledgers: dict[str, ledger.Ledger] = {}
+        self._ledgers: dict[str, Ledger] = {}
+        self._delivered: dict[str, dict[str, LedgerSummary]] = {}
         self._pending: list[Sequence[Reads]] = []
         self._with_gradients = 0
         self._buffers: BufferSnapshot | None = None
@@ -122,15 +126,15 @@ class Training:
             )
         steps = self._meter.finish()
         final = weights.WeightsMeter().measure([named for owned in self._owned for named in owned.tensors()])
-        model = _weights(final, taken="end")
+        model = _weights(final.tensors, taken="end")
         self._record("final weights", {"root": str(model.digest)})
         return Train(
             architecture=Artifact(
                 source=Source.MEASURED,
                 kind="architecture",
-                digest=architecture.describe_all([owned.owners for owned in self._owned]).digest,
+                digest=self._architecture(),
             ),
-            data={name: _dataset(item) for name, item in self._named_ledgers()},
+            data=self._data(),
             configuration=Value(
                 source=Source.MEASURED,
                 value={
@@ -162,12 +166,12 @@ class Training:
         """Returns the measured tensors, for the devices they live on."""
         return [named.tensor for owned in self._owned for named in owned.tensors()]
 
-    def sidecars(self) -> dict[str, bytes]:
-        """Returns the coverage maps: file suffix → content."""
+    def sidecars(self) -> dict[str, Callable[[Path], None]]:
+        """Returns the coverage maps: file suffix → what writes the file."""
         return {
-            f".{name}.{use}.coverage": item.coverage_map(use)
-            for name, item in self._named_ledgers()
-            for use in item.uses()
+            f".{name}.{use}.coverage": partial(_write_coverage, summary)
+            for name, uses in self._delivered.items()
+            for use, summary in uses.items()
         }
 
     # Callbacks of the step hooks --------------------------------------------------------------------------
@@ -211,19 +215,39 @@ class Training:
 
     def _count(self, batch: Sequence[Reads], use: Use) -> None:
         for reads in batch:
-            if reads.dataset not in self._ledgers:
-                self._ledgers[reads.dataset] = ledger.Ledger.of(reads.dataset)
-            self._ledgers[reads.dataset].add(reads, use)
+            ledger = self._ledgers.get(reads.dataset)
+            if ledger is None:
+                ledger = self._ledgers[reads.dataset] = Ledger(dataset.info_of(reads.dataset))
+            ledger.add(reads, use)
 
-    def _named_ledgers(self) -> list[tuple[str, ledger.Ledger]]:
+    def _data(self) -> dict[str, Dataset]:
         """Names datasets by their order of first use, since paths are the machine's own business."""
-        return [(f"dataset{number}", item) for number, item in enumerate(self._ledgers.values(), 1)]
+        described = {}
+        for number, ledger in enumerate(self._ledgers.values(), 1):
+            name, info = f"dataset{number}", ledger.info
+            self._delivered[name] = ledger.claim()
+            described[name] = Dataset(
+                source=Source.MEASURED,
+                format=info.layout.format,
+                manifest=info.manifest.digest if info.manifest else None,
+                records=info.records,
+                record_bytes=info.layout.record_bytes,
+                uses={use: summary.claim for use, summary in self._delivered[name].items()},
+            )
+        return described
+
+    def _architecture(self) -> Digest:
+        digests = [architecture.describe(owned.owners).digest for owned in self._owned]
+        if len(digests) == 1:
+            return digests[0]
+        return tagged_digest("palm-torch/architectures/v1", *(digest.value for digest in digests))
 
     def _initial(self) -> Weights:
-        tensors = [tensor for owned in self._owned for tensor in owned.initial.tensors]
-        whole = weights.combine(tensors)
         exact = all(owned.taken == "first_delivery" for owned in self._owned)
-        return _weights(whole, taken="first_delivery" if exact else "first_step")
+        return _weights(
+            [pair for owned in self._owned for pair in owned.initial.tensors],
+            taken="first_delivery" if exact else "first_step",
+        )
 
 
 _NO_DATA = (
@@ -239,3 +263,29 @@ def _prefixed(tensors: Sequence[weights.NamedTensor], prefix: str) -> list[weigh
         )
         for named in tensors
     ]
+
+
+def _weights(
+    pairs: Sequence[tuple[weights_root.TensorSpec, bytes]],
+    *,
+    taken: Literal["first_delivery", "first_step", "end"],
+) -> Weights:
+    return Weights(
+        source=Source.MEASURED,
+        digest=weights_root.weights_root(pairs),
+        tensors=tuple(
+            Tensor(
+                name=spec.name,
+                aliases=spec.aliases,
+                dtype=spec.dtype,
+                shape=spec.shape,
+                root=Digest(TAGGED_SHA256, root),
+            )
+            for spec, root in sorted(pairs, key=lambda pair: pair[0].name.encode("utf-8"))
+        ),
+        taken=taken,
+    )
+
+
+def _write_coverage(summary: LedgerSummary, path: Path) -> None:
+    coverage.write_sidecar(path, summary.counts, summary.itemsize)

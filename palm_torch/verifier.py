@@ -302,8 +302,8 @@ def _check_continuation(decoded: _Decoded) -> None:
 
 def _check_devices(end: Statement) -> None:
     for device in end.run.devices:
-        if device != {"type": "cpu"}:
-            raise PlatformError(f"measured tensors lived on {device.get('type')!r} without GPU evidence")
+        if device.type != "cpu":
+            raise PlatformError(f"tensors lived on {device.type!r}, and no GPU evidence vouches for it")
 
 
 def _check_code(policy: Policy, end: Statement, findings: _Findings) -> None:

@@ -1,0 +1,71 @@
+# demo and test are the two commands to set up with: each works alone on a fresh clone.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& { echo $$p; break; }; done)
+CODE   := palm_torch examples benchmarks tests tools
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check vectors fuzz bench docs clean vectors-named
+
+help:
+	@echo "make demo      train, seal, verify, then watch six tamperings being rejected"
+	@echo "make test      the whole test suite"
+	@echo "make check     lint, types, floors, tests with coverage, documents (what CI runs)"
+	@echo "make vectors   write the golden files again; fails when that changes one of them"
+	@echo "make fuzz      the property and negative tests with twenty times as many examples"
+	@echo "make bench     every benchmark, each figure beside its bar"
+	@echo "make docs      links, anchors and Python blocks of the documents"
+	@echo "make clean     remove caches and build outputs ($(VENV) stays)"
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "palm-torch needs Python 3.11 or newer with the venv module:" \
+		"none found as python3.11, python3 … python3.14; install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing palm-torch[torch,dev] into $(VENV) (the first time takes some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/palm-torch demo
+
+test: $(STAMP)
+	PALM_TORCH_VECTORS="$${PALM_TORCH_VECTORS:-none}" $(BIN)/python -m pytest
+
+check: vectors-named $(STAMP)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_docs.py
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/coverage report
+	$(BIN)/coverage json -q -o build/coverage.json
+	$(BIN)/python tools/check_coverage.py build/coverage.json
+	@cat .pytest_cache/d/palm-torch/vectors
+
+vectors-named:
+	@test -n "$$PALM_TORCH_VECTORS" || { echo "PALM_TORCH_VECTORS is unset: name the folder with the" \
+		"third-party vectors, or say none: PALM_TORCH_VECTORS=none make check" >&2; exit 1; }
+
+vectors: $(STAMP)
+	@set -e; for maker in tests/vectors/make_*.py; do echo "$$maker"; $(BIN)/python "$$maker"; done
+	git diff --exit-code --stat -- tests/vectors
+
+fuzz: $(STAMP)
+	HYPOTHESIS_PROFILE=thorough PALM_TORCH_VECTORS="$${PALM_TORCH_VECTORS:-none}" \
+		$(BIN)/python -m pytest --timeout=3600 $(wildcard tests/property tests/negative tests/fuzz)
+
+bench: $(STAMP)
+	@set -e; for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python "$$bench"; done
+
+docs: $(STAMP)
+	$(BIN)/python tools/check_docs.py
+
+clean:
+	rm -rf build dist demo-out .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

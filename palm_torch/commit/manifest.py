@@ -1,0 +1,268 @@
+"""The manifest of a dataset: which files it is made of, and the digest of every record.
+
+A manifest is one file: a magic line, a canonical JSON header, zero padding to a multiple of 64 bytes, then
+the record digests, 32 bytes each. Records are taken in groups of 64; the root of the history tree over the
+group digests stands in the header. Its reader never trusts the array again after the root was checked:
+the group digests are kept in private memory, and every later look-up hashes the group it copied out.
+
+The SHA-256 of the header's bytes is the dataset's identity. Byte table: docs/spec/40-data.md, section 2.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+from palm_torch.codec import from_json, to_json
+from palm_torch.commit import history, multiset, records
+from palm_torch.digest import SHA256, TAGGED_SHA256, Digest, sha256_digest
+from palm_torch.encoding import decode_json, encode_json
+from palm_torch.errors import EncodingError, ManifestError
+from palm_torch.roles import Multiset
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+MAGIC: Final = b"palm-torch manifest v1\n"
+SUFFIX: Final = ".palm-manifest"
+ALIGNMENT_BYTES: Final = 64
+MAX_HEADER_BYTES: Final = 64 << 20
+MAX_RECORDS: Final = 1 << 40
+MAX_RECORD_BYTES: Final = 1 << 30
+MAX_NAME_BYTES: Final = 1024
+
+_LENGTH_BYTES: Final = 4
+_WORD: Final = re.compile(r"[a-z0-9]{1,16}")
+_READ_BYTES: Final = records.GROUP_BYTES * 512
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of a dataset.
+
+    Attributes:
+        name: Path relative to the dataset's folder, POSIX separators, in normal form.
+        bytes: Size of the whole file in bytes.
+        records: Number of records in it.
+        sha256: Plain SHA-256 of the whole file.
+    """
+
+    name: str
+    bytes: int
+    records: int
+    sha256: Digest
+
+    def __post_init__(self) -> None:
+        """Refuses names that lead out of the folder, and counts that cannot be."""
+        _check_name(self.name)
+        _check_range("bytes", self.bytes, 1, MAX_RECORDS * MAX_RECORD_BYTES)
+        _check_range("records", self.records, 1, MAX_RECORDS)
+        _check_algorithm("sha256", self.sha256, SHA256)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The header of a manifest: what the dataset is.
+
+    Attributes:
+        version: Version of the format.
+        format: Name of the shards' file format, "bin" or "npy".
+        dtype: Stored element type by its numpy name, little endian.
+        record_shape: Shape of one record in elements.
+        record_bytes: Length of one record in bytes.
+        records: Number of records in all shards.
+        shards: The files, in the order that numbers the records.
+        digests_root: History root over the group digests.
+        multiset: Multiset hash over all records, each counted once per place it stands at.
+        salted: Whether the record digests are keyed with a salt that is not in the manifest.
+
+    Raises:
+        ManifestError: If the parts contradict each other.
+    """
+
+    version: Literal[1]
+    format: str
+    dtype: str
+    record_shape: tuple[int, ...]
+    record_bytes: int
+    records: int
+    shards: tuple[Shard, ...]
+    digests_root: Digest
+    multiset: Multiset
+    salted: bool
+
+    def __post_init__(self) -> None:
+        """Refuses a header whose numbers do not add up."""
+        for name, value in (("format", self.format), ("dtype", self.dtype)):
+            if not _WORD.fullmatch(value):
+                raise ManifestError(f"{name}: expected lower-case letters and digits, got {value[:40]!r}")
+        _check_range("record_bytes", self.record_bytes, 1, MAX_RECORD_BYTES)
+        _check_range("records", self.records, 1, MAX_RECORDS)
+        for size in self.record_shape:
+            _check_range("record_shape", size, 1, MAX_RECORD_BYTES)
+        _check_algorithm("digests_root", self.digests_root, TAGGED_SHA256)
+        if self.multiset.scheme not in multiset.POLICY_SCHEMES:
+            raise ManifestError(f"multiset: unknown scheme {self.multiset.scheme[:40]!r}")
+        names = [shard.name for shard in self.shards]
+        if len(set(names)) != len(names):
+            raise ManifestError("shards: a name stands there twice")
+        in_shards = sum(shard.records for shard in self.shards)
+        if in_shards != self.records or self.multiset.count != self.records:
+            raise ManifestError(
+                f"records: expected one number, got {self.records}, {in_shards} in the shards and "
+                f"{self.multiset.count} in the multiset"
+            )
+        for shard in self.shards:
+            if shard.bytes < shard.records * self.record_bytes:
+                raise ManifestError(
+                    f"shard {shard.name!r}: {shard.records} records of {self.record_bytes} bytes do not fit "
+                    f"in {shard.bytes} bytes"
+                )
+
+    def encode(self) -> bytes:
+        """Returns the header's canonical bytes."""
+        return encode_json(to_json(self))
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of the header's bytes: the identity of the dataset."""
+        return sha256_digest(self.encode())
+
+
+class ManifestFile:
+    """An open manifest whose form was checked, with its record digests mapped.
+
+    Attributes:
+        path: The file.
+        manifest: Its header.
+        mapping: The mapped file. It lies on storage that others can write: hash what was copied out of
+            it and compare with `group_digests` before use.
+        offset: Where the record digests begin in it, in bytes; they end with the file.
+    """
+
+    __slots__ = ("manifest", "mapping", "offset", "path")
+
+    def __init__(self, path: Path, manifest: Manifest, mapping: mmap.mmap, offset: int) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.mapping = mapping
+        self.offset = offset
+
+    @classmethod
+    def open(cls, path: Path) -> ManifestFile:
+        """Opens a manifest and checks everything but the digests.
+
+        Raises:
+            ManifestError: If the file is missing or not exactly a manifest: magic line, limits,
+                canonical header, zero padding, length.
+        """
+        try:
+            with path.open("rb") as stream:
+                mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            raise ManifestError(f"{path}: cannot be read as a manifest: {error}") from error
+        header, offset = _split(path, mapping)
+        try:
+            value = decode_json(header, what=str(path), max_bytes=MAX_HEADER_BYTES)
+        except EncodingError as error:
+            raise ManifestError(str(error)) from error
+        manifest = from_json(Manifest, value, what=str(path), error=ManifestError)
+        expected = offset + manifest.records * records.DIGEST_BYTES
+        if len(mapping) != expected:
+            raise ManifestError(
+                f"{path}: expected {expected} bytes, got {len(mapping)}: truncated or extended"
+            )
+        return cls(path, manifest, mapping, offset)
+
+    def group_digests(self) -> bytes:
+        """Reads the whole array once and returns its group digests, 32 bytes per 64 records.
+
+        Raises:
+            ManifestError: If they do not lead to the root in the header.
+        """
+        groups = bytearray()
+        for start in range(self.offset, len(self.mapping), _READ_BYTES):
+            groups += records.group_digests(self.mapping[start : start + _READ_BYTES])
+        root = groups_root(groups)
+        if root != self.manifest.digests_root:
+            raise ManifestError(
+                f"{self.path}: the record digests do not lead to the header's root: expected "
+                f"{self.manifest.digests_root}, got {root}; run `palm-torch measure` again"
+            )
+        return bytes(groups)
+
+    def close(self) -> None:
+        """Unmaps the file."""
+        self.mapping.close()
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Unmaps the file."""
+        self.close()
+
+
+def groups_root(groups: bytes | bytearray) -> Digest:
+    """Returns the history root over group digests, given 32 bytes each."""
+    size = records.DIGEST_BYTES
+    log = history.History()
+    for at in range(0, len(groups), size):
+        log.append(bytes(groups[at : at + size]))
+    return Digest(TAGGED_SHA256, log.root())
+
+
+def head(manifest: Manifest) -> bytes:
+    """Returns what stands before the record digests in a manifest's file: magic line, header, padding."""
+    header = manifest.encode()
+    length = len(MAGIC) + _LENGTH_BYTES + len(header)
+    return MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + header + bytes(-length % ALIGNMENT_BYTES)
+
+
+def path_beside(dataset: Path) -> Path:
+    """Returns where a dataset's manifest lies: inside a folder, beside a file."""
+    if dataset.is_dir():
+        return dataset / f"manifest{SUFFIX}"
+    return dataset.with_name(dataset.name + SUFFIX)
+
+
+def _split(path: Path, mapping: mmap.mmap) -> tuple[bytes, int]:
+    """Returns the header's bytes and the offset of the digests."""
+    start = len(MAGIC) + _LENGTH_BYTES
+    if mapping[: len(MAGIC)] != MAGIC:
+        raise ManifestError(f"{path}: expected a file that begins {MAGIC!r}, got {mapping[: len(MAGIC)]!r}")
+    length = int.from_bytes(mapping[len(MAGIC) : start], "big")
+    if length > MAX_HEADER_BYTES:
+        raise ManifestError(f"{path}: expected a header of at most {MAX_HEADER_BYTES} bytes, got {length}")
+    offset = start + length + -(start + length) % ALIGNMENT_BYTES
+    if len(mapping) < offset:
+        raise ManifestError(f"{path}: expected at least {offset} bytes, got {len(mapping)}: truncated")
+    if any(mapping[start + length : offset]):
+        raise ManifestError(f"{path}: expected zero bytes between header and digests")
+    return mapping[start : start + length], offset
+
+
+def _check_name(name: str) -> None:
+    path = PurePosixPath(name)
+    plain = name == str(path) and "\\" not in name and "\0" not in name
+    if not plain or path.is_absolute() or ".." in path.parts or not path.parts or name == ".":
+        raise ManifestError(f"shard name: expected a path inside the dataset's folder, got {name[:80]!r}")
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        raise ManifestError(f"shard name: expected at most {MAX_NAME_BYTES} bytes, got {name[:80]!r}")
+
+
+def _check_range(what: str, value: int, least: int, greatest: int) -> None:
+    if not least <= value <= greatest:
+        raise ManifestError(f"{what}: expected {least} to {greatest}, got {value}")
+
+
+def _check_algorithm(what: str, digest: Digest, algorithm: str) -> None:
+    if digest.algorithm != algorithm:
+        raise ManifestError(f"{what}: expected a {algorithm} digest, got {digest.algorithm}")

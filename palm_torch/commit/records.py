@@ -1,0 +1,50 @@
+"""Digests of records and of groups of 64 record digests: one hash per record, everything else follows.
+
+Both are BLAKE3 in keyed mode. The key separates the two domains and carries the salt; BLAKE3 binds the
+length of what it hashes by itself. Specification: docs/spec/40-data.md, section 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from blake3 import blake3
+
+from palm_torch.encoding import length_prefixed
+
+DIGEST_BYTES: Final = 32
+GROUP_RECORDS: Final = 64
+GROUP_BYTES: Final = GROUP_RECORDS * DIGEST_BYTES
+
+GROUP_KEY: Final = hashlib.sha256(b"palm-torch/record-group/v1").digest()
+
+
+def record_key(salt: bytes | None = None) -> bytes:
+    """Returns the 32-byte key of the record digests: ``SHA-256(tag ‖ LP(salt))``.
+
+    Args:
+        salt: Secret of a private dataset, any length, or None. Without it nobody can tell from the
+            digests whether a guessed record is in the dataset.
+    """
+    return hashlib.sha256(b"palm-torch/record/v1" + length_prefixed(salt or b"")).digest()
+
+
+def record_digest(record: bytes | bytearray | memoryview, *, salt: bytes | None = None) -> bytes:
+    """Returns the 32-byte digest of one record's exact bytes."""
+    return blake3(record, key=record_key(salt)).digest()
+
+
+def group_digests(digests: bytes) -> bytes:
+    """Returns the digests of consecutive groups of 64 record digests, the last of which may be shorter.
+
+    Args:
+        digests: Record digests, 32 bytes each, beginning at a group's first.
+
+    Returns:
+        32 bytes per group.
+    """
+    view = memoryview(digests)
+    return b"".join(
+        blake3(view[at : at + GROUP_BYTES], key=GROUP_KEY).digest() for at in range(0, len(view), GROUP_BYTES)
+    )

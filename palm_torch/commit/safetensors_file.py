@@ -1,0 +1,269 @@
+"""Comparing a safetensors file at hand with the tensors that evidence speaks of.
+
+The reader is strict: the header is canonical enough to have one meaning (no repeated key, nothing unknown),
+and its byte ranges tile the file without gap or overlap. Bytes are read one tile at a time, never mapped:
+a file that shrinks while it is read is an error, not a signal. Nothing of a file is trusted before its
+roots were compared.
+
+A path is one ``.safetensors`` file, a ``….safetensors.index.json`` of a sharded model, or a folder that
+holds ``model.safetensors`` or ``model.safetensors.index.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from palm_torch.commit.weights_root import TensorSpec, tensor_root_of_reads
+from palm_torch.errors import ArtifactError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from palm_torch import roles
+
+MAX_HEADER_BYTES: Final = 100_000_000
+"""Largest header, and largest index, in bytes: the limit of the safetensors format itself."""
+
+DTYPES: Final = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
+}
+"""The format's name of each element type, and torch's."""
+
+_LENGTH_BYTES: Final = 8
+_METADATA: Final = "__metadata__"
+_ENTRY_KEYS: Final = frozenset({"dtype", "shape", "data_offsets"})
+_FOLDER_NAMES: Final = ("model.safetensors", "model.safetensors.index.json")
+_INDEX_SUFFIX: Final = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor in a file: where its bytes are and what the header says of them.
+
+    Attributes:
+        spec: Name as stored, dtype and shape; no aliases.
+        path: The file.
+        start: Offset of the first byte in the file.
+    """
+
+    spec: TensorSpec
+    path: Path
+    start: int
+
+    def root(self, name: str) -> bytes:
+        """Reads the bytes once and returns the tensor root under a canonical name.
+
+        Raises:
+            DataError: If the file cannot be read or has become shorter.
+        """
+        descriptor = _open(self.path)
+        try:
+            return tensor_root_of_reads(
+                TensorSpec(name, self.spec.dtype, self.spec.shape),
+                lambda start, end: _read(descriptor, self.path, self.start + start, end - start),
+            )
+        finally:
+            os.close(descriptor)
+
+
+def compare(path: Path, tensors: Sequence[roles.Tensor]) -> None:
+    """Checks that a file holds exactly these tensors, byte for byte.
+
+    1. Every tensor is there, under its name or an alias; where it is stored twice, both count.
+    2. Dtype and shape are equal.
+    3. Nothing else is there.
+    4. Every root, computed from the bytes in the file, is equal.
+
+    Args:
+        path: A file, an index or a folder; see the module.
+        tensors: The tensors of the evidence.
+
+    Raises:
+        DataError: If the file is missing or malformed: nothing was compared.
+        ArtifactError: Naming the first tensor that differs.
+    """
+    stored = stored_tensors(path)
+    matched: list[tuple[roles.Tensor, StoredTensor]] = []
+    for claim in tensors:
+        found = [stored.pop(name) for name in (claim.name, *claim.aliases) if name in stored]
+        if not found:  # 1
+            raise ArtifactError(f"{path}: tensor {claim.name!r} is missing")
+        for tensor in found:
+            _compare_spec(tensor, claim)  # 2
+            matched.append((claim, tensor))
+    if stored:  # 3
+        raise ArtifactError(f"{path}: tensor {min(stored)!r} is not among the {len(tensors)} of the evidence")
+    for claim, tensor in matched:  # 4
+        root = tensor.root(claim.name)
+        if root != claim.root.value:
+            raise ArtifactError(
+                f"{tensor.path}: tensor {tensor.spec.name!r}: its bytes differ: "
+                f"expected root {claim.root.value.hex()}, got {root.hex()}"
+            )
+
+
+def stored_tensors(path: Path) -> dict[str, StoredTensor]:
+    """Reads the headers of a model's file or files: stored name → tensor.
+
+    Raises:
+        DataError: If a file is missing or malformed, or an index and its shards disagree.
+    """
+    if path.is_dir():
+        present = [path / name for name in _FOLDER_NAMES if (path / name).exists()]
+        if len(present) != 1:
+            raise DataError(f"{path}: expected one of {' or '.join(_FOLDER_NAMES)}, got {len(present)}")
+        path = present[0]
+    if path.suffix != _INDEX_SUFFIX:
+        return {tensor.spec.name: tensor for tensor in read_header(path)}
+    return _sharded(path)
+
+
+def read_header(path: Path) -> tuple[StoredTensor, ...]:
+    """Reads the header of one ``.safetensors`` file, in the order of the bytes.
+
+    Raises:
+        DataError: If the file cannot be read, or is not a well-formed safetensors file.
+    """
+    descriptor = _open(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        length = int.from_bytes(_read(descriptor, path, 0, _LENGTH_BYTES), "little")
+        if length > min(MAX_HEADER_BYTES, size - _LENGTH_BYTES):
+            raise DataError(f"{path}: not a safetensors file: header of {length} bytes in a file of {size}")
+        header = _read(descriptor, path, _LENGTH_BYTES, length)
+    finally:
+        os.close(descriptor)
+    if not header.startswith(b"{"):
+        raise DataError(f"{path}: not a safetensors file: expected a header that begins with '{{'")
+    entries = _object(header, path)
+    _check_metadata(entries.pop(_METADATA, {}), path)
+    spans = sorted((*_entry(name, entry, path), name) for name, entry in entries.items())
+    data_start, position = _LENGTH_BYTES + length, 0
+    tensors: list[StoredTensor] = []
+    for start, end, dtype, shape, name in spans:
+        spec = TensorSpec(name, dtype, shape)
+        if start != position or end - start != spec.nbytes:
+            raise DataError(
+                f"{path}: tensor {name!r}: expected bytes [{position}, {position + spec.nbytes}), "
+                f"got [{start}, {end})"
+            )
+        tensors.append(StoredTensor(spec, path, data_start + start))
+        position = end
+    if data_start + position != size:
+        raise DataError(f"{path}: expected a file of {data_start + position} bytes, got {size}")
+    return tuple(tensors)
+
+
+def _sharded(index: Path) -> dict[str, StoredTensor]:
+    descriptor = _open(index)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size > MAX_HEADER_BYTES:
+            raise DataError(f"{index}: expected at most {MAX_HEADER_BYTES} bytes, got {size}")
+        weight_map = _object(_read(descriptor, index, 0, size), index).get("weight_map")
+    finally:
+        os.close(descriptor)
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise DataError(f"{index}: expected a 'weight_map' from tensor to file")
+    tensors: dict[str, StoredTensor] = {}
+    for shard in sorted({_shard_name(name, index) for name in weight_map.values()}):
+        for tensor in read_header(index.parent / shard):
+            name = tensor.spec.name
+            if weight_map.get(name) != shard:
+                raise DataError(f"{index}: tensor {name!r} is in {shard}, not where the index says")
+            tensors[name] = tensor
+    absent = weight_map.keys() - tensors.keys()
+    if absent:
+        raise DataError(f"{index}: tensor {min(absent)!r} is not in {weight_map[min(absent)]}")
+    return tensors
+
+
+def _compare_spec(tensor: StoredTensor, claim: roles.Tensor) -> None:
+    spec = tensor.spec
+    if (spec.dtype, spec.shape) != (claim.dtype, claim.shape):
+        raise ArtifactError(
+            f"{tensor.path}: tensor {spec.name!r}: expected {claim.dtype} {list(claim.shape)}, "
+            f"got {spec.dtype} {list(spec.shape)}"
+        )
+
+
+def _entry(name: str, entry: Any, path: Path) -> tuple[int, int, str, tuple[int, ...]]:  # noqa: ANN401 (JSON)
+    if not isinstance(entry, dict) or entry.keys() != _ENTRY_KEYS:
+        raise DataError(f"{path}: tensor {name!r}: expected the keys {', '.join(sorted(_ENTRY_KEYS))}")
+    stored_dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    dtype = DTYPES.get(stored_dtype) if isinstance(stored_dtype, str) else None
+    if dtype is None:
+        raise DataError(f"{path}: tensor {name!r}: no torch dtype for {str(stored_dtype)[:40]!r}")
+    if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:  # noqa: PLR2004 (begin, end)
+        raise DataError(f"{path}: tensor {name!r}: expected a shape and two offsets, natural numbers all")
+    return offsets[0], offsets[1], dtype, tuple(shape)
+
+
+def _naturals(value: Any) -> bool:  # noqa: ANN401 (JSON)
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+
+
+def _check_metadata(metadata: Any, path: Path) -> None:  # noqa: ANN401 (JSON)
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise DataError(f"{path}: expected {_METADATA} to hold text values")
+
+
+def _shard_name(name: Any, index: Path) -> str:  # noqa: ANN401 (JSON)
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise DataError(f"{index}: expected shards to be plain file names, got {str(name)[:80]!r}")
+    return name
+
+
+def _object(data: bytes, path: Path) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        built = dict(pairs)
+        if len(built) != len(pairs):
+            raise DataError(f"{path}: a key of the header occurs twice")
+        return built
+
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique)
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: the header is not JSON: {str(error)[:200]}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+def _read(descriptor: int, path: Path, start: int, length: int) -> bytes:
+    try:
+        data = os.pread(descriptor, length, start)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) != length:
+        raise DataError(f"{path}: expected {length} bytes at offset {start}, got {len(data)}")
+    return data

@@ -1,0 +1,146 @@
+"""Certificates and revocation lists as bytes: PEM, DER and X.509 frames that have one spelling each.
+
+A flipped bit that changes no meaning (a line break, a padding bit, the unused-bits octet of a signature)
+would leave evidence valid but no longer the same bytes; here it is an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import utils
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from palm_torch.cvm import der
+from palm_torch.errors import EncodingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ECDSA_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
+"""AlgorithmIdentifier of ecdsa-with-SHA256 (RFC 5758 section 3.2), without parameters."""
+
+FOREIGN_ERRORS: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises on certificates and lists that it cannot read."""
+
+_PEM_BEGIN: Final = b"-----BEGIN CERTIFICATE-----\n"
+_PEM_END: Final = b"-----END CERTIFICATE-----\n"
+_PEM_LINE_CHARACTERS: Final = 64
+_VERSION_3: Final = bytes.fromhex("a003020102")
+_CRL_VERSION_2: Final = bytes.fromhex("020101")
+_SIGNED_PARTS: Final = 3
+
+
+def encode_pem(certificates: Sequence[bytes]) -> bytes:
+    """Returns DER certificates as PEM, 64 characters a line, a line feed after the last."""
+    blocks: list[bytes] = []
+    for certificate in certificates:
+        text = base64.b64encode(certificate)
+        lines = (text[i : i + _PEM_LINE_CHARACTERS] for i in range(0, len(text), _PEM_LINE_CHARACTERS))
+        blocks.append(_PEM_BEGIN + b"".join(line + b"\n" for line in lines) + _PEM_END)
+    return b"".join(blocks)
+
+
+def decode_pem(data: bytes, *, what: str, count: int) -> tuple[bytes, ...]:
+    """Decodes a PEM chain and accepts only the spelling `encode_pem` makes.
+
+    Args:
+        data: The PEM bytes.
+        what: Name of the chain, for messages.
+        count: Exact number of certificates expected.
+
+    Returns:
+        The DER bytes of each certificate, in order.
+
+    Raises:
+        EncodingError: If the bytes are not `count` certificates in canonical PEM.
+    """
+    blocks = data.split(_PEM_END)
+    if len(blocks) != count + 1:
+        raise EncodingError(f"{what}: expected {count} PEM certificates, got {len(blocks) - 1}")
+    try:
+        chain = tuple(
+            base64.b64decode(block.removeprefix(_PEM_BEGIN).replace(b"\n", b""), validate=True)
+            for block in blocks[:-1]
+        )
+    except (binascii.Error, ValueError) as error:
+        raise EncodingError(f"{what}: PEM holds invalid base64: {error}") from error
+    if encode_pem(chain) != data:
+        raise EncodingError(f"{what}: PEM is not in canonical form (64 characters a line, nothing around it)")
+    return chain
+
+
+def load_certificate(data: bytes, *, what: str) -> x509.Certificate:
+    """Loads one DER certificate whose frame has its only spelling.
+
+    Raises:
+        EncodingError: If it does not parse, is not version 3, is not signed with ecdsa-with-SHA256, has a
+            serial number that is not positive, or pads its signature.
+    """
+    fields = _frame(data, what)
+    if len(fields) < 3 or fields[0].encoded != _VERSION_3:  # noqa: PLR2004 (version, serial, algorithm)
+        raise EncodingError(f"{what}: expected an X.509 version 3 certificate")
+    serial = der.expect(fields[1], der.INTEGER, what=f"{what}: serial number")
+    if not serial or serial[0] & 0x80 or not any(serial):
+        raise EncodingError(f"{what}: expected a positive serial number, got {serial.hex()!r}")
+    if fields[2].encoded != ECDSA_SHA256:
+        raise EncodingError(f"{what}: inner signature algorithm is not ecdsa-with-SHA256")
+    try:
+        certificate = x509.load_der_x509_certificate(data)
+        reencoded = certificate.public_bytes(Encoding.DER)
+    except FOREIGN_ERRORS as error:
+        raise EncodingError(f"{what}: not a certificate: {error}") from error
+    if reencoded != data:
+        raise EncodingError(f"{what}: certificate is not in canonical DER")
+    return certificate
+
+
+def load_crl(data: bytes, *, what: str) -> x509.CertificateRevocationList:
+    """Loads one DER revocation list whose frame has its only spelling.
+
+    Raises:
+        EncodingError: If it does not parse, is not version 2 or not signed with ecdsa-with-SHA256.
+    """
+    fields = _frame(data, what)
+    if len(fields) < 2 or fields[0].encoded != _CRL_VERSION_2:  # noqa: PLR2004 (version, algorithm)
+        raise EncodingError(f"{what}: expected a version 2 revocation list")
+    if fields[1].encoded != ECDSA_SHA256:
+        raise EncodingError(f"{what}: inner signature algorithm is not ecdsa-with-SHA256")
+    try:
+        crl = x509.load_der_x509_crl(data)
+        reencoded = crl.public_bytes(Encoding.DER)
+    except FOREIGN_ERRORS as error:
+        raise EncodingError(f"{what}: not a revocation list: {error}") from error
+    if reencoded != data:
+        raise EncodingError(f"{what}: revocation list is not in canonical DER")
+    return crl
+
+
+def _frame(data: bytes, what: str) -> tuple[der.Element, ...]:
+    """Checks the frame {signed part, algorithm, signature}; returns the fields of the signed part."""
+    parts = der.children(der.read(data, what=what), what=what)
+    if len(parts) != _SIGNED_PARTS:
+        raise EncodingError(f"{what}: expected {_SIGNED_PARTS} DER parts, got {len(parts)}")
+    signed, algorithm, signature = parts
+    if algorithm.encoded != ECDSA_SHA256:
+        raise EncodingError(f"{what}: expected a signature by ecdsa-with-SHA256")
+    bits = der.expect(signature, der.BIT_STRING, what=f"{what}: signature")
+    try:
+        canonical = utils.encode_dss_signature(*utils.decode_dss_signature(bits[1:]))
+    except ValueError as error:
+        raise EncodingError(f"{what}: signature is not an ECDSA signature: {error}") from error
+    if bits != b"\x00" + canonical:
+        raise EncodingError(f"{what}: signature is not in canonical DER")
+    return der.children(signed, what=what)

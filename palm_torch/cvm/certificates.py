@@ -1,0 +1,207 @@
+"""Trust anchors, and the one chain walk that every hardware check uses.
+
+A chain is given leaf first and includes its root, which must be a pinned certificate: a name proves
+nothing (a second key named "Intel SGX Root CA" exists). Signatures are checked from the root down, so no
+extension is read from a certificate that nobody vouched for. Algorithms are picked here, never by data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from palm_torch.cvm import certificate_bytes
+from palm_torch.errors import InputError, SignatureError, TrustAnchorError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+SIMULATED_ORGANISATION: Final = "SIMULATED - NOT A TEE"
+"""Organisation in the subject of every simulated certificate."""
+
+_KNOWN_CRITICAL: Final = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid})
+
+
+@dataclass(frozen=True, slots=True)
+class TrustAnchor:
+    """A root certificate that the verifier's own configuration names.
+
+    Attributes:
+        name: What reports call it.
+        certificate_sha256: SHA-256 of the certificate's DER, 32 bytes.
+        spki_sha256: SHA-256 of its SubjectPublicKeyInfo's DER, 32 bytes.
+        simulated: Whether evidence under this root is simulated; never read from evidence.
+    """
+
+    name: str
+    certificate_sha256: bytes
+    spki_sha256: bytes
+    simulated: bool
+
+    @classmethod
+    def from_certificate(cls, certificate: bytes, *, name: str, simulated: bool = True) -> TrustAnchor:
+        """Pins a root certificate given as DER bytes.
+
+        Raises:
+            EncodingError: If the bytes are not one canonical certificate.
+            TrustAnchorError: If a root that says it is simulated is to be trusted as real.
+        """
+        parsed = certificate_bytes.load_certificate(certificate, what=f"trust anchor {name!r}")
+        marks = parsed.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)
+        if not simulated and any(mark.value == SIMULATED_ORGANISATION for mark in marks):
+            raise TrustAnchorError(f"trust anchor {name!r}: a simulated root cannot be trusted as hardware")
+        return cls(name, hashlib.sha256(certificate).digest(), _spki_sha256(parsed), simulated)
+
+
+INTEL_SGX_ROOT: Final = TrustAnchor(
+    name="Intel SGX Root CA",
+    certificate_sha256=bytes.fromhex("44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"),
+    spki_sha256=bytes.fromhex("a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e"),
+    simulated=False,
+)
+"""The root of every production SGX and TDX platform, valid 2018-05-21 to 2049-12-31."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedChain:
+    """A chain that `verify_chain` has walked.
+
+    Attributes:
+        certificates: Leaf first, root last.
+        anchor: The configured root it leads to.
+    """
+
+    certificates: tuple[x509.Certificate, ...]
+    anchor: TrustAnchor
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        """The certificate the chain is about."""
+        return self.certificates[0]
+
+    @property
+    def root(self) -> x509.Certificate:
+        """The pinned certificate."""
+        return self.certificates[-1]
+
+
+def verify_chain(
+    chain: Sequence[bytes], *, anchors: Sequence[TrustAnchor], now: datetime, what: str
+) -> VerifiedChain:
+    """Walks a chain from its pinned root down to its leaf.
+
+    1. The last certificate is, byte for byte, one of the anchors; no other certificate gets a say.
+    2. Every issuer is a CA with keyCertSign, a P-256 key and room in its path length.
+    3. Every certificate was signed by the next one's key and names it as issuer.
+    4. Every certificate is valid at `now` and has no critical extension unknown to this library.
+    5. The leaf is no CA and may sign data.
+
+    Args:
+        chain: DER certificates, leaf first, root last; at least two.
+        anchors: The roots that the verifier's configuration admits.
+        now: Time of verification, aware.
+        what: Name of the chain, for messages.
+
+    Raises:
+        EncodingError: If a certificate does not parse.
+        TrustAnchorError: If the chain does not lead to an anchor at that time.
+        SignatureError: If a certificate's signature is wrong.
+
+    Source: RFC 5280 section 6.1, without policies and names, which these hierarchies do not use.
+    """
+    check_time(now)
+    if len(chain) < 2:  # noqa: PLR2004 (a leaf and a root)
+        raise TrustAnchorError(f"{what}: expected a leaf and its issuers, got {len(chain)} certificates")
+    certificates = tuple(
+        certificate_bytes.load_certificate(certificate, what=f"{what}, certificate {position}")
+        for position, certificate in enumerate(chain)
+    )
+    anchor = _matching_anchor(certificates[-1], chain[-1], anchors, what)  # 1
+    _check_certificate(certificates[-1], now, is_ca=True, below=len(chain) - 2, what=f"{what}, root")
+    for position in range(len(chain) - 2, -1, -1):
+        child, issuer = certificates[position], certificates[position + 1]
+        name = f"{what}, certificate {position}"
+        try:
+            child.verify_directly_issued_by(issuer)  # 3
+        except (InvalidSignature, *certificate_bytes.FOREIGN_ERRORS) as error:
+            raise SignatureError(f"{name}: not signed by the next certificate of its chain") from error
+        _check_certificate(child, now, is_ca=position > 0, below=position - 1, what=name)  # 2, 4, 5
+    return VerifiedChain(certificates, anchor)
+
+
+def p256_key(certificate: x509.Certificate, *, what: str) -> ec.EllipticCurvePublicKey:
+    """Returns a certificate's public key, which must be on the curve P-256.
+
+    Raises:
+        TrustAnchorError: If it is of another kind.
+    """
+    try:
+        key = certificate.public_key()
+    except certificate_bytes.FOREIGN_ERRORS as error:
+        raise TrustAnchorError(f"{what}: expected a P-256 key: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise TrustAnchorError(f"{what}: expected a P-256 key, got {type(key).__name__}")
+    return key
+
+
+def check_time(now: datetime) -> None:
+    """Checks that a time of verification says which time zone it is in.
+
+    Raises:
+        InputError: If it does not.
+    """
+    if now.utcoffset() is None:
+        raise InputError(f"time of verification: expected an aware datetime, got {now!r}")
+
+
+def _matching_anchor(
+    root: x509.Certificate, encoded: bytes, anchors: Sequence[TrustAnchor], what: str
+) -> TrustAnchor:
+    found = hashlib.sha256(encoded).digest()
+    for anchor in anchors:
+        if anchor.certificate_sha256 == found and anchor.spki_sha256 == _spki_sha256(root):
+            return anchor
+    names = ", ".join(repr(anchor.name) for anchor in anchors) or "none configured"
+    raise TrustAnchorError(
+        f"{what}: root certificate with SHA-256 {found.hex()} is not a configured trust anchor ({names})"
+    )
+
+
+def _check_certificate(
+    certificate: x509.Certificate, now: datetime, *, is_ca: bool, below: int, what: str
+) -> None:
+    """Checks dates, key and extensions of a certificate whose signature (or pin) was checked."""
+    p256_key(certificate, what=what)
+    try:
+        starts, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        unknown = [
+            extension.oid.dotted_string
+            for extension in certificate.extensions
+            if extension.critical and extension.oid not in _KNOWN_CRITICAL
+        ]
+    except certificate_bytes.FOREIGN_ERRORS as error:
+        raise TrustAnchorError(f"{what}: {error}") from error
+    if not starts <= now <= ends:
+        raise TrustAnchorError(f"{what}: expected {starts} ≤ time ≤ {ends}, got {now}")
+    if unknown:
+        raise TrustAnchorError(f"{what}: critical extension {unknown[0]} is not understood")
+    if constraints.ca is not is_ca:
+        raise TrustAnchorError(f"{what}: expected {'a' if is_ca else 'no'} CA certificate")
+    if is_ca and constraints.path_length is not None and constraints.path_length < below:
+        raise TrustAnchorError(f"{what}: path length {constraints.path_length} < {below} CAs below it")
+    if not (usage.key_cert_sign if is_ca else usage.digital_signature):
+        raise TrustAnchorError(f"{what}: key usage does not allow what it signed")
+
+
+def _spki_sha256(certificate: x509.Certificate) -> bytes:
+    key = p256_key(certificate, what="root certificate")
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()

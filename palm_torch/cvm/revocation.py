@@ -1,0 +1,60 @@
+"""Certificate revocation lists: signed, current, complete, and silent about our certificates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+
+from palm_torch.cvm import certificate_bytes, certificates
+from palm_torch.errors import SignatureError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+def verify_crl(
+    data: bytes, *, issuer: x509.Certificate, now: datetime, what: str
+) -> x509.CertificateRevocationList:
+    """Returns a revocation list that its issuer signed and that is current.
+
+    Args:
+        data: The list, DER.
+        issuer: A certificate of a chain already verified.
+        now: Time of verification, aware: lastUpdate ≤ now < nextUpdate.
+        what: Name of the list, for messages.
+
+    Raises:
+        EncodingError: If the list does not parse.
+        SignatureError: If another key signed it, or it is not current, or it covers only a part.
+    """
+    certificates.check_time(now)
+    crl = certificate_bytes.load_crl(data, what=what)
+    try:
+        signed = crl.issuer == issuer.subject and crl.is_signature_valid(
+            certificates.p256_key(issuer, what=what)
+        )
+        may_sign = issuer.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+        critical = [extension.oid.dotted_string for extension in crl.extensions if extension.critical]
+        starts, ends = crl.last_update_utc, crl.next_update_utc
+    except certificate_bytes.FOREIGN_ERRORS as error:
+        raise SignatureError(f"{what}: cannot be checked: {error}") from error
+    if not (signed and may_sign):
+        raise SignatureError(f"{what}: not signed by {issuer.subject.rfc4514_string()!r}")
+    if critical:  # a partial or delta list says nothing about the certificates it leaves out
+        raise SignatureError(f"{what}: critical extension {critical[0]} is not understood")
+    if ends is None or not starts <= now < ends:
+        raise SignatureError(f"{what}: expected {starts} ≤ time < {ends}, got {now}")
+    return crl
+
+
+def check_not_revoked(
+    certificate: x509.Certificate, crl: x509.CertificateRevocationList, *, what: str
+) -> None:
+    """Checks that a verified revocation list does not name a certificate.
+
+    Raises:
+        SignatureError: If it does, for whatever reason, a hold included.
+    """
+    if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
+        raise SignatureError(f"{what}: serial number {certificate.serial_number:x} has been revoked")

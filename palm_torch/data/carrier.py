@@ -1,0 +1,174 @@
+"""How digests travel with their batch, from where a record was read to where the batch is delivered.
+
+The dataset leaves a note of every record it reads. The wrapped collate function gathers the notes made
+since the last batch and sends them along in a `Carrier`; `palm_torch.DataLoader` takes them out when the
+loop receives the batch, and only then do they count. Between the two lie processes, queues and prefetched
+batches that the loop may never see.
+
+Whatever stands between dataset and collate function (`Subset`, `ConcatDataset`, a dataset of the user's
+own, transforms) needs no part in it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import gmpy2  # type: ignore[import-untyped]
+import torch
+from torch.utils.data import get_worker_info
+from torch.utils.data._utils.pin_memory import pin_memory
+
+from palm_torch import recorder
+from palm_torch.commit import multiset
+from palm_torch.errors import CoverageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NUMBER: Final[type[int]] = gmpy2.mpz
+"""Integer type for making multiset hashes."""
+
+
+class Note(NamedTuple):
+    """Records that were just read from one dataset.
+
+    Attributes:
+        dataset: The dataset's uid.
+        indices: Their numbers, int64 little endian.
+        digests: Their digests, 32 bytes each.
+        multiply: Whether the product of the multiset elements is needed: no manifest tells it.
+    """
+
+    dataset: str
+    indices: bytes
+    digests: bytes
+    multiply: bool
+
+
+class _Gathering(threading.local):
+    """The notes of the batch that this thread is fetching; None while it fetches none."""
+
+    notes: list[Note] | None = None
+
+
+_here: Final = _Gathering()
+
+
+class _Worker:
+    """The notes of the batch that this worker process is fetching, whichever of its threads reads."""
+
+    notes: list[Note] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A batch with the account of the records that were read for it.
+
+    Attributes:
+        batch: What the collate function made.
+        reads: One item per dataset, in the order first read.
+    """
+
+    batch: Any
+    reads: tuple[recorder.Reads, ...]
+
+    def pin_memory(self) -> Carrier:
+        """Returns the carrier with the batch's tensors in pinned memory; torch's pinning thread asks."""
+        return Carrier(pin_memory(self.batch), self.reads)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True)
+class CarryingCollate:
+    """A collate function whose batches carry their reads. Picklable when the inner function is.
+
+    Attributes:
+        inner: The collate function of the loader.
+    """
+
+    inner: Callable[[Any], Any]
+
+    def __call__(self, samples: Any) -> Any:  # noqa: ANN401 (whatever the user's dataset and function make)
+        """Collates, then gathers what was read since the last batch.
+
+        Called by a stock loader in the main process, where reads count as they happen, it adds nothing.
+        """
+        batch = self.inner(samples)
+        notes = _notes()
+        if notes is None:
+            return batch
+        taken = notes.copy()
+        notes.clear()
+        return Carrier(batch, reads_of(taken))
+
+
+@dataclass(frozen=True, slots=True)
+class CarryingWorkerInit:
+    """A worker's first call: from here on its notes are gathered. Picklable when the inner function is.
+
+    Attributes:
+        inner: The user's own ``worker_init_fn``, or None.
+    """
+
+    inner: Callable[[int], None] | None
+
+    def __call__(self, worker_id: int) -> None:
+        """Starts gathering in this worker process, then runs the user's function."""
+        _Worker.notes = []
+        if self.inner is not None:
+            self.inner(worker_id)
+
+
+def leave(note: Note) -> None:
+    """Takes note of records that were just read.
+
+    Inside a fetch the note waits for its batch. Outside of one (``dataset[i]`` by hand, a stock loader
+    without workers) reading is delivering, and the session is told at once.
+
+    Raises:
+        CoverageError: In a worker of a loader that has no carrier.
+        SessionError: In a thread or process that the session does not own.
+    """
+    notes = _notes()
+    if notes is not None:
+        notes.append(note)
+        return
+    if get_worker_info() is not None:
+        raise CoverageError(
+            "this DataLoader has workers, but nothing carries the digests of what they read to the loop: use "
+            "palm_torch.DataLoader(...) in place of torch.utils.data.DataLoader(...), arguments unchanged"
+        )
+    running = recorder.current()
+    if running is not None:
+        running.deliver(reads_of([note]), grad_enabled=torch.is_grad_enabled())
+
+
+def gather() -> list[Note] | None:
+    """Begins to gather this thread's notes; returns what `restore` needs to end it."""
+    before = _here.notes
+    _here.notes = []
+    return before
+
+
+def restore(before: list[Note] | None) -> None:
+    """Ends gathering, back to what was before `gather`."""
+    _here.notes = before
+
+
+def reads_of(notes: Sequence[Note]) -> tuple[recorder.Reads, ...]:
+    """Sums notes up to one item per dataset, in the order first read, and multiplies where needed."""
+    by_dataset: dict[str, list[Note]] = {}
+    for note in notes:
+        by_dataset.setdefault(note.dataset, []).append(note)
+    summed: list[recorder.Reads] = []
+    for dataset, parts in by_dataset.items():
+        digests = b"".join([part.digests for part in parts])
+        product = multiset.product_of(digests, number=NUMBER) if parts[0].multiply else b""
+        summed.append(recorder.Reads(dataset, b"".join([part.indices for part in parts]), digests, product))
+    return tuple(summed)
+
+
+def _notes() -> list[Note] | None:
+    return _Worker.notes if _Worker.notes is not None else _here.notes

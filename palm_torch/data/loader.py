@@ -1,0 +1,149 @@
+"""`palm_torch.DataLoader`: torch's own loader, with every batch accounted for when the loop receives it.
+
+Nothing about loading changes: same arguments, same batches, same use of random numbers. Workers hash what
+they read and send the digests along with the batch. They count at ``next()``, because prefetched batches
+that the loop never asked for must not.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+import torch.utils.data
+
+from palm_torch import recorder
+from palm_torch.data import carrier
+from palm_torch.errors import CoverageError, SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+T_co = TypeVar("T_co", covariant=True)
+
+_TORCH_SAYS_DEAD = "DataLoader worker (pid"
+_TORCH_SAYS_LATE = "DataLoader timed out"
+
+
+class DataLoader(torch.utils.data.DataLoader[T_co]):
+    """A `torch.utils.data.DataLoader` that tells the running session what it delivers.
+
+    Takes exactly the arguments of torch's class. Outside a session it behaves as torch's does. The
+    dataset, or a dataset beneath it, must be attested: see `AttestedMmapDataset`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (torch's signature, whatever it is)
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.collate_fn, carrier.CarryingCollate):
+            self.collate_fn = carrier.CarryingCollate(self.collate_fn)
+        if not isinstance(self.worker_init_fn, carrier.CarryingWorkerInit):
+            self.worker_init_fn = carrier.CarryingWorkerInit(self.worker_init_fn)
+
+    def __iter__(self) -> Iterator[T_co]:  # type: ignore[override]  # torch names its private iterator class
+        """Starts an epoch."""
+        return DeliveringIterator(self, super().__iter__())
+
+    def forget_workers(self) -> None:
+        """Lets go of persistent workers after a failure: one may hold notes of a batch that never came."""
+        self._iterator = None
+
+
+functools.update_wrapper(DataLoader.__init__, torch.utils.data.DataLoader.__init__)
+
+
+class DeliveringIterator:
+    """One pass over a loader, reporting each batch at the moment the loop receives it.
+
+    It belongs to the session that was open when it began (or to none), and breaks for good at the first
+    error: after that no count could be believed.
+    """
+
+    def __init__(self, loader: DataLoader[Any], inner: _BaseDataLoaderIter) -> None:
+        self._loader = loader
+        self._inner = inner
+        self._session = recorder.session_id()
+        self._broken: str | None = None
+
+    def __iter__(self) -> DeliveringIterator:
+        """Returns itself."""
+        return self
+
+    def __len__(self) -> int:
+        """Returns the number of batches in the pass, as torch estimates it."""
+        return len(self._inner)
+
+    def __next__(self) -> Any:  # noqa: ANN401 (whatever the collate function makes)
+        """Fetches the next batch and tells the session about it.
+
+        Raises:
+            SessionError: If a session began or ended since the pass began.
+            CoverageError: If, in a session, a worker died, no attested dataset had part in the batch, or
+                the pass broke before.
+        """
+        if self._broken is not None:
+            raise CoverageError(
+                f"this pass over the DataLoader broke earlier ({self._broken}); begin a new one"
+            )
+        self._check_session()
+        before = carrier.gather()
+        try:
+            item = next(self._inner)
+        except StopIteration:
+            raise
+        except RuntimeError as error:
+            self._break(error)
+            if self._session is not None and _is_workers_end(error):
+                raise CoverageError(
+                    f"the DataLoader lost its workers, and with them the account of what was read: {error}"
+                ) from error
+            raise
+        except BaseException as error:
+            self._break(error)
+            raise
+        finally:
+            carrier.restore(before)
+        return self._deliver(item)
+
+    def _deliver(self, item: Any) -> Any:  # noqa: ANN401 (a carrier, or whatever a subclass put in its place)
+        batch, reads = (item.batch, item.reads) if isinstance(item, carrier.Carrier) else (item, ())
+        running = recorder.current()
+        if running is None:
+            return batch
+        if not reads:
+            error = CoverageError(
+                f"the loop was given a batch that no attested dataset had part in (dataset: "
+                f"{type(self._loader.dataset).__name__}): wrap what lies on disk in "
+                "palm_torch.AttestedMmapDataset, or read through one inside your dataset's __getitem__"
+            )
+            self._break(error)
+            raise error
+        try:
+            running.deliver(reads, grad_enabled=torch.is_grad_enabled())
+        except BaseException as error:
+            self._break(error)
+            raise
+        return batch
+
+    def _check_session(self) -> None:
+        now = recorder.session_id()
+        if now != self._session:
+            when = "before the session began" if now is not None else "in a session that has ended"
+            error = SessionError(
+                f"this pass over the DataLoader was begun {when}: write `for batch in loader` inside "
+                "the `with palm_torch.attested(...)` block, and finish it there"
+            )
+            self._break(error)
+            raise error
+
+    def _break(self, error: BaseException) -> None:
+        text = str(error).strip()
+        self._broken = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+        self._loader.forget_workers()
+
+
+def _is_workers_end(error: RuntimeError) -> bool:
+    """Tells torch's report of a dead or late worker from an error that user code raised in a worker."""
+    return str(error).startswith((_TORCH_SAYS_DEAD, _TORCH_SAYS_LATE))

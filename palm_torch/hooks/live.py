@@ -1,0 +1,63 @@
+"""Which modules are alive, as Python's garbage collector knows them.
+
+A loop hands parameters to an optimizer, not modules; the modules are found among everything that is
+alive. Nothing is called on objects of foreign types: `type` never runs their code, `isinstance` may.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Final
+
+from torch import nn
+
+from palm_torch.errors import CoverageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torch import Tensor
+
+TESTED_TORCH: Final = "2.13"
+"""The torch version whose private names this package was tested with."""
+
+
+def modules() -> list[nn.Module]:
+    """Returns every module alive in this process whose construction has begun with ``super().__init__()``.
+
+    Objects that `gc.freeze` has put aside are invisible to the collector, and so to this function.
+    """
+    return [
+        item for item in gc.get_objects() if issubclass(type(item), nn.Module) and "_modules" in vars(item)
+    ]
+
+
+def roots(alive: Iterable[nn.Module]) -> list[nn.Module]:
+    """Returns those modules that no other of them has as a child."""
+    alive = list(alive)
+    children = {id(child) for module in alive for child in module.children() if child is not module}
+    return [module for module in alive if id(module) not in children]
+
+
+def persistent_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yields the module's own buffers that its state dict holds.
+
+    Raises:
+        CoverageError: If this version of torch does not say which buffers those are.
+    """
+    transient = getattr(module, "_non_persistent_buffers_set", None)
+    if transient is None:
+        raise missing_private_name(module, "_non_persistent_buffers_set")
+    for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
+        if name not in transient:
+            yield name, buffer
+
+
+def missing_private_name(owner: object, name: str) -> CoverageError:
+    """Returns the error for a private name of torch that is no longer there."""
+    from torch import __version__  # noqa: PLC0415 (only needed for this message)
+
+    return CoverageError(
+        f"torch {__version__}: {type(owner).__name__} has no attribute {name!r}, which is measured here; "
+        f"expected torch {TESTED_TORCH}, the version this was tested with: install that one"
+    )

@@ -1,0 +1,66 @@
+"""Modules that only wrap another: the one table of them, and walking a model as if they were not there.
+
+A wrapper is known by its class (or a base class), never by the text of a name, so a submodule that
+somebody called ``module`` keeps its name. Classes are compared by qualified name, because importing some
+of them takes longer than a training step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+WRAPPERS: Final = {
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+}
+"""Qualified class name of each known wrapper, and the attribute that holds the module it wraps."""
+
+
+def qualified_name(kind: type) -> str:
+    """Returns ``module.QualifiedName`` of a class."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def wrapped_attribute(module: nn.Module) -> str | None:
+    """Returns the attribute under which a known wrapper holds its module, or None for other modules."""
+    for kind in type(module).__mro__:
+        attribute = WRAPPERS.get(qualified_name(kind))
+        if attribute is not None:
+            return attribute
+    return None
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """Returns the module inside every known wrapper, or the module itself."""
+    while (attribute := wrapped_attribute(module)) is not None:
+        module = getattr(module, attribute)
+    return module
+
+
+def named_modules(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Walks a module and everything below it, in registration order, with wrappers left out.
+
+    Args:
+        module: Where to begin.
+        prefix: Canonical path of `module`, empty for the root.
+
+    Yields:
+        Canonical path and module. A module registered in several places appears at each of them.
+    """
+    inner = unwrap(module)
+    yield prefix, inner
+    for name, child in _children(inner):
+        yield from named_modules(child, f"{prefix}.{name}" if prefix else name)
+
+
+def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yields direct children, also those registered twice (`named_children` drops the second)."""
+    for name, child in module._modules.items():  # noqa: SLF001 (the public iterators drop repeats)
+        if child is not None:
+            yield name, child

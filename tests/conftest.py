@@ -1,0 +1,99 @@
+"""What every test shares: third-party vectors, a state folder of its own, Hypothesis profiles.
+
+Nothing here imports torch: the tests of the verifier half run where it is not installed.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import hypothesis
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VECTORS_VARIABLE: Final = "PALM_TORCH_VECTORS"
+NO_VECTORS: Final = "none"
+_COUNTS: Final = pytest.StashKey[dict[str, int]]()
+
+_SLOW_MACHINES = (hypothesis.HealthCheck.too_slow,)
+for _name, _examples, _derandomize in (("default", 100, True), ("ci", 50, True), ("thorough", 2000, False)):
+    hypothesis.settings.register_profile(
+        _name,
+        max_examples=_examples,
+        derandomize=_derandomize,
+        deadline=None,  # a test never asserts a time
+        suppress_health_check=_SLOW_MACHINES,
+    )
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives the run its own state folder (keys of simulated TEEs) and one thread per process."""
+    folder = tempfile.TemporaryDirectory(prefix="palm-torch-tests-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["XDG_STATE_HOME"] = folder.name
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    config.stash[_COUNTS] = {"run": 0, "skipped": 0}
+    _set_up_vectors(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test that asks for the vectors."""
+    for item in items:
+        if "vectors" in getattr(item, "fixturenames", ()):
+            item.add_marker("vectors")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # noqa: ARG001, ANN201 (pluggy's form)
+    """Counts the tests that had the vectors they need, and those that did not."""
+    report = yield
+    if item.get_closest_marker("vectors"):
+        counts = item.config.stash[_COUNTS]
+        counts["run"] += report.when == "call" and not report.skipped
+        counts["skipped"] += report.skipped
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints how many tests the third-party vectors reached, and leaves the line for `make check`."""
+    counts = config.stash[_COUNTS]
+    line = f"vectors: {counts['run']} run, {counts['skipped']} skipped"
+    terminalreporter.write_line(line)
+    if getattr(config, "cache", None) is not None:
+        (config.cache.mkdir("palm-torch") / "vectors").write_text(line + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Callable[[str], bytes]:
+    """Returns a reader of third-party vectors: a name relative to their folder in, bytes out.
+
+    The test is skipped when `PALM_TORCH_VECTORS` is unset or `none`; a folder without files, or without
+    the file asked for, is a failure.
+    """
+    folder = _vectors_folder()
+    if folder is None:
+        pytest.skip(f"{VECTORS_VARIABLE} is unset or 'none'")
+    if not any(path.is_file() for path in folder.rglob("*")):
+        pytest.fail(f"{VECTORS_VARIABLE}: expected a folder with files, found none in {folder}")
+
+    def read(name: str) -> bytes:
+        return (folder / name).read_bytes()
+
+    return read
+
+
+def _vectors_folder() -> Path | None:
+    value = os.environ.get(VECTORS_VARIABLE, NO_VECTORS)
+    return None if value in ("", NO_VECTORS) else Path(value)
+
+
+def _set_up_vectors(config: pytest.Config) -> None:
+    folder = _vectors_folder()
+    if folder is not None:  # tests may change the working directory
+        os.environ[VECTORS_VARIABLE] = str((config.invocation_params.dir / folder).resolve())

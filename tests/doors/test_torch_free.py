@@ -1,0 +1,68 @@
+"""The verifier half imports neither torch nor numpy nor gmpy2: each module alone, in a fresh process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import palm_torch
+
+PACKAGE = Path(palm_torch.__file__).parent
+HEAVY = ("torch", "numpy", "gmpy2")
+WITH_TORCH = ("palm_torch.data", "palm_torch.hooks", "palm_torch.session", "palm_torch.training")
+"""What may import torch, with everything under it. All else is the verifier half, new files included."""
+
+NOT_IMPORTED = ("palm_torch.__main__",)
+"""What does something when it is imported."""
+
+
+def modules() -> list[str]:
+    """Returns every module of the package, found as files: nothing is imported to find it."""
+    names = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return names
+
+
+def of_the_verifier_half(name: str) -> bool:
+    return name not in NOT_IMPORTED and not any(
+        name == root or name.startswith(f"{root}.") for root in WITH_TORCH
+    )
+
+
+def heavy_after(statement: str) -> list[str]:
+    """Runs a statement in a fresh interpreter and returns which heavy packages it brought in."""
+    program = f"{statement}\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
+    outcome = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout.split()
+
+
+def test_the_walk_finds_the_package() -> None:
+    found = modules()
+    assert {"palm_torch", "palm_torch.errors", "palm_torch.commit", "palm_torch.data"} <= set(found)
+    assert not of_the_verifier_half("palm_torch.data")
+    assert not of_the_verifier_half("palm_torch.hooks.weights")
+    assert of_the_verifier_half("palm_torch")
+    assert of_the_verifier_half("palm_torch.verifier")
+    assert of_the_verifier_half("palm_torch.commit.multiset")
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if of_the_verifier_half(name)])
+def test_a_module_of_the_verifier_half_is_light(module: str) -> None:
+    assert heavy_after(f"import {module}") == []
+
+
+@pytest.mark.parametrize("package", HEAVY)
+def test_twin_each_heavy_package_would_be_seen(package: str) -> None:
+    assert package in heavy_after(f"import {package}")
+
+
+def test_twin_a_module_of_the_other_half_is_heavy() -> None:
+    assert {"torch", "numpy"} <= set(heavy_after("import palm_torch.data.dataset"))

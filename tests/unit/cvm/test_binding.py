@@ -1,0 +1,121 @@
+"""Known answers of the binding, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from palm_torch.cvm import binding
+from palm_torch.digest import tagged_hash
+from palm_torch.errors import BindingError, InputError
+
+NONCE = bytes(range(32))
+CLAIMS = b"\x11" * 32
+CTX = bytes.fromhex("bffa5b40217bea962c6e3c4ffb01356bf117f9faa0379681b6da1f6df2a11e66")
+GPU_HASH = bytes.fromhex("9b0051935f3c7e1da96b2731bdf2895aefc82e7f16b5b5b5924e1165916ad051")
+
+
+def context(**changes: object) -> bytes:
+    arguments: dict[str, object] = {
+        "nonce": NONCE,
+        "challenged": True,
+        "run_id": "run-0",
+        "phase": "end",
+        "claims_root": CLAIMS,
+    }
+    return binding.context(**(arguments | changes))  # type: ignore[arg-type]
+
+
+def test_known_answers() -> None:
+    assert context() == CTX
+    assert binding.gpu_nonce(CTX, 0).hex() == "ce8df578edbf044f3e5fa58fddbc7688a7c2e6b15a512ccdff9ed20053ad8bd8"
+    assert binding.gpu_nonce(CTX, 1).hex() == "70377771137e7a85857c285a7817334a45f267b2e8b0a5a8f342431780633546"
+    assert binding.gpu_hash([(b"EVIDENCE", b"CHAIN")]) == GPU_HASH
+    assert binding.gpu_hash([]).hex() == "6e1227b6798d6b46f4e1a37505104db6098cec243913db6e5f2500a03eb7400e"
+    assert binding.report_data(CTX, GPU_HASH).hex() == (
+        "2d6b5b2fcecd4191313ae3d99ea8e8259889cb7c23aa92b2e643db770c3ead49"
+        "0d589fa9c75efc752de3dcf8d0c6b61ef944fb58ea939e8a14e40255f51bf614"
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nonce": bytes(32)},
+        {"nonce": NONCE + b"\x00"},
+        {"challenged": False},
+        {"run_id": "run-1"},
+        {"phase": "begin"},
+        {"claims_root": bytes(32)},
+    ],
+)
+def test_every_part_of_the_context_counts(changes: dict[str, object]) -> None:
+    assert context(**changes) != CTX
+
+
+def test_fields_cannot_run_into_each_other() -> None:
+    assert context(nonce=NONCE + b"r", run_id="un") != context(nonce=NONCE, run_id="run")
+    assert binding.gpu_hash([(b"a", b"bc")]) != binding.gpu_hash([(b"ab", b"c")])
+    assert binding.gpu_hash([(b"a", b"b"), (b"c", b"d")]) != binding.gpu_hash([(b"c", b"d"), (b"a", b"b")])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"nonce": bytes(31)}, {"nonce": b""}, {"claims_root": bytes(31)}, {"claims_root": bytes(33)}]
+)
+def test_short_or_odd_parts_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        context(**changes)
+
+
+def test_derived_values_want_whole_hashes() -> None:
+    with pytest.raises(InputError, match="context: expected 32 bytes, got 31"):
+        binding.gpu_nonce(CTX[:31], 0)
+    with pytest.raises(InputError, match="GPU hash"):
+        binding.report_data(CTX, b"")
+
+
+def test_claims_roots_follow_their_formula() -> None:
+    statement, spki, quote = b"statement", b"spki", b"quote"
+    hashed = hashlib.sha256(statement).digest()
+    assert binding.begin_claims_root(statement, spki) == tagged_hash("palm-torch/begin/v1", hashed, spki)
+    assert binding.end_claims_root(statement, CLAIMS, 7, spki, quote) == tagged_hash(
+        "palm-torch/end/v1",
+        hashed,
+        CLAIMS,
+        (7).to_bytes(8, "big"),
+        spki,
+        hashlib.sha256(quote).digest(),
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (b"", CLAIMS, 1, b"k", b"q"),
+        (b"s", CLAIMS[1:], 1, b"k", b"q"),
+        (b"s", CLAIMS, -1, b"k", b"q"),
+        (b"s", CLAIMS, 1 << 63, b"k", b"q"),
+        (b"s", CLAIMS, 1, b"", b"q"),
+        (b"s", CLAIMS, 1, b"k", b""),
+    ],
+)
+def test_end_needs_every_part(arguments: tuple[bytes, bytes, int, bytes, bytes]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        binding.end_claims_root(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [(b"", b"k"), (b"s", b"")])
+def test_begin_needs_every_part(arguments: tuple[bytes, bytes]) -> None:
+    with pytest.raises(InputError, match="expected bytes, got none"):
+        binding.begin_claims_root(*arguments)
+
+
+def test_report_data_is_compared_whole() -> None:
+    expected = binding.report_data(CTX, GPU_HASH)
+    binding.check_report_data(expected, expected, what="end quote")
+    for found in (expected[:32] + bytes(32), expected[:63] + b"\x00", expected[:32], b"", bytes(64)):
+        with pytest.raises(BindingError, match="end quote: report data seals other claims"):
+            binding.check_report_data(found, expected, what="end quote")
+    with pytest.raises(BindingError):
+        binding.check_report_data(b"", b"", what="end quote")
