@@ -33,7 +33,7 @@ demo: $(STAMP)
 	$(BIN)/palm-torch demo
 
 test: $(STAMP)
-	PALM_TORCH_VECTORS="$${PALM_TORCH_VECTORS:-none}" $(BIN)/python -m pytest
+	PALM_TORCH_VECTORS="$${PALM_TORCH_VECTORS:-none}" $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 check: vectors-named $(STAMP)
 	$(BIN)/ruff check $(CODE)
@@ -42,7 +42,7 @@ check: vectors-named $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_docs.py
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest --cov --cov-report=
+	@$(MAKE) --no-print-directory test PYTEST_FLAGS="--cov --cov-report="
 	$(BIN)/coverage report
 	$(BIN)/coverage json -q -o build/coverage.json
 	$(BIN)/python tools/check_coverage.py build/coverage.json

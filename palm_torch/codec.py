@@ -46,7 +46,7 @@ def to_json(value: object) -> Json:
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
+        return {_key(key): to_json(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     raise EncodingError(f"no JSON form for {type(value).__name__}")
@@ -169,6 +169,12 @@ class _Reader:
 
     def _wrong(self, path: str, expected: str, value: object) -> InputError:
         return self.error(f"{path}: expected {expected}, got {_short(value)}")
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise EncodingError(f"JSON keys are text, got {type(key).__name__}")
+    return key
 
 
 def _is_scalar(hint: type, value: Json) -> bool:

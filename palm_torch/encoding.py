@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import math
 from typing import Final, TypeAlias
@@ -57,7 +58,9 @@ def decode_json(data: bytes, *, what: str, max_bytes: int) -> Json:
     if len(data) > max_bytes:
         raise EncodingError(f"{what}: expected at most {max_bytes} bytes, got {len(data)}")
     try:
-        value: Json = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        value: Json = json.loads(
+            data.decode("utf-8"), parse_int=_integer, parse_constant=functools.partial(_refuse_constant, what)
+        )
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise EncodingError(f"{what}: not a JSON document: {error}") from error
     except (RecursionError, ValueError) as error:  # ValueError: an integer with thousands of digits
@@ -177,8 +180,14 @@ def _number(value: float) -> str:
     return f"{sign}{digits[0]}{tail}e{point - 1:+d}"
 
 
-def _refuse_constant(name: str) -> Json:
-    raise EncodingError(f"JSON has no {name}")
+def _integer(text: str) -> int | float:
+    """Reads digits without exponent: beyond ±(2^53 − 1) they are how RFC 8785 spells a double."""
+    value = int(text)
+    return value if abs(value) <= MAX_INTEGER else float(text)
+
+
+def _refuse_constant(what: str, name: str) -> Json:
+    raise EncodingError(f"{what}: JSON has no {name}")
 
 
 def _first_difference(data: bytes, canonical: bytes) -> str:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from palm_torch import evidence, statement
 from palm_torch.commit.history import History
 from palm_torch.cvm import binding, quote
+from palm_torch.digest import SHA256, Digest
 from palm_torch.encoding import encode_json
 from palm_torch.errors import AttesterError, SealError, SessionError
 from palm_torch.evidence import Bundle, Challenge, Phase
@@ -49,6 +50,11 @@ class Sealer:
         self._log = History()
         self._entries: list[bytes] = []
         self._begin: Phase | None = None
+
+    @property
+    def request(self) -> Digest | None:
+        """Digest of the request file that the run answers; None if it answers none."""
+        return Digest(SHA256, self._challenge.nonce) if self._challenge.kind == "challenged" else None
 
     def register(self) -> str | None:
         """Returns the runtime register in hex, None on platforms without one."""

@@ -27,7 +27,7 @@ from palm_torch.errors import (
     SessionError,
 )
 from palm_torch.files import write_atomically
-from palm_torch.hooks import environment, rng, source
+from palm_torch.hooks import environment, live, rng, settings, source
 from palm_torch.reported import Reported
 from palm_torch.roles import Artifact, Source, Value
 from palm_torch.sealing import Sealer
@@ -241,6 +241,7 @@ class Session:
             type=statement.BEGIN_TYPE,
             run_id=self.run_id,
             operation="train",
+            request=self._sealer.request,
             code=_code(source.loaded_sources(), ()),
             environment=_environment(),
             gpu=(),
@@ -251,6 +252,10 @@ class Session:
                 if item.manifest is not None
             },
             inputs=dict(self._inputs),
+            settings=Value(
+                source=Source.MEASURED,
+                value={"optimizers": codec.to_json([settings.now(item) for item in live.optimizers()])},
+            ),
             seeds=_seeds(),
         )
 

@@ -189,24 +189,28 @@ class Begin:
         type: Always `BEGIN_TYPE`.
         run_id: As in `Run`.
         operation: As in the end statement.
+        request: SHA-256 of the verifier's request file; None for an unchallenged run.
         code: The code loaded so far.
         environment: As in `Run`.
         gpu: Confidential-computing state of each GPU; empty without GPUs.
         register: RTMR[3] when the session began, 48 bytes in hex; None where there is no such register.
         manifests: Manifests of the datasets that were open, by role.
-        inputs: Inputs, configuration and hyper-parameters already named by the script.
+        inputs: Inputs already named by the script.
+        settings: Hyper-parameters of the optimizers that already existed.
         seeds: State of the random number generators.
     """
 
     type: str
     run_id: str
     operation: Operation
+    request: Digest | None
     code: Code
     environment: Value
     gpu: tuple[dict[str, Any], ...]
     register: str | None
     manifests: dict[str, Digest]
     inputs: dict[str, Artifact]
+    settings: Value
     seeds: Value
 
     def __post_init__(self) -> None:

@@ -120,9 +120,9 @@ class Training:
             raise CoverageError("no record was delivered inside the session: " + _NO_DATA)
         if not self._meter.steps:
             raise CoverageError(
-                f"{self._with_gradients} batches were delivered with gradients on, but no torch.optim optimizer "
-                "stepped: a hand-written update cannot be measured; use torch.optim.SGD, or put the rule into "
-                "the step() of a torch.optim.Optimizer subclass"
+                f"{self._with_gradients} batches were delivered with gradients on, but no torch.optim "
+                "optimizer stepped: a hand-written update cannot be measured; use torch.optim.SGD, or put the "
+                "rule into the step() of a torch.optim.Optimizer subclass"
             )
         steps = self._meter.finish()
         final = weights.WeightsMeter().measure([named for owned in self._owned for named in owned.tensors()])

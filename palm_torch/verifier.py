@@ -285,6 +285,9 @@ def _check_continuation(decoded: _Decoded) -> None:
     bundle, begin, end = decoded.bundle, decoded.begin, decoded.end
     if not bundle.run_id == begin.run_id == end.run.run_id:
         raise BindingError("bundle, begin statement and end statement name different runs")
+    request_digest = begin.request.value if begin.request else None
+    if request_digest != (bundle.challenge.nonce if bundle.challenge.kind == "challenged" else None):
+        raise BindingError("the begin statement names another request than the bundle answers")
     if begin.operation != end.operation:
         raise BindingError(f"begun as {begin.operation!r}, ended as {end.operation!r}")
     if begin.environment.value.get("packages") != end.run.environment.value.get("packages"):

@@ -10,6 +10,7 @@ import gc
 from typing import TYPE_CHECKING, Final
 
 from torch import nn
+from torch.optim import Optimizer
 
 from palm_torch.errors import CoverageError
 
@@ -29,6 +30,15 @@ def modules() -> list[nn.Module]:
     """
     return [
         item for item in gc.get_objects() if issubclass(type(item), nn.Module) and "_modules" in vars(item)
+    ]
+
+
+def optimizers() -> list[Optimizer]:
+    """Returns every optimizer alive in this process that has parameter groups."""
+    return [
+        item
+        for item in gc.get_objects()
+        if issubclass(type(item), Optimizer) and vars(item).get("param_groups")
     ]
 
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
+OPTIMIZER_MODULE: Final = register_optimizer_step_pre_hook.__module__
+"""Where torch's function that calls the hooks around a step is defined."""
+
 _FIRST_LOOKS: Final = 3
 """First deliveries at which new gradient scalers are looked for; after them only at powers of two."""
 
@@ -113,8 +116,8 @@ class StepMeter:
         self._owner = (os.getpid(), threading.get_ident())
         self._scalers.find(at_begin=True)
         for handle in (
-            register_optimizer_step_pre_hook(self._before),
-            register_optimizer_step_post_hook(self._after),
+            register_optimizer_step_pre_hook(torch.compiler.disable(self._before)),
+            register_optimizer_step_post_hook(torch.compiler.disable(self._after)),
         ):
             self._hooks.callback(handle.remove)
         return self
@@ -155,7 +158,7 @@ class StepMeter:
     def _before(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         self._require_owner(optimizer)
         if self._running:
-            self._drop_interrupted(running=_calls_above(sys._getframe(1)))  # noqa: SLF001 (documented)
+            self._drop_interrupted(running=_outer_calls(len(self._running)))
         record = self._known.get(optimizer)
         if record is None:
             self._scalers.find()
@@ -268,11 +271,20 @@ class _Stepped:
         self._tensors = []
 
 
-def _calls_above(hook_caller: FrameType) -> int:
-    """Counts the hooked ``step`` calls that the given one is running in: torch wraps all in one function."""
-    count = 0
-    frame = hook_caller.f_back
-    while frame is not None:
-        count += frame.f_code is hook_caller.f_code
+def _outer_calls(known: int) -> int:
+    """Counts the hooked ``step`` calls around the one whose hook asks; torch wraps all in one function.
+
+    Args:
+        known: Calls that have begun and not ended; returned if no such function is on the stack, because
+            a compiled step has inlined it.
+    """
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 (documented, and as fast as it gets)
+    while frame is not None and frame.f_globals.get("__name__") != OPTIMIZER_MODULE:
         frame = frame.f_back
+    if frame is None:
+        return known
+    hooked = frame.f_code
+    count = 0
+    while (frame := frame.f_back) is not None:
+        count += frame.f_code is hooked
     return count

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from palm_torch.digest import TAGGED_SHA256, Digest, tagged_hash
 from palm_torch.encoding import MAX_INTEGER, Json, encode_json
+from palm_torch.hooks.deferred import DeferredReads
 from palm_torch.hooks.wrappers import qualified_name
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from palm_torch.hooks.deferred import DeferredReads
 
 TAG: Final = "palm-torch/option-chain/v1"
 
@@ -105,6 +105,15 @@ class SettingsHistory:
     def result(self) -> OptimizerSettings:
         """Returns what was observed; numbers still on a device have to be read before."""
         return OptimizerSettings(self._class_name, tuple(group.result() for group in self._groups))
+
+
+def now(optimizer: Optimizer) -> OptimizerSettings:
+    """Returns the settings of an optimizer as they are at this moment."""
+    reads = DeferredReads()
+    history = SettingsHistory(optimizer, reads)
+    history.observe(optimizer, 0)
+    reads.finish()
+    return history.result()
 
 
 class _Group:

@@ -29,8 +29,12 @@ def context(**changes: object) -> bytes:
 
 def test_known_answers() -> None:
     assert context() == CTX
-    assert binding.gpu_nonce(CTX, 0).hex() == "ce8df578edbf044f3e5fa58fddbc7688a7c2e6b15a512ccdff9ed20053ad8bd8"
-    assert binding.gpu_nonce(CTX, 1).hex() == "70377771137e7a85857c285a7817334a45f267b2e8b0a5a8f342431780633546"
+    assert (
+        binding.gpu_nonce(CTX, 0).hex() == "ce8df578edbf044f3e5fa58fddbc7688a7c2e6b15a512ccdff9ed20053ad8bd8"
+    )
+    assert (
+        binding.gpu_nonce(CTX, 1).hex() == "70377771137e7a85857c285a7817334a45f267b2e8b0a5a8f342431780633546"
+    )
     assert binding.gpu_hash([(b"EVIDENCE", b"CHAIN")]) == GPU_HASH
     assert binding.gpu_hash([]).hex() == "6e1227b6798d6b46f4e1a37505104db6098cec243913db6e5f2500a03eb7400e"
     assert binding.report_data(CTX, GPU_HASH).hex() == (

@@ -37,7 +37,10 @@ def collateral_2023(vectors) -> collateral.Collateral:
             pytest.fail(f"{name} is not in the vector")
         chains[name] = urllib.parse.unquote(encoded.group(1) or encoded.group(2))
     texts = {}
-    for name, key in (("sample_tcbInfo_response", "tcbInfo"), ("sample_qeIdentity_response", "enclaveIdentity")):
+    for name, key in (
+        ("sample_tcbInfo_response", "tcbInfo"),
+        ("sample_qeIdentity_response", "enclaveIdentity"),
+    ):
         response = vectors(f"tdx/go-tdx-guest/{name}").decode()
         start = response.index("{", response.index(f'"{key}"'))
         _, end = json.JSONDecoder().raw_decode(response, start)

@@ -275,11 +275,13 @@ def test_half_constructed_module_is_passed_over() -> None:
     assert unborn is not net
 
 
-def test_scripted_module() -> None:
+def test_scripted_module_shares_its_parameters_with_the_original_and_has_to_be_named() -> None:
     with pytest.warns(DeprecationWarning):
         scripted = torch.jit.script(nn.Linear(3, 2))
-    owners = discovery.find_owners(list(scripted.parameters()))
-    assert owners.modules == (scripted,)
+    parameters = list(scripted.parameters())
+    with pytest.raises(CoverageError, match=r"RecursiveScriptModule \(2\)"):
+        discovery.find_owners(parameters)
+    assert discovery.declared(scripted, parameters).modules == (scripted,)
 
 
 def test_declared_module_and_tensors() -> None:
