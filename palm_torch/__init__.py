@@ -1,3 +1,50 @@
-"""palm-torch: hardware-sealed evidence of what a PyTorch run did, checked offline by anyone."""
+"""palm-torch: hardware-sealed evidence of what a PyTorch run did, checked offline by anyone.
+
+The names in `__all__` are doors: each opens on first use. Importing the package loads neither torch nor
+numpy, so whoever verifies needs neither.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+from palm_torch import extras
+
+if TYPE_CHECKING:
+    from palm_torch.data.dataset import AttestedMmapDataset
+    from palm_torch.data.loader import DataLoader
+    from palm_torch.session import attested
+    from palm_torch.verification import verify
 
 __version__ = "0.1.0"
+
+__all__ = ["AttestedMmapDataset", "DataLoader", "__version__", "attested", "verify"]
+
+_DOORS: Final = {
+    "AttestedMmapDataset": "palm_torch.data.dataset",
+    "DataLoader": "palm_torch.data.loader",
+    "attested": "palm_torch.session",
+    "verify": "palm_torch.verification",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Opens a door: imports the module behind a public name.
+
+    Raises:
+        AttributeError: If there is no such name.
+        MissingExtraError: If the name needs torch and ``palm-torch[torch]`` is not installed.
+    """
+    module = _DOORS.get(name)
+    if module is None:
+        raise AttributeError(f"module 'palm_torch' has no attribute {name!r}")
+    with extras.needed("torch", for_what=f"palm_torch.{name}"):
+        value: object = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Lists the doors, opened or not, beside what is there already."""
+    return sorted({*globals(), *__all__})

@@ -47,6 +47,8 @@ def _filled(role: str, end: Statement) -> Weights | Dataset | Artifact:
         if not name and len(filled) == 1:
             (name,) = filled
         filled = filled.get(name)
+    elif name:  # a dot leads into several of a kind, and nowhere else
+        filled = None
     filled = filled or end.run.outputs.get(role) or end.run.inputs.get(role)
     if not isinstance(filled, (Weights, Dataset, Artifact)):
         known = [*type(end.claims).__dataclass_fields__, *end.run.inputs, *end.run.outputs]
@@ -80,12 +82,18 @@ def _compare_manifest(role: str, path: Path, dataset: Dataset) -> None:
             f"{path}: {manifest.records} records of {manifest.record_bytes} bytes, not those of {role}"
         )
     whole = manifest.multiset
+    bound = dataset.manifest is not None
     for use, delivered in dataset.uses.items():
-        if delivered.least != delivered.greatest:
+        if delivered.least != delivered.greatest or not delivered.least:
             continue  # partial epochs are bound by the coverage root alone
+        bound = True
         expected = multiset.MultisetHash.from_state(bytes.fromhex(whole.state), whole.count)
         expected.power(delivered.least)
         if expected.state.hex() != delivered.multiset.state:
             raise ArtifactError(
                 f"{path}: {delivered.least} whole epochs of it are not what {role} delivered for {use}"
             )
+    if not bound:
+        raise ArtifactError(
+            f"{path}: cannot be compared with {role}: the evidence names no manifest and no whole epoch of it"
+        )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from palm_torch.errors import ClaimError
 from palm_torch.policy import ANY, NONE
 from palm_torch.properties import Train
 from palm_torch.result import Claim
-from palm_torch.roles import Artifact, Dataset, Source, Value, Weights
+from palm_torch.roles import Artifact, Dataset, Source, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from palm_torch.digest import Digest
     from palm_torch.policy import ClaimRules, Range, References
     from palm_torch.properties import Property
+    from palm_torch.roles import Value
     from palm_torch.statement import Statement
 
+T = TypeVar("T")
 Strength = Literal["hardware", "simulated", "code"]
 
 
@@ -32,13 +34,15 @@ def check_claims(end: Statement, rules: ClaimRules) -> None:
     claims = end.claims
     if not isinstance(claims, Train):
         raise ClaimError(f"this version appraises 'train', not {end.operation!r}")
+    trained = [dataset.uses["train"] for dataset in claims.data.values() if "train" in dataset.uses]
+    if not trained:  # a list without data must not pass because nothing in it is wrong
+        _check_reference("data", None, rules.references("data"))
     for name, dataset in claims.data.items():
         _check_reference(f"data.{name}", dataset.manifest, rules.references("data"))
     _check_reference("initial", claims.initial.digest, rules.references("initial"))
     _check_reference("tokenizer", claims.tokenizer.digest, rules.references("tokenizer"))
     _check_reference("architecture", claims.architecture.digest, rules.references("architecture"))
 
-    trained = [dataset.uses["train"] for dataset in claims.data.values() if "train" in dataset.uses]
     _check_range("records", sum(use.delivered for use in trained), rules.records)
     _check_range("epochs", min((use.least for use in trained), default=0), rules.epochs)
     _check_range("steps", claims.steps.taken, rules.steps)
@@ -48,7 +52,7 @@ def check_claims(end: Statement, rules: ClaimRules) -> None:
         series = end.run.reported.get(name)
         if series is None:
             raise ClaimError(f"reported.{name}: the policy demands {allowed}, the script logged none")
-        _check_range(f"reported.{name}", _finite(name, series.last), allowed)
+        _check_range(f"reported.{name}", _finite(f"reported.{name}", series.last), allowed)
     declared = [name for name, source in _sources(end) if source is Source.DECLARED]
     if len(declared) > rules.declared:
         raise ClaimError(
@@ -63,7 +67,10 @@ def check_measured(end: Statement, role: str) -> None:
     Raises:
         ClaimError: If it is not.
     """
-    filled = getattr(end.claims, role, None) or end.run.inputs.get(role) or end.run.outputs.get(role)
+    if role in type(end.claims).__dataclass_fields__:  # an input named like a role does not fill it
+        filled = getattr(end.claims, role)
+    else:
+        filled = end.run.inputs.get(role) or end.run.outputs.get(role)
     items = list(filled.values()) if isinstance(filled, dict) else [filled]
     if not items or not all(getattr(item, "source", None) is Source.MEASURED for item in items):
         raise ClaimError(f"the request asks for the role {role!r}, which the evidence has not measured")
@@ -105,33 +112,47 @@ def _check_range(name: str, value: float, allowed: Range | None) -> None:
 
 def _check_argument(name: str, configuration: Value, allowed: Range) -> None:
     found = 0
-    for optimizer in configuration.value.get("optimizers", []):
-        for group in optimizer["groups"]:
-            option = group["options"].get(name)
-            if option is None:
+    for optimizer in _members(configuration.value, "optimizers", list):
+        for group in _members(optimizer, "groups", list):
+            options = _members(group, "options", dict)
+            if name not in options:
                 continue
             found += 1
             for end_of_range in ("least", "greatest"):
-                _check_range(f"arguments.{name}", _finite(name, option[end_of_range]), allowed)
+                value = _finite(f"arguments.{name}", _members(options[name], end_of_range, object))
+                _check_range(f"arguments.{name}", value, allowed)
     if not found:
         raise ClaimError(f"arguments.{name}: the policy demands {allowed}, no optimizer has such a setting")
 
 
+def _members(value: object, key: str, kind: type[T]) -> T:
+    """Returns a part of the configuration, whose form is the business of whoever sealed it."""
+    part = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(part, kind):
+        raise ClaimError(f"configuration: expected {key!r} to be of type {kind.__name__}, got {part!r:.80}")
+    return part
+
+
 def _finite(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ClaimError(f"{name}: expected a number, the evidence says {value!r}")
+        raise ClaimError(f"{name}: expected a number, the evidence says {value!r:.80}")
     return float(value)
 
 
 def _sources(end: Statement) -> Iterator[tuple[str, Source]]:
-    named: dict[str, object] = {
-        role: getattr(end.claims, role) for role in type(end.claims).__dataclass_fields__
-    }
-    for name, item in {**end.run.inputs, **end.run.outputs, **named}.items():
+    named: list[tuple[str, object]] = [
+        *((role, getattr(end.claims, role)) for role in type(end.claims).__dataclass_fields__),
+        *end.run.inputs.items(),  # names of inputs and outputs may be those of roles: nothing hides another
+        *end.run.outputs.items(),
+        *end.run.reported.items(),
+        ("environment", end.run.environment),
+    ]
+    for name, item in named:
         nested = list(item.values()) if isinstance(item, dict) else [item]
         for part in nested:
-            if isinstance(part, (Artifact, Dataset, Value, Weights)) and getattr(part, "kind", "") != NONE:
-                yield name, part.source
+            source = getattr(part, "source", None)
+            if isinstance(source, Source) and getattr(part, "kind", "") != NONE:
+                yield name, source
 
 
 def _said(end: Statement) -> Iterator[tuple[str, str, Source]]:

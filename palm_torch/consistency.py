@@ -14,6 +14,7 @@ from palm_torch.properties import Bind
 from palm_torch.roles import Dataset, Multiset, Weights
 
 if TYPE_CHECKING:
+    from palm_torch.roles import Delivered
     from palm_torch.statement import Statement
 
 
@@ -25,6 +26,9 @@ def check(end: Statement) -> None:
     """
     if end.run.code.digest != statement.code_digest(end.run.code.files):
         raise ClaimError("code: the digest is not that of the files listed")
+    modules = [file.module for file in end.run.code.files]
+    if modules != sorted(set(modules)):
+        raise ClaimError("code: the files are not in order of module name, each once")
     for role in type(end.claims).__dataclass_fields__:
         filled = getattr(end.claims, role)
         if isinstance(filled, Weights):
@@ -65,15 +69,21 @@ def _check_dataset(role: str, dataset: Dataset) -> None:
     for use, delivered in dataset.uses.items():
         what = f"{role}.{use}"
         _check_multiset(what, delivered.multiset, delivered.delivered)
-        least, greatest = delivered.least, delivered.greatest
-        plausible = (
-            0 <= least <= greatest
-            and least * dataset.records <= delivered.delivered <= greatest * delivered.distinct
-            and 0 <= delivered.distinct <= min(dataset.records, delivered.delivered)
-            and (least > 0) == (delivered.distinct == dataset.records)
-        )
-        if not plausible:
+        if not _plausible(delivered, dataset.records):
             raise ClaimError(
                 f"{what}: {delivered.delivered} delivered, {delivered.distinct} distinct of "
-                f"{dataset.records}, multiplicities {least} to {greatest}: these numbers exclude each other"
+                f"{dataset.records}, multiplicities {delivered.least} to {delivered.greatest}: these numbers exclude each other"
             )
+
+
+def _plausible(delivered: Delivered, records: int) -> bool:
+    """Whether some multiplicities of `records` records have this sum, support, least and greatest."""
+    least, greatest, distinct = delivered.least, delivered.greatest, delivered.distinct
+    if not 0 <= distinct <= records or not 0 <= least <= greatest or (least > 0) != (distinct == records):
+        return False
+    if distinct == 0:
+        return greatest == delivered.delivered == 0
+    others = distinct - 1  # beside one record that occurs `greatest` times
+    fewest = greatest + others * max(least, 1)
+    most = (least or greatest) + others * greatest
+    return greatest > 0 and fewest <= delivered.delivered <= most

@@ -18,6 +18,7 @@ in so many words: ``[any]`` for a reference value, ``unreviewed: true`` for code
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,10 +27,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from palm_torch import codec
-from palm_torch.cvm import certificates
+from palm_torch.cvm import certificate_bytes, certificates
 from palm_torch.cvm.appraisal import TdxRules
 from palm_torch.digest import Digest
-from palm_torch.errors import EncodingError, PolicyError
+from palm_torch.errors import EncodingError, PolicyError, TrustAnchorError
 from palm_torch.properties import Operation
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ class Range:
         """Refuses a range that allows everything or nothing."""
         if self.least is None and self.greatest is None:
             raise PolicyError("a range needs 'least' or 'greatest'")
+        for bound in (self.least, self.greatest):
+            if bound is not None and not abs(bound) <= sys.float_info.max:  # NaN is no bound either
+                raise PolicyError("a range needs finite numbers")
         if self.least is not None and self.greatest is not None and self.least > self.greatest:
             raise PolicyError(f"an empty range: least {self.least} > greatest {self.greatest}")
 
@@ -93,7 +97,7 @@ class Platform:
             return certificates.TrustAnchor.from_certificate(
                 root.public_bytes(Encoding.DER), name="simulated TEE", simulated=True
             )
-        except (ValueError, EncodingError) as error:
+        except (*certificate_bytes.FOREIGN_ERRORS, EncodingError, TrustAnchorError) as error:
             raise PolicyError(f"policy.platform.simulated_root: not a PEM certificate: {error}") from error
 
 
@@ -173,7 +177,9 @@ class ClaimRules:
     declared: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses reference lists that do not parse."""
+        """Refuses reference lists that do not parse, and a negative number of declared values."""
+        if self.declared < 0:
+            raise PolicyError(f"claims.declared: expected 0 or more, got {self.declared}")
         for role in ("data", "initial", "tokenizer", "architecture"):
             self.references(role)
 
@@ -198,12 +204,16 @@ class Policy:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML without duplicate keys and without aliases."""
+    """YAML without duplicate keys, aliases and tags."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuses aliases: a policy says each thing where it stands."""
-        if self.check_event(yaml.AliasEvent):
-            raise PolicyError(f"policy: line {self.line + 1}: YAML aliases are not read; write the value out")
+        """Refuses aliases and tags: a policy says each thing where it stands, as what it looks like."""
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]  # types-PyYAML leaves it out
+        where = f"policy: line {event.start_mark.line + 1 if event.start_mark else 0}"
+        if isinstance(event, yaml.AliasEvent):
+            raise PolicyError(f"{where}: YAML aliases are not read; write the value out")
+        if getattr(event, "tag", None) is not None:
+            raise PolicyError(f"{where}: YAML tags are not read; write the value plainly")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 (the signature is PyYAML's)
@@ -234,7 +244,7 @@ def parse(text: bytes, *, what: str = "policy") -> Policy:
         raise PolicyError(f"{what}: expected at most {MAX_POLICY_BYTES} bytes, got {len(text)}")
     try:
         document = yaml.load(text.decode("utf-8"), Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
-    except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise PolicyError(f"{what}: not a YAML document: {error}") from error
     if not document:
         raise PolicyError(f"{what}: the policy is empty; it needs 'version', 'platform', 'code' and 'claims'")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from palm_torch.errors import SessionError
@@ -56,6 +57,8 @@ class _Installed:
     recorder: Recorder
     session_id: str
     process_id: int
+    thread_id: int
+    failures: list[BaseException] = field(default_factory=list)
 
 
 _in_context: contextvars.ContextVar[_Installed | None] = contextvars.ContextVar(
@@ -81,11 +84,24 @@ def current() -> Recorder | None:
             "what happens here is not measured; end the session first, or read data through "
             "palm_torch.DataLoader workers"
         )
-    if _in_context.get() is not installed:
-        raise SessionError(
+    if _in_context.get() is not installed or threading.get_ident() != installed.thread_id:
+        error = SessionError(
             "a session is open in another thread or context: run the loop in the thread that opened it"
         )
+        failed(error)
+        raise error
     return installed.recorder
+
+
+def failed(error: BaseException) -> None:
+    """Tells the session of this process, if there is one, that its account has a hole.
+
+    Whoever raises such an error says so first: the session makes no evidence then, even if the script
+    swallows the error.
+    """
+    installed = _installed()
+    if installed is not None and installed.process_id == os.getpid() and not installed.failures:
+        installed.failures.append(error)
 
 
 def session_id() -> str | None:
@@ -95,8 +111,11 @@ def session_id() -> str | None:
 
 
 @contextlib.contextmanager
-def install(recorder: Recorder, session_id: str) -> Iterator[None]:
+def install(recorder: Recorder, session_id: str) -> Iterator[list[BaseException]]:
     """Makes a recorder the current one for the duration of a ``with`` block.
+
+    Yields:
+        A list that gets the first error that `failed` is told of.
 
     Raises:
         SessionError: If a session is already open in this process.
@@ -105,14 +124,14 @@ def install(recorder: Recorder, session_id: str) -> Iterator[None]:
         raise SessionError(
             f"session {_in_process[0].session_id} is still open: end it before beginning another"
         )
-    installed = _Installed(recorder, session_id, os.getpid())
+    installed = _Installed(recorder, session_id, os.getpid(), threading.get_ident())
     _in_process.append(installed)
-    token = _in_context.set(installed)
+    _in_context.set(installed)
     try:
-        yield
+        yield installed.failures
     finally:
-        _in_context.reset(token)
         _in_process.clear()
+        _in_context.set(None)
 
 
 def _installed() -> _Installed | None:

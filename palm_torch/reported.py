@@ -12,6 +12,11 @@ from palm_torch.statement import Series
 
 SERIES_TAG: Final = "palm-torch/series/v1"
 
+MAX_QUANTITIES: Final = 1_000
+"""Different names that one run may log: values of one name are summed up, names are not."""
+
+MAX_NAME_CHARACTERS: Final = 200
+
 
 @runtime_checkable
 class _HasItem(Protocol):
@@ -29,17 +34,30 @@ class Reported:
         """Appends one value: a number, or anything with ``item()``, such as a tensor of one element.
 
         Raises:
-            MeasurementError: If the value is no number.
+            MeasurementError: If the value is no number, or the name is not one of a few.
         """
-        if isinstance(value, _HasItem):
-            value = value.item()
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise MeasurementError(f"run.log({name}=...): expected a number, got {type(value).__name__}")
-        self._series.setdefault(name, _Series()).append(float(value))
+        number = _number(name, value)
+        series = self._series.get(name)
+        if series is None:
+            series = self._series[name] = self._new(name)
+        series.append(number)
 
     def result(self) -> dict[str, Series]:
         """Returns all quantities, labelled as reported by code."""
         return {name: series.result() for name, series in sorted(self._series.items())}
+
+    def _new(self, name: str) -> _Series:
+        if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
+            raise MeasurementError(
+                f"run.log: expected a name of at most {MAX_NAME_CHARACTERS} printable characters, got "
+                f"{name[:MAX_NAME_CHARACTERS]!r}"
+            )
+        if len(self._series) >= MAX_QUANTITIES:
+            raise MeasurementError(
+                f"run.log({name}=...): a run logs at most {MAX_QUANTITIES} different names: log the values "
+                "of one quantity under one name"
+            )
+        return _Series()
 
 
 class _Series:
@@ -53,7 +71,8 @@ class _Series:
         self._first = self._first if self._count else value
         self._last = value
         self._count += 1
-        self._least, self._greatest = min(self._least, value), max(self._greatest, value)
+        if not math.isnan(value):
+            self._least, self._greatest = min(self._least, value), max(self._greatest, value)
         self._chain = tagged_hash(SERIES_TAG, self._chain, repr(value).encode("ascii"))
 
     def result(self) -> Series:
@@ -62,10 +81,21 @@ class _Series:
             count=self._count,
             first=_jsonable(self._first),
             last=_jsonable(self._last),
-            least=_jsonable(self._least),
-            greatest=_jsonable(self._greatest),
+            least=_jsonable(self._least if self._least <= self._greatest else math.nan),
+            greatest=_jsonable(self._greatest if self._least <= self._greatest else math.nan),
             chain=Digest(TAGGED_SHA256, self._chain),
         )
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        if isinstance(value, _HasItem):
+            value = value.item()
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise MeasurementError(f"run.log({name}=...): expected one number: {error}") from error
+    raise MeasurementError(f"run.log({name}=...): expected a number, got {type(value).__name__}")
 
 
 def _jsonable(value: float) -> float | str:

@@ -162,3 +162,8 @@ class Steps:
     source: Source
     taken: int
     skipped: int
+
+    def __post_init__(self) -> None:
+        """Refuses negative counts."""
+        if self.taken < 0 or self.skipped < 0:
+            raise EncodingError(f"steps are negative: {self.taken} taken, {self.skipped} skipped")

@@ -20,7 +20,7 @@ from palm_torch.commit.history import History
 from palm_torch.cvm import binding, quote
 from palm_torch.digest import SHA256, Digest
 from palm_torch.encoding import encode_json
-from palm_torch.errors import AttesterError, SealError, SessionError
+from palm_torch.errors import AttesterError, InputError, SealError, SessionError
 from palm_torch.evidence import Bundle, Challenge, Phase
 
 if TYPE_CHECKING:
@@ -65,20 +65,28 @@ class Sealer:
 
         Raises:
             AttesterError: If the platform does not attest.
+            SealError: If the statement is larger than a bundle can hold.
         """
         root = binding.begin_claims_root(begin_statement, self._spki)
-        self._begin = Phase(statement=begin_statement, quote=self._quote("begin", root), gpus=())
+        try:
+            self._begin = Phase(statement=begin_statement, quote=self._quote("begin", root), gpus=())
+        except InputError as error:
+            raise SealError(f"the begin statement could not be sealed: {error}") from error
 
     def record(self, kind: str, payload: dict[str, Json]) -> None:
         """Appends an event to the log and extends the runtime register with its digest.
 
         Raises:
-            SealError: If the log is full.
+            SealError: If the log is full, or the entry larger than a bundle can hold.
             AttesterError: If the register cannot be extended.
         """
         if len(self._entries) >= evidence.MAX_LOG_ENTRIES:
             raise SealError(f"the event log holds at most {evidence.MAX_LOG_ENTRIES} entries")
         entry = encode_json({"seq": len(self._entries), "type": kind, "payload": payload})
+        if len(entry) > evidence.MAX_LOG_ENTRY_BYTES:
+            raise SealError(
+                f"event {kind!r}: expected at most {evidence.MAX_LOG_ENTRY_BYTES} bytes, got {len(entry)}"
+            )
         if self.attester.runtime_register == "rtmr3":
             self.attester.extend(hashlib.sha384(entry).digest())
         self._log.append(entry)
@@ -99,20 +107,20 @@ class Sealer:
         try:
             phase = Phase(statement=end_statement, quote=self._quote("end", root), gpus=())
             collateral = self.attester.collateral()
-        except AttesterError as error:
+            bundle = Bundle(
+                media_type=evidence.MEDIA_TYPE,
+                attester=self.attester.platform,
+                run_id=self.run_id,
+                session_key=self._spki,
+                challenge=self._challenge,
+                begin=self._begin,
+                log=tuple(self._entries),
+                end=phase,
+                collateral=None if collateral is None else dataclasses.asdict(collateral),
+            )
+            statement.decode(evidence.decode(bundle.encode()).end.statement)  # what is written can be read
+        except (AttesterError, InputError) as error:
             raise SealError(f"the run was measured but could not be sealed: {error}") from error
-        bundle = Bundle(
-            media_type=evidence.MEDIA_TYPE,
-            attester=self.attester.platform,
-            run_id=self.run_id,
-            session_key=self._spki,
-            challenge=self._challenge,
-            begin=self._begin,
-            log=tuple(self._entries),
-            end=phase,
-            collateral=None if collateral is None else dataclasses.asdict(collateral),
-        )
-        statement.decode(evidence.decode(bundle.encode()).end.statement)  # what was written can be read
         return bundle
 
     def _quote(self, phase: Literal["begin", "end"], claims_root: bytes) -> bytes:

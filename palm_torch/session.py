@@ -6,6 +6,7 @@ inside the block means no evidence. A session lives in the main thread of the pr
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from contextlib import ExitStack
@@ -19,7 +20,6 @@ from palm_torch.data import dataset
 from palm_torch.digest import Digest, sha256_digest, sha256_file
 from palm_torch.encoding import encode_json
 from palm_torch.errors import (
-    CoverageError,
     MeasurementError,
     PalmTorchError,
     RequestError,
@@ -93,7 +93,7 @@ class Session:
         self._process = os.getpid()
         self._hooks = ExitStack()
         self._state = "new"
-        self._broken: PalmTorchError | None = None
+        self._failures: list[BaseException] = []
         self._begin: Begin | None = None
         self._statement: bytes | None = None
         self._evidence: Evidence | None = None
@@ -117,8 +117,7 @@ class Session:
             EncodingError: If a value has no JSON form.
         """
         self._require_open("run.config")
-        encode_json(values)
-        self._config.update(values)
+        self._config.update(json.loads(encode_json(values)))  # a copy: what is changed later was not said
 
     def input(self, **roles: str | Path | bytes) -> None:
         """Names further inputs by role: a file's path, or bytes; they are hashed now.
@@ -181,10 +180,12 @@ class Session:
 
     def deliver(self, reads: Sequence[Reads], *, grad_enabled: bool) -> None:
         """Counts a delivered batch; called by datasets and loaders."""
+        if self._failures:
+            raise self._no_evidence()
         try:
             self._training.deliver(reads, grad_enabled=grad_enabled)
-        except PalmTorchError as error:
-            self._broken = error
+        except BaseException as error:  # Ctrl-C too: the batch may be half counted
+            recorder.failed(error)
             raise
 
     # The block --------------------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ class Session:
                 "attested(): open the session in the main thread; torch's step hooks and Ctrl-C belong to it"
             )
         with ExitStack() as hooks:
-            hooks.enter_context(recorder.install(self, self.run_id))
+            self._failures = hooks.enter_context(recorder.install(self, self.run_id))
             self._begin = self._begin_statement()
             self._sealer.begin(self._begin.encode())
             hooks.enter_context(self._training)
@@ -222,17 +223,19 @@ class Session:
         if error is not None:
             self._state = f"abandoned: the block raised {type(error).__name__}"
             return
-        if self._broken is not None:
-            raise SessionError(
-                "an error of the measurement was swallowed inside the block; there is no evidence"
-            ) from self._broken
-        self._statement = self._end_statement().encode()
+        if self._failures:
+            self._state = "abandoned: the measurement failed inside the block"
+            raise self._no_evidence()
+        try:
+            self._statement = self._end_statement().encode()
+        except PalmTorchError as failure:
+            self._state = f"abandoned: the run could not be measured: {failure}"
+            raise
         self._state = "measured"
         try:
             self.seal()
         except SealError as failure:
-            diagnosis = self._diagnose(failure)
-            raise SealError(f"{failure}; run.seal() tries again; diagnosis in {diagnosis}") from failure
+            raise SealError(f"{failure}; run.seal() tries again; {self._diagnose(failure)}") from failure
 
     # ------------------------------------------------------------------------------------------------------
 
@@ -262,18 +265,14 @@ class Session:
     def _end_statement(self) -> Statement:
         if self._begin is None:
             raise SessionError("the session has not begun")
-        try:
-            claims = self._training.finish(
-                self._inputs.pop("tokenizer", ABSENT),
-                self._config,
-                Value(
-                    source=Source.MEASURED,
-                    value={"begin": self._begin.seeds.value, "end": _seeds().value},
-                ),
-            )
-        except CoverageError:
-            self._state = "abandoned: the run could not be measured"
-            raise
+        claims = self._training.finish(
+            self._inputs.pop("tokenizer", ABSENT),
+            self._config,
+            Value(
+                source=Source.MEASURED,
+                value={"begin": self._begin.seeds.value, "end": _seeds().value},
+            ),
+        )
         run = Run(
             run_id=self.run_id,
             code=_code(source.loaded_sources(), self._begin.code.files),
@@ -291,7 +290,17 @@ class Session:
         if os.getpid() != self._process:
             raise SessionError(f"{what}: called in a process forked from the session's")
 
-    def _diagnose(self, failure: SealError) -> Path:
+    def _no_evidence(self) -> SessionError:
+        first = self._failures[0]
+        error = SessionError(
+            "there will be no evidence: the block went on after an error of the measurement "
+            f"({type(first).__name__}: {first})"
+        )
+        error.__cause__ = first
+        return error
+
+    def _diagnose(self, failure: SealError) -> str:
+        """Writes down what failed, and says where; not evidence, and no reason to lose the run."""
         path = Path(f"palm-{self.run_id}.failed.json").absolute()
         content: dict[str, Json] = {
             "type": "palm-torch/failed-seal/v1",
@@ -300,8 +309,11 @@ class Session:
             "operation": self._operation,
             "error": str(failure),
         }
-        write_atomically(path, [encode_json(content)], error=SealError)
-        return path
+        try:
+            write_atomically(path, [encode_json(content)], error=SealError)
+        except SealError as refused:
+            return f"no diagnosis was written: {refused}"
+        return f"diagnosis in {path}"
 
 
 def _read_request(path: Path, operation: str) -> bytes:

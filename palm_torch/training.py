@@ -9,9 +9,13 @@ hook, before anything moved, and again when the run ends.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
+
+import torch
+from torch import nn
 
 from palm_torch import codec
 from palm_torch.commit import coverage, weights_root
@@ -27,11 +31,9 @@ from palm_torch.properties import Train
 from palm_torch.roles import Artifact, Dataset, Source, Steps, Tensor, Value, Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    import torch
-    from torch import nn
     from torch.optim import Optimizer
 
     from palm_torch.encoding import Json
@@ -51,6 +53,11 @@ class _Owned:
     def tensors(self) -> list[weights.NamedTensor]:
         return _prefixed(self.owners.tensors(), self.prefix)
 
+    def parameters(self) -> Iterator[torch.Tensor]:
+        for module in self.owners.modules:
+            yield from module.parameters()
+        yield from self.owners.loose.values()
+
 
 class Training:
     """Measures one training run; a recorder for the session that owns it.
@@ -65,12 +72,13 @@ class Training:
         self._delivered: dict[str, dict[str, LedgerSummary]] = {}
         self._pending: list[Sequence[Reads]] = []
         self._with_gradients = 0
+        self._unfed_steps = 0
         self._buffers: BufferSnapshot | None = None
         self._watch = ParameterWatch()
         self._meter = StepMeter(before_first_step=self._before_first_step, after_step=self._after_step)
-        self._stepped: list[torch.Tensor] = []
         self._owned: list[_Owned] = []
         self._declared: nn.Module | Mapping[str, torch.Tensor] | None = None
+        self._places: dict[torch.device, torch.Tensor] = {}
         self._hooks = ExitStack()
 
     def __enter__(self) -> Self:
@@ -86,19 +94,29 @@ class Training:
         """Takes the model the script names itself instead of looking for the owner of what is stepped.
 
         Raises:
-            CoverageError: If an optimizer has stepped already: its initial weights are gone.
+            CoverageError: If an optimizer has stepped already: its initial weights are gone. Or if it is
+                neither a module nor a mapping from name to tensor.
         """
         if self._owned:
             raise CoverageError(
                 "run.output(model=...) comes after the first optimizer step: name the model before it"
             )
-        self._declared = model
+        if not isinstance(model, (nn.Module, Mapping)):
+            raise CoverageError(
+                f"run.output(model=...): expected a torch.nn.Module or a mapping from name to tensor, got "
+                f"{type(model).__name__}; a file goes under another role, e.g. run.output(checkpoint=path)"
+            )
+        discovery.declared(model).tensors()
+        self._declared = model if isinstance(model, nn.Module) else dict(model)
 
     def deliver(self, reads: Sequence[Reads], *, grad_enabled: bool) -> None:
         """Counts a delivered batch; see `palm_torch.recorder.Recorder`."""
         if self._buffers is None:
             self._buffers = BufferSnapshot()
         self._meter.delivered()
+        for item in reads:
+            if item.dataset not in self._ledgers:  # now, for the dataset may be gone before the step
+                self._ledgers[item.dataset] = Ledger(dataset.info_of(item.dataset))
         if not grad_enabled:
             self._count(reads, "eval")
             return
@@ -121,8 +139,8 @@ class Training:
         if not self._meter.steps:
             raise CoverageError(
                 f"{self._with_gradients} batches were delivered with gradients on, but no torch.optim "
-                "optimizer stepped: a hand-written update cannot be measured; use torch.optim.SGD, or put the "
-                "rule into the step() of a torch.optim.Optimizer subclass"
+                "optimizer stepped: a hand-written update cannot be measured; use torch.optim.SGD, or put "
+                "the rule into the step() of a torch.optim.Optimizer subclass"
             )
         steps = self._meter.finish()
         final = weights.WeightsMeter().measure([named for owned in self._owned for named in owned.tensors()])
@@ -152,7 +170,8 @@ class Training:
                         ]
                     ),
                     "scalers": codec.to_json(steps.scalers),
-                    "config": dict(configuration),
+                    "steps_without_new_records": self._unfed_steps,
+                    "config": {"source": Source.REPORTED.value, "value": dict(configuration)},
                 },
             ),
             tokenizer=tokenizer,
@@ -163,8 +182,8 @@ class Training:
         )
 
     def tensors(self) -> list[torch.Tensor]:
-        """Returns the measured tensors, for the devices they live on."""
-        return [named.tensor for owned in self._owned for named in owned.tensors()]
+        """Returns the measured tensors, and an empty one of every device where some were when stepped."""
+        return [*self._places.values(), *(named.tensor for owned in self._owned for named in owned.tensors())]
 
     def sidecars(self) -> dict[str, Callable[[Path], None]]:
         """Returns the coverage maps: file suffix → what writes the file."""
@@ -177,18 +196,25 @@ class Training:
     # Callbacks of the step hooks --------------------------------------------------------------------------
 
     def _before_first_step(self, optimizer: Optimizer, new: tuple[torch.Tensor, ...]) -> None:
-        if not self._ledgers and not self._pending:
+        if not self._with_gradients:
             raise CoverageError(
-                f"{type(optimizer).__name__}.step() without any delivered record: " + _NO_DATA
+                f"{type(optimizer).__name__}.step() before any record was delivered with gradients on: "
+                + (_ONLY_EVALUATED if self._ledgers else _NO_DATA)
             )
-        self._stepped.extend(new)
-        held = {id(tensor) for tensor in self.tensors()}
+        elsewhere = sorted({tensor.device.type for tensor in new} - {"cpu"})
+        if elsewhere:
+            raise CoverageError(
+                f"{type(optimizer).__name__} steps tensors on {elsewhere[0]!r}, and this version collects no "
+                "evidence of GPUs, so no verifier would accept the run: train on the CPU"
+            )
+        held = {id(tensor) for owned in self._owned for tensor in owned.parameters()}
         missing = [tensor for tensor in new if id(tensor) not in held]
         if not missing:
             return
         owners = self._find(missing)
         prefix = "" if not self._owned else f"{'+'.join(owners.names) or 'tensors'}#{len(self._owned) + 1}."
         tensors, taken = (self._buffers or BufferSnapshot()).initial(owners)
+        self._note_places(named.tensor for named in tensors)
         initial = weights.WeightsMeter().measure(_prefixed(tensors, prefix))
         self._owned.append(_Owned(owners, prefix, initial, taken))
         self._record(
@@ -206,19 +232,24 @@ class Training:
             return discovery.declared(self._declared, parameters)
         return discovery.find_owners(parameters)
 
-    def _after_step(self, _optimizer: Optimizer) -> None:
+    def _after_step(self, optimizer: Optimizer) -> None:
+        self._unfed_steps += not self._pending
         for reads in self._pending:
             self._count(reads, "train")
         self._pending.clear()
+        self._note_places(group["params"][0] for group in optimizer.param_groups if group["params"])
+
+    def _note_places(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Remembers the devices: a model that leaves one before the run ends was there all the same."""
+        for tensor in tensors:
+            if tensor.device not in self._places:
+                self._places[tensor.device] = torch.empty(0, device=tensor.device)
 
     # ------------------------------------------------------------------------------------------------------
 
     def _count(self, batch: Sequence[Reads], use: Use) -> None:
         for reads in batch:
-            ledger = self._ledgers.get(reads.dataset)
-            if ledger is None:
-                ledger = self._ledgers[reads.dataset] = Ledger(dataset.info_of(reads.dataset))
-            ledger.add(reads, use)
+            self._ledgers[reads.dataset].add(reads, use)
 
     def _data(self) -> dict[str, Dataset]:
         """Names datasets by their order of first use, since paths are the machine's own business."""
@@ -253,6 +284,10 @@ class Training:
 _NO_DATA = (
     "read the data through palm_torch.AttestedMmapDataset and palm_torch.DataLoader, and iterate the loader "
     "inside the session"
+)
+
+_ONLY_EVALUATED = (
+    "what was delivered under torch.no_grad() counts as evaluation; fetch training batches outside of it"
 )
 
 

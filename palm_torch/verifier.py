@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from palm_torch import artifacts, claims, consistency, evidence, request, statement
 from palm_torch.commit import history
 from palm_torch.cvm import appraisal, binding, collateral, tdx
+from palm_torch.digest import SHA256, Digest
 from palm_torch.encoding import decode_json
 from palm_torch.errors import (
     BindingError,
@@ -105,7 +106,7 @@ def verify(
         InputError: If the bundle, the request or a file is malformed.
         RejectedError: If the evidence must not be believed; its ``checks`` attribute lists what had passed.
     """
-    if at.tzinfo is None:
+    if at.utcoffset() is None:
         raise InputError("at: expected a time with a time zone")
     findings = _Findings()
     try:
@@ -189,9 +190,12 @@ def _decode(data: bytes) -> _Decoded:
         raise PlatformError("GPU evidence: this version cannot appraise it, and leaves nothing unchecked")
     if bundle.collateral is None:
         raise EvidenceError("evidence: no collateral in the bundle")
+    begin = statement.decode_begin(bundle.begin.statement)
+    if begin.gpu:
+        raise PlatformError("GPU state in the begin statement, and no GPU evidence that vouches for it")
     return _Decoded(
         bundle=bundle,
-        begin=statement.decode_begin(bundle.begin.statement),
+        begin=begin,
         end=statement.decode(bundle.end.statement),
         collateral=collateral.from_json(dict(bundle.collateral)),
     )
@@ -272,7 +276,8 @@ def _check_log(decoded: _Decoded, begin: tdx.VerifiedQuote, end: tdx.VerifiedQuo
             document = decode_json(entry, what=f"log entry {index}", max_bytes=evidence.MAX_LOG_ENTRY_BYTES)
         except EncodingError as error:
             raise EvidenceError(str(error)) from error
-        if not isinstance(document, dict) or document.get("seq") != index:
+        seq = document.get("seq") if isinstance(document, dict) else None
+        if type(seq) is not int or seq != index:
             raise EvidenceError(f"log entry {index}: expected an object with 'seq': {index}")
         register = hashlib.sha384(register + hashlib.sha384(entry).digest()).digest()
     if register != end.quote.td_report.rt_mrs[3]:
@@ -285,8 +290,8 @@ def _check_continuation(decoded: _Decoded) -> None:
     bundle, begin, end = decoded.bundle, decoded.begin, decoded.end
     if not bundle.run_id == begin.run_id == end.run.run_id:
         raise BindingError("bundle, begin statement and end statement name different runs")
-    request_digest = begin.request.value if begin.request else None
-    if request_digest != (bundle.challenge.nonce if bundle.challenge.kind == "challenged" else None):
+    challenge = bundle.challenge
+    if begin.request != (Digest(SHA256, challenge.nonce) if challenge.kind == "challenged" else None):
         raise BindingError("the begin statement names another request than the bundle answers")
     if begin.operation != end.operation:
         raise BindingError(f"begun as {begin.operation!r}, ended as {end.operation!r}")
@@ -304,6 +309,8 @@ def _check_continuation(decoded: _Decoded) -> None:
 
 
 def _check_devices(end: Statement) -> None:
+    if not end.run.devices:
+        raise PlatformError("the statement names no device on which the measured tensors lived")
     for device in end.run.devices:
         if device.type != "cpu":
             raise PlatformError(f"tensors lived on {device.type!r}, and no GPU evidence vouches for it")

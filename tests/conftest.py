@@ -6,6 +6,7 @@ Nothing here imports torch: the tests of the verifier half run where it is not i
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,10 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from workshop import GoodRun
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # tests are not a package
 
 VECTORS_VARIABLE: Final = "PALM_TORCH_VECTORS"
 NO_VECTORS: Final = "none"
@@ -86,6 +91,14 @@ def vectors() -> Callable[[str], bytes]:
         return (folder / name).read_bytes()
 
     return read
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory: pytest.TempPathFactory) -> GoodRun:
+    """Returns one challenged training run that was sealed well, and what is needed to bend it."""
+    import workshop
+
+    return workshop.make_good_run(tmp_path_factory.mktemp("machine") / "keys")
 
 
 def _vectors_folder() -> Path | None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import utils
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from palm_torch.cvm import der
 from palm_torch.errors import EncodingError
@@ -83,7 +82,7 @@ def decode_pem(data: bytes, *, what: str, count: int) -> tuple[bytes, ...]:
 
 
 def load_certificate(data: bytes, *, what: str) -> x509.Certificate:
-    """Loads one DER certificate whose frame has its only spelling.
+    """Loads one DER certificate whose frame has its only spelling; what it frames is signed.
 
     Raises:
         EncodingError: If it does not parse, is not version 3, is not signed with ecdsa-with-SHA256, has a
@@ -98,17 +97,13 @@ def load_certificate(data: bytes, *, what: str) -> x509.Certificate:
     if fields[2].encoded != ECDSA_SHA256:
         raise EncodingError(f"{what}: inner signature algorithm is not ecdsa-with-SHA256")
     try:
-        certificate = x509.load_der_x509_certificate(data)
-        reencoded = certificate.public_bytes(Encoding.DER)
+        return x509.load_der_x509_certificate(data)
     except FOREIGN_ERRORS as error:
         raise EncodingError(f"{what}: not a certificate: {error}") from error
-    if reencoded != data:
-        raise EncodingError(f"{what}: certificate is not in canonical DER")
-    return certificate
 
 
 def load_crl(data: bytes, *, what: str) -> x509.CertificateRevocationList:
-    """Loads one DER revocation list whose frame has its only spelling.
+    """Loads one DER revocation list whose frame has its only spelling; what it frames is signed.
 
     Raises:
         EncodingError: If it does not parse, is not version 2 or not signed with ecdsa-with-SHA256.
@@ -119,13 +114,9 @@ def load_crl(data: bytes, *, what: str) -> x509.CertificateRevocationList:
     if fields[1].encoded != ECDSA_SHA256:
         raise EncodingError(f"{what}: inner signature algorithm is not ecdsa-with-SHA256")
     try:
-        crl = x509.load_der_x509_crl(data)
-        reencoded = crl.public_bytes(Encoding.DER)
+        return x509.load_der_x509_crl(data)
     except FOREIGN_ERRORS as error:
         raise EncodingError(f"{what}: not a revocation list: {error}") from error
-    if reencoded != data:
-        raise EncodingError(f"{what}: revocation list is not in canonical DER")
-    return crl
 
 
 def _frame(data: bytes, what: str) -> tuple[der.Element, ...]:

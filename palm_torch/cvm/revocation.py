@@ -30,17 +30,19 @@ def verify_crl(
     """
     certificates.check_time(now)
     crl = certificate_bytes.load_crl(data, what=what)
+    key = certificates.p256_key(issuer, what=what)
     try:
-        signed = crl.issuer == issuer.subject and crl.is_signature_valid(
-            certificates.p256_key(issuer, what=what)
-        )
+        signed = crl.is_signature_valid(key)
         may_sign = issuer.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except certificate_bytes.FOREIGN_ERRORS as error:
+        raise SignatureError(f"{what}: cannot be checked: {error}") from error
+    if not (signed and may_sign and crl.issuer == issuer.subject):  # the name last, when it is authentic
+        raise SignatureError(f"{what}: not signed by {issuer.subject.rfc4514_string()!r}")
+    try:
         critical = [extension.oid.dotted_string for extension in crl.extensions if extension.critical]
         starts, ends = crl.last_update_utc, crl.next_update_utc
     except certificate_bytes.FOREIGN_ERRORS as error:
-        raise SignatureError(f"{what}: cannot be checked: {error}") from error
-    if not (signed and may_sign):
-        raise SignatureError(f"{what}: not signed by {issuer.subject.rfc4514_string()!r}")
+        raise SignatureError(f"{what}: cannot be read: {error}") from error
     if critical:  # a partial or delta list says nothing about the certificates it leaves out
         raise SignatureError(f"{what}: critical extension {critical[0]} is not understood")
     if ends is None or not starts <= now < ends:

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 import torch.utils.data
 
+from palm_torch import recorder
 from palm_torch.commit import manifest as manifests
 from palm_torch.commit import records
 from palm_torch.commit.manifest import Manifest
 from palm_torch.data import carrier, reader, shards
 from palm_torch.data.formats import table
 from palm_torch.data.group_table import GroupTable
-from palm_torch.errors import CoverageError, DataError, ManifestError
+from palm_torch.errors import CoverageError, DataError, ManifestError, PalmTorchError
 
 if TYPE_CHECKING:
     import os
@@ -152,7 +153,11 @@ class AttestedMmapDataset(torch.utils.data.Dataset[Record]):
         if not len(indices):
             return []
         wanted = self._numbers(indices)
-        rows, digests = self._reader.read(wanted, self._numpy_dtype)
+        try:
+            rows, digests = self._reader.read(wanted, self._numpy_dtype)
+        except PalmTorchError as error:
+            recorder.failed(error)  # a script that swallows it gets no evidence
+            raise
         info = self.info
         carrier.leave(carrier.Note(info.uid, wanted.tobytes(), digests, info.table is None))
         batch = torch.from_numpy(rows)
@@ -236,8 +241,8 @@ def _working_dtype(layout: table.Layout, dtype: torch.dtype | None) -> np.dtype[
     name = None if dtype is None else _NUMPY_NAMES.get(dtype)
     if name is not None and not np.can_cast(stored, name, "same_kind"):
         raise DataError(
-            f"stored elements are {stored.name}, and {dtype} cannot hold them without loss: pass dtype=None to "
-            "keep the stored type, or a type that can"
+            f"stored elements are {stored.name}, and {dtype} cannot hold them without loss: pass "
+            "dtype=None to keep the stored type, or a type that can"
         )
     return stored if name is None else np.dtype(name)
 

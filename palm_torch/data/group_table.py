@@ -7,8 +7,9 @@ mapping, hashed, and compared with its private digest before any digest in it co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from blake3 import blake3
 
 from palm_torch.commit import manifest, records
@@ -16,6 +17,31 @@ from palm_torch.errors import ManifestError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_DIGEST: Final = np.dtype(f"V{records.DIGEST_BYTES}")
+
+
+class GroupScratch:
+    """Scratch memory for the groups that a part of a batch needs; one thread at a time.
+
+    Attributes:
+        rows: Copied groups, uint8, [64, 2048].
+        digests: The same memory as record digests, 32-byte items, [64, 64].
+        slots: One view of bytes per row.
+        hasher: Keyed for groups.
+    """
+
+    __slots__ = ("digests", "hasher", "rows", "slots")
+
+    def __init__(self) -> None:
+        self.rows: NDArray[np.uint8] = np.empty((records.GROUP_RECORDS, records.GROUP_BYTES), np.uint8)
+        self.digests: NDArray[np.void] = self.rows.view(_DIGEST)
+        flat = self.rows.reshape(-1).data
+        starts = range(0, len(flat), records.GROUP_BYTES)
+        self.slots = [flat[start : start + records.GROUP_BYTES] for start in starts]
+        self.hasher = blake3(key=records.GROUP_KEY)
 
 
 class GroupTable:
@@ -26,11 +52,15 @@ class GroupTable:
         groups: Private digests of the groups, 32 bytes each.
     """
 
-    __slots__ = ("file", "groups")
+    __slots__ = ("_private", "_rows", "file", "groups")
 
     def __init__(self, file: manifest.ManifestFile, groups: bytes) -> None:
         self.file = file
         self.groups = groups
+        full = file.manifest.records // records.GROUP_RECORDS
+        flat = np.frombuffer(file.mapping, np.uint8, full * records.GROUP_BYTES, file.offset)
+        self._rows: NDArray[np.uint8] = flat.reshape(full, records.GROUP_BYTES)
+        self._private: NDArray[np.void] = np.frombuffer(groups, _DIGEST)
 
     @classmethod
     def open(cls, path: Path) -> GroupTable:
@@ -54,6 +84,27 @@ class GroupTable:
             raise self.rewritten(number)
         return copy
 
+    def take(self, numbers: NDArray[np.int64], scratch: GroupScratch) -> bool:
+        """Copies at most 64 groups out of the mapping and checks each copy.
+
+        Returns:
+            Whether all are full groups with the digests they had. If not, nothing in `scratch` may be
+            used: ask `group` one by one, which knows the last group and names the one that changed.
+        """
+        count = len(numbers)
+        if int(numbers.max()) >= len(self._rows):
+            return False
+        np.take(self._rows, numbers, axis=0, out=scratch.rows[:count], mode="clip")
+        hasher = scratch.hasher
+        reset, update, digest = hasher.reset, hasher.update, hasher.digest
+        found: list[bytes] = []
+        append = found.append
+        for slot in scratch.slots[:count]:
+            reset()
+            update(slot)
+            append(digest())
+        return self._private[numbers].tobytes() == b"".join(found)
+
     def rewritten(self, number: int) -> ManifestError:
         """Returns the error for a group that no longer has its private digest."""
         first = number * records.GROUP_RECORDS
@@ -69,10 +120,10 @@ class GroupTable:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Maps the file again; the private digests are those of the process that checked them."""
-        self.file = manifest.ManifestFile.open(state["path"])
-        self.groups = state["groups"]
-        if self.file.manifest != state["manifest"]:
+        file = manifest.ManifestFile.open(state["path"])
+        if file.manifest != state["manifest"]:
             raise ManifestError(
-                f"{self.file.path}: the manifest was rewritten while the dataset was on its way to a worker; "
+                f"{file.path}: the manifest was rewritten while the dataset was on its way to a worker; "
                 "run `palm-torch measure` again and begin anew"
             )
+        GroupTable.__init__(self, file, state["groups"])

@@ -15,7 +15,7 @@ import torch.utils.data
 
 from palm_torch import recorder
 from palm_torch.data import carrier
-from palm_torch.errors import CoverageError, SessionError
+from palm_torch.errors import CoverageError, PalmTorchError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,6 +141,8 @@ class DeliveringIterator:
     def _break(self, error: BaseException) -> None:
         text = str(error).strip()
         self._broken = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+        if isinstance(error, PalmTorchError):
+            recorder.failed(error)
         self._loader.forget_workers()
 
 

@@ -86,25 +86,37 @@ class Owners:
             names = ", ".join(self.names) or "the tensors named"
             raise CoverageError(
                 f"run.output(model=...) names {names}, but an optimizer also steps {_describe(missing)}: "
-                "name a module that holds all of them, or give several as a mapping"
+                "name a module that holds all of them, or several: run.output(model={'a': a, 'b': b})"
             )
 
 
-def declared(model: nn.Module | Mapping[str, Tensor], parameters: Iterable[Tensor] = ()) -> Owners:
+def declared(
+    model: nn.Module | Mapping[str, nn.Module] | Mapping[str, Tensor], parameters: Iterable[Tensor] = ()
+) -> Owners:
     """Returns the owners that a script names itself.
 
     Args:
-        model: A module, or named tensors.
+        model: A module, several modules by name, or tensors by name.
         parameters: What optimizers step; all of it has to be in `model`.
 
     Raises:
-        CoverageError: If it is not.
+        CoverageError: If it is not, or a name or a value cannot be used.
     """
     if isinstance(model, nn.Module):
         inner = wrappers.unwrap(model)
         owners = Owners((inner,), (type(inner).__name__,))
     else:
-        owners = Owners((), (), dict(model))
+        modules = {name: item for name, item in model.items() if isinstance(item, nn.Module)}
+        tensors = {name: item for name, item in model.items() if isinstance(item, Tensor)}
+        if not model or len(model) not in (len(modules), len(tensors)):
+            kinds = ", ".join(sorted({type(item).__name__ for item in model.values()})) or "nothing"
+            raise CoverageError(
+                f"run.output(model=...): expected a module, modules by name or tensors by name, got {kinds}"
+            )
+        for name in modules:
+            if not name or "." in name or hasattr(nn.Module, name):
+                raise CoverageError(f"run.output(model=...): {name!r} cannot be the name of a module")
+        owners = Owners(tuple(map(wrappers.unwrap, modules.values())), tuple(modules), tensors)
     owners.require(parameters)
     return owners
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from palm_torch import recorder
 from palm_torch.errors import CoverageError, SessionError
 from palm_torch.hooks.deferred import DeferredReads
 from palm_torch.hooks.scaler import ScalerCounts, ScalerWatch
@@ -115,9 +116,10 @@ class StepMeter:
         """Registers the hooks; what scalers did until now is not of this run."""
         self._owner = (os.getpid(), threading.get_ident())
         self._scalers.find(at_begin=True)
+        uncompiled: Any = torch.compiler.disable  # or a compiled step would trace into the hooks
         for handle in (
-            register_optimizer_step_pre_hook(torch.compiler.disable(self._before)),
-            register_optimizer_step_post_hook(torch.compiler.disable(self._after)),
+            register_optimizer_step_pre_hook(uncompiled(self._before)),
+            register_optimizer_step_post_hook(uncompiled(self._after)),
         ):
             self._hooks.callback(handle.remove)
         return self
@@ -156,6 +158,20 @@ class StepMeter:
         return StepSummary(tuple(record.result() for record in self._records), scalers)
 
     def _before(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        try:
+            self._begin_step(optimizer)
+        except BaseException as error:
+            recorder.failed(error)  # a script that swallows it gets no evidence
+            raise
+
+    def _after(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        try:
+            self._end_step(optimizer)
+        except BaseException as error:
+            recorder.failed(error)
+            raise
+
+    def _begin_step(self, optimizer: Optimizer) -> None:
         self._require_owner(optimizer)
         if self._running:
             self._drop_interrupted(running=_outer_calls(len(self._running)))
@@ -172,7 +188,7 @@ class StepMeter:
             record.begun += 1
         self._running.append(record)
 
-    def _after(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    def _end_step(self, optimizer: Optimizer) -> None:
         record = self._known.get(optimizer)
         if not self._running or self._running[-1] is not record:
             return  # this step had begun before the block was entered
@@ -243,7 +259,7 @@ class _Stepped:
     def __init__(self, optimizer: Optimizer, reads: DeferredReads) -> None:
         self.settings = SettingsHistory(optimizer, reads)
         self.begun = self.steps = self.steps_inside = self.without_effect = self.interrupted = 0
-        self.on_cuda = False
+        self.on_cuda = any(tensor.is_cuda for group in optimizer.param_groups for tensor in group["params"])
         self._tensors: list[list[Tensor]] = []
         self._watch = weakref.ref(optimizer, self._forget)
 

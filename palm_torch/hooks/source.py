@@ -17,17 +17,13 @@ import sysconfig
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from palm_torch.codec import to_json
-from palm_torch.digest import SHA256, Digest, tagged_digest
-from palm_torch.encoding import encode_json
+from palm_torch.digest import SHA256, Digest
 from palm_torch.hooks import installed
 from palm_torch.statement import SourceFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import ModuleType
-
-TAG: Final = "palm-torch/code/v1"
 
 _OURS: Final = "palm_torch"
 _SITE_FOLDERS: Final = ("/site-packages/", "/dist-packages/")
@@ -53,12 +49,6 @@ def loaded_sources() -> tuple[SourceFile, ...]:
         if listed is not None:
             found[name] = listed
     return tuple(found[name] for name in sorted(found))
-
-
-def code_digest(files: Iterable[SourceFile]) -> Digest:
-    """Returns one digest of all source files, in whatever order they come."""
-    rows = sorted(files, key=lambda item: item.module)
-    return tagged_digest(TAG, encode_json(to_json(rows)))
 
 
 def of_class(kind: type) -> SourceFile:

@@ -36,10 +36,35 @@ def tensor_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> memoryview:
         CoverageError: If the tensor has no bytes of its own, or not in one piece: on the meta device,
             sparse, nested, quantized, distributed or another wrapper, or of an unknown element type.
     """
-    _require_plain(tensor, what)
+    require_bytes(tensor, what=what)
     plain = tensor.detach().resolve_conj().resolve_neg()
     flat = plain.cpu().contiguous().reshape(-1).view(torch.uint8)
     return flat.numpy().data.toreadonly()
+
+
+def require_bytes(tensor: torch.Tensor, *, what: str) -> None:
+    """Checks, without reading a value, that `tensor_bytes` has bytes to return.
+
+    Raises:
+        CoverageError: As `tensor_bytes`.
+    """
+    if _answers_itself(tensor):
+        raise CoverageError(
+            f"{what}: {type(tensor).__name__} keeps its values in other tensors; measure those, "
+            "e.g. the local shard (`to_local()`) or the whole (`full_tensor()`) of a DTensor"
+        )
+    if is_lazy(tensor):
+        raise CoverageError(f"{what}: a lazy parameter has no values yet; run the model once before")
+    if tensor.is_quantized or dtype_name(tensor) not in ITEM_BYTES:
+        raise CoverageError(
+            f"{what}: no canonical bytes for {tensor.dtype}; measure its `int_repr()`, scales and zero points"
+        )
+    if tensor.layout != torch.strided or tensor.is_nested:
+        raise CoverageError(f"{what}: no canonical bytes for layout {tensor.layout}; call `to_dense()` first")
+    if tensor.device.type == "meta":
+        raise CoverageError(f"{what}: a tensor on the meta device has no values; load the weights first")
+    if sys.byteorder != _LITTLE:
+        raise CoverageError(f"{what}: expected a little-endian machine, got {sys.byteorder}")
 
 
 def keeps_its_bytes(tensor: torch.Tensor) -> bool:
@@ -59,23 +84,3 @@ def keeps_its_bytes(tensor: torch.Tensor) -> bool:
 
 def _answers_itself(tensor: torch.Tensor) -> bool:
     return type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
-
-
-def _require_plain(tensor: torch.Tensor, what: str) -> None:
-    if _answers_itself(tensor):
-        raise CoverageError(
-            f"{what}: {type(tensor).__name__} keeps its values in other tensors; measure those, "
-            "e.g. the local shard (`to_local()`) or the whole (`full_tensor()`) of a DTensor"
-        )
-    if is_lazy(tensor):
-        raise CoverageError(f"{what}: a lazy parameter has no values yet; run the model once before")
-    if tensor.is_quantized or dtype_name(tensor) not in ITEM_BYTES:
-        raise CoverageError(
-            f"{what}: no canonical bytes for {tensor.dtype}; measure its `int_repr()`, scales and zero points"
-        )
-    if tensor.layout != torch.strided or tensor.is_nested:
-        raise CoverageError(f"{what}: no canonical bytes for layout {tensor.layout}; call `to_dense()` first")
-    if tensor.device.type == "meta":
-        raise CoverageError(f"{what}: a tensor on the meta device has no values; load the weights first")
-    if sys.byteorder != _LITTLE:
-        raise CoverageError(f"{what}: expected a little-endian machine, got {sys.byteorder}")

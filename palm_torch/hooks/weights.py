@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
@@ -50,13 +50,10 @@ class NamedTensor:
         """What the tensor is, apart from its bytes.
 
         Raises:
-            CoverageError: If it has no shape yet, or its element type no canonical bytes.
+            CoverageError: If it has no canonical bytes; see `tensors.tensor_bytes`.
         """
+        tensors.require_bytes(self.tensor, what=self.name)
         dtype = tensors.dtype_name(self.tensor)
-        if nn.parameter.is_lazy(self.tensor) or dtype not in weights_root.ITEM_BYTES:
-            raise CoverageError(
-                f"{self.name}: no canonical bytes for {type(self.tensor).__name__} of {dtype}"
-            )
         return weights_root.TensorSpec(self.name, dtype, tuple(self.tensor.shape), self.aliases)
 
 
@@ -100,10 +97,11 @@ class WeightsMeter:
     measurement that evidence rests on is a full one.
     """
 
-    __slots__ = ("_last",)
+    __slots__ = ("_last", "_remembered")
 
     def __init__(self) -> None:
-        self._last: dict[str, _Remembered] = {}
+        self._last: WeightsMeasurement | None = None
+        self._remembered: dict[str, _Remembered] = {}
 
     def measure(self, named: Iterable[NamedTensor], *, full: bool = True) -> WeightsMeasurement:
         """Returns the weights root of these tensors as they are now.
@@ -118,20 +116,26 @@ class WeightsMeter:
         """
         measured: list[tuple[weights_root.TensorSpec, bytes]] = []
         remembered: dict[str, _Remembered] = {}
+        hashed = 0
         hashed_bytes = 0
         for one in named:
-            spec, hint = one.spec, _hint(one.tensor)
-            last = self._last.get(one.name)
-            if full or hint is None or last is None or not last.still(one.tensor, hint):
+            hint = _hint(one.tensor)
+            last = self._remembered.get(one.name)
+            if full or last is None or not last.still(one, hint):
+                spec = one.spec
                 root = weights_root.tensor_root(spec, tensors.tensor_bytes(one.tensor, what=one.name))
+                last = _Remembered(weakref.ref(one.tensor), hint, spec, root)
+                hashed += 1
                 hashed_bytes += spec.nbytes
-                last = _Remembered(weakref.ref(one.tensor), hint, root)
-            measured.append((spec, last.root))
+            measured.append((last.spec, last.root))
             remembered[one.name] = last
-        measured.sort(key=lambda pair: pair[0].name.encode("utf-8"))
-        total = weights_root.weights_root(measured)
-        self._last = remembered
-        return WeightsMeasurement(total, tuple(measured), hashed_bytes)
+        same_tensors = len(measured) == len(remembered) and remembered.keys() == self._remembered.keys()
+        if hashed or self._last is None or not same_tensors:
+            measured.sort(key=lambda pair: pair[0].name.encode("utf-8"))
+            total = weights_root.weights_root(measured)
+            self._last = WeightsMeasurement(total, tuple(measured), hashed_bytes)
+            self._remembered = remembered
+        return replace(self._last, hashed_bytes=hashed_bytes)
 
 
 _Identity: TypeAlias = "tuple[object, ...]"
@@ -142,10 +146,12 @@ _Hint: TypeAlias = "tuple[object, ...]"
 class _Remembered:
     tensor: weakref.ref[torch.Tensor]  # an address may be used again, an object that lives may not
     hint: _Hint | None
+    spec: weights_root.TensorSpec
     root: bytes
 
-    def still(self, tensor: torch.Tensor, hint: _Hint) -> bool:
-        return self.tensor() is tensor and self.hint == hint
+    def still(self, one: NamedTensor, hint: _Hint | None) -> bool:
+        same_tensor = self.tensor() is one.tensor and self.spec.aliases == one.aliases
+        return same_tensor and hint is not None and self.hint == hint
 
 
 def _hint(tensor: torch.Tensor) -> _Hint | None:

@@ -69,11 +69,13 @@ def authority() -> simulated_authority.Authority:
 
 
 @pytest.fixture(scope="module")
-def anchors(authority) -> list[certificates.TrustAnchor]:
+def anchors(authority: simulated_authority.Authority) -> list[certificates.TrustAnchor]:
     return [certificates.TrustAnchor.from_certificate(authority.root.der, name="simulated")]
 
 
-def test_every_byte_of_a_simulated_quote(authority, anchors) -> None:
+def test_every_byte_of_a_simulated_quote(
+    authority: simulated_authority.Authority, anchors: list[certificates.TrustAnchor]
+) -> None:
     raw = simulated_quote.sign_quote(authority, simulated_quote.make_td_report(bytes(range(64))))
     endorsements = simulated_collateral.make_collateral(authority, NOW)
 
@@ -83,7 +85,9 @@ def test_every_byte_of_a_simulated_quote(authority, anchors) -> None:
     assert accepted(raw, verify) == []
 
 
-def test_bytes_of_simulated_collateral(authority, anchors) -> None:
+def test_bytes_of_simulated_collateral(
+    authority: simulated_authority.Authority, anchors: list[certificates.TrustAnchor]
+) -> None:
     raw = simulated_quote.sign_quote(authority, simulated_quote.make_td_report(bytes(range(64))))
     document = encode_json(codec.to_json(simulated_collateral.make_collateral(authority, NOW)))
 
@@ -93,7 +97,7 @@ def test_bytes_of_simulated_collateral(authority, anchors) -> None:
     assert accepted(document, verify, COLLATERAL_FLIPS) == []
 
 
-def test_bytes_of_a_real_quote(vectors) -> None:
+def test_bytes_of_a_real_quote(vectors: Callable[[str], bytes]) -> None:
     import json
 
     raw = quote.canonical(vectors("tdx/dcap-qvl/tdx_quote"))
@@ -106,7 +110,7 @@ def test_bytes_of_a_real_quote(vectors) -> None:
     assert accepted(raw, verify, VECTOR_FLIPS) == []
 
 
-def test_bytes_of_real_collateral(vectors) -> None:
+def test_bytes_of_real_collateral(vectors: Callable[[str], bytes]) -> None:
     import json
 
     raw = quote.canonical(vectors("tdx/dcap-qvl/tdx_quote"))
@@ -119,7 +123,9 @@ def test_bytes_of_real_collateral(vectors) -> None:
     assert accepted(document, verify, VECTOR_FLIPS) == []
 
 
-def test_the_count_can_fail(authority, anchors) -> None:
+def test_the_count_can_fail(
+    authority: simulated_authority.Authority, anchors: list[certificates.TrustAnchor]
+) -> None:
     """The twin: a verifier that looks at nothing accepts every flip."""
     del authority, anchors
     data = bytes(16)

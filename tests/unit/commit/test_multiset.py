@@ -232,3 +232,9 @@ def test_a_hash_is_not_a_key() -> None:
 
 def test_repr_names_scheme_and_count() -> None:
     assert repr(hash_of(A)).startswith("MultisetHash(mset-mu-3072, count=1, digest=")
+
+
+def test_muhash3072_takes_many_at_once() -> None:
+    made = MultisetHash(MUHASH3072)
+    made.add_many(A + B)
+    assert made == hash_of(B, A, parameters=MUHASH3072)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
-from palm_torch.cvm import appraisal, simulated_authority, simulated_collateral
+from palm_torch.cvm import appraisal, simulated_authority, simulated_collateral, tdx
 from palm_torch.errors import BindingError, PlatformError, PolicyError
 
 REGISTERS = ("mr_td", "rtmr0", "rtmr1", "rtmr2")
 OTHER = "ab" * 48
 
 
-def test_the_right_trust_domain_is_accepted(vendor, rules) -> None:
+def test_the_right_trust_domain_is_accepted(vendor: Any, rules: appraisal.TdxRules) -> None:
     appraisal.appraise(vendor.verify(), rules)
 
 
-def test_rules_that_name_nothing_accept_nothing(vendor) -> None:
+def test_rules_that_name_nothing_accept_nothing(vendor: Any) -> None:
     with pytest.raises(PlatformError, match="mr_td: the policy names no accepted value"):
         appraisal.appraise(vendor.verify(), appraisal.TdxRules())
 
 
 @pytest.mark.parametrize("name", REGISTERS)
-def test_every_register_is_required(vendor, rules, name) -> None:
+def test_every_register_is_required(vendor: Any, rules: appraisal.TdxRules, name: str) -> None:
     with pytest.raises(PlatformError, match=f"{name}: the policy names no accepted value"):
         appraisal.appraise(vendor.verify(), dataclasses.replace(rules, **{name: ()}))
     with pytest.raises(PlatformError, match=f"{name}: expected {OTHER}"):
@@ -33,7 +34,9 @@ def test_every_register_is_required(vendor, rules, name) -> None:
 
 
 @pytest.mark.parametrize("name", ["mr_config_id", "mr_owner", "mr_owner_config"])
-def test_what_the_host_configured_is_zero_unless_listed(vendor, rules, name) -> None:
+def test_what_the_host_configured_is_zero_unless_listed(
+    vendor: Any, rules: appraisal.TdxRules, name: str
+) -> None:
     verified = vendor.verify(vendor.quote(**{name: bytes.fromhex(OTHER)}))
     with pytest.raises(PlatformError, match=f"{name}: expected 0000"):
         appraisal.appraise(verified, rules)
@@ -41,7 +44,9 @@ def test_what_the_host_configured_is_zero_unless_listed(vendor, rules, name) -> 
 
 
 @pytest.mark.parametrize(("name", "size"), [("mr_seam", 48), ("xfam", 8), ("ppid", 16)])
-def test_restrictions_that_may_be_left_out(vendor, rules, name, size) -> None:
+def test_restrictions_that_may_be_left_out(
+    vendor: Any, rules: appraisal.TdxRules, name: str, size: int
+) -> None:
     verified = vendor.verify()
     report = verified.quote.td_report
     found = (verified.ppid if name == "ppid" else getattr(report, name)).hex()
@@ -51,30 +56,30 @@ def test_restrictions_that_may_be_left_out(vendor, rules, name, size) -> None:
             appraisal.appraise(verified, dataclasses.replace(rules, **{name: accepted}))
 
 
-def test_the_status_must_be_listed(vendor, rules) -> None:
+def test_the_status_must_be_listed(vendor: Any, rules: appraisal.TdxRules) -> None:
     info = simulated_collateral.make_tcb_info(vendor.now)
     info["tcbLevels"][0] |= {"tcbStatus": "OutOfDate", "advisoryIDs": ["INTEL-SA-00001"]}
     verified = vendor.verify(endorsements=vendor.collateral(tcb_info=info))
-    with pytest.raises(PlatformError, match="expected UpToDate, got OutOfDate .*INTEL-SA-00001"):
+    with pytest.raises(PlatformError, match=r"expected UpToDate, got OutOfDate .*INTEL-SA-00001"):
         appraisal.appraise(verified, rules)
     appraisal.appraise(verified, dataclasses.replace(rules, tcb_statuses=("UpToDate", "OutOfDate")))
     with pytest.raises(PlatformError, match="expected nothing, got"):
         appraisal.appraise(vendor.verify(), dataclasses.replace(rules, tcb_statuses=()))
 
 
-def test_an_old_evaluation_is_refused(vendor, rules) -> None:
+def test_an_old_evaluation_is_refused(vendor: Any, rules: appraisal.TdxRules) -> None:
     with pytest.raises(PlatformError, match="at least 2, got 1"):
         appraisal.appraise(vendor.verify(), dataclasses.replace(rules, min_tcb_evaluation_data_number=2))
 
 
-def test_optional_attribute_bits(vendor, rules) -> None:
+def test_optional_attribute_bits(vendor: Any, rules: appraisal.TdxRules) -> None:
     perfmon = vendor.verify(vendor.quote(td_attributes=bytes.fromhex("0000001000000080")))
     appraisal.appraise(perfmon, rules)
     with pytest.raises(PlatformError, match="bit 63 is set and not allowed"):
         appraisal.appraise(perfmon, dataclasses.replace(rules, td_attributes=()))
 
 
-def altered(verified, **changes: bytes):
+def altered(verified: tdx.VerifiedQuote, **changes: bytes) -> tdx.VerifiedQuote:
     """A verified quote with fields that TCB appraisal would not have let through."""
     report = dataclasses.replace(verified.quote.td_report, **changes)
     fields = {field.name: getattr(verified, field.name) for field in dataclasses.fields(verified)}
@@ -84,7 +89,7 @@ def altered(verified, **changes: bytes):
     return bent
 
 
-def test_the_rules_do_not_lean_on_the_appraisal_of_the_tcb(vendor, rules) -> None:
+def test_the_rules_do_not_lean_on_the_appraisal_of_the_tcb(vendor: Any, rules: appraisal.TdxRules) -> None:
     verified = vendor.verify()
     with pytest.raises(PlatformError, match="SEPT_VE_DISABLE is off"):
         appraisal.appraise(altered(verified, td_attributes=bytes(8)), rules)
@@ -112,25 +117,25 @@ def test_the_rules_do_not_lean_on_the_appraisal_of_the_tcb(vendor, rules) -> Non
         {"min_tcb_evaluation_data_number": -1},
     ],
 )
-def test_malformed_rules(changes) -> None:
+def test_malformed_rules(changes: Any) -> None:
     with pytest.raises(PolicyError):
         appraisal.TdxRules(**changes)
 
 
-def test_two_quotes_of_one_trust_domain(vendor) -> None:
+def test_two_quotes_of_one_trust_domain(vendor: Any) -> None:
     begin = vendor.verify()
     end = vendor.verify(vendor.quote(report_data=bytes(64), rtmr3=b"\x01" * 48, mr_seam=b"\x02" * 48))
     appraisal.check_same_td(begin, end)
 
 
 @pytest.mark.parametrize("name", ["mr_td", "rtmr0", "rtmr1", "rtmr2", "mr_config_id", "mr_owner"])
-def test_two_quotes_of_two_trust_domains(vendor, name) -> None:
+def test_two_quotes_of_two_trust_domains(vendor: Any, name: str) -> None:
     other = vendor.verify(vendor.quote(**{name: b"\x01" * 48}))
     with pytest.raises(BindingError, match=f"{name} differs"):
         appraisal.check_same_td(vendor.verify(), other)
 
 
-def test_two_quotes_of_two_platforms(vendor) -> None:
+def test_two_quotes_of_two_platforms(vendor: Any) -> None:
     other = type(vendor)(simulated_authority.make_authority(vendor.now))
     with pytest.raises(BindingError, match="expected one platform"):
         appraisal.check_same_td(vendor.verify(), other.verify())

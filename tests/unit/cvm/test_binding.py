@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
-from palm_torch.cvm import binding
+from palm_torch.cvm import binding, certificates, simulated_quote
 from palm_torch.digest import tagged_hash
 from palm_torch.errors import BindingError, InputError
 
@@ -123,3 +124,19 @@ def test_report_data_is_compared_whole() -> None:
             binding.check_report_data(found, expected, what="end quote")
     with pytest.raises(BindingError):
         binding.check_report_data(b"", b"", what="end quote")
+
+
+def test_the_worked_example_of_the_specification() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "spec" / "30-hardware.md").read_text(encoding="utf-8")
+    spki = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004") + b"\x22" * 64
+    begin = binding.begin_claims_root(b'{"begin":true}', spki)
+    end = binding.end_claims_root(b'{"end":true}', b"\x33" * 32, 3, spki, b"QUOTE")
+    first = context(phase="begin", claims_root=begin)
+    last = context(claims_root=end)
+    unchallenged = context(claims_root=end, challenged=False)
+    values = [begin, first, end, last, unchallenged, binding.gpu_hash([])]
+    values += [binding.report_data(ctx, binding.gpu_hash([])) for ctx in (first, last)]
+    values += [getattr(simulated_quote, name) for name in ("MR_TD", "RTMR0", "RTMR1", "RTMR2", "MR_SEAM")]
+    values += [certificates.INTEL_SGX_ROOT.certificate_sha256, certificates.INTEL_SGX_ROOT.spki_sha256]
+    for value in values:
+        assert f"`{value.hex()}`" in page

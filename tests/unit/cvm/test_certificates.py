@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -31,7 +32,9 @@ def name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
 
-def issue(common_name: str, issuer: simulated_authority.Identity | None = None, **changes):
+def issue(
+    common_name: str, issuer: simulated_authority.Identity | None = None, **changes: Any
+) -> simulated_authority.Identity:
     """Makes an identity; keywords bend one property of its certificate each."""
     key = changes.get("key") or simulated_authority.new_key()
     signing_key = changes.get("signing_key") or (issuer.key if issuer else key)
@@ -61,7 +64,9 @@ CA = issue("ca", ROOT, is_ca=True, path_length=0)
 LEAF = issue("leaf", CA)
 
 
-def walk(*chain: simulated_authority.Identity, root: simulated_authority.Identity = ROOT):
+def walk(
+    *chain: simulated_authority.Identity, root: simulated_authority.Identity = ROOT
+) -> certificates.VerifiedChain:
     anchor = certificates.TrustAnchor.from_certificate(root.der, name="root")
     return certificates.verify_chain(
         [identity.der for identity in chain], anchors=[anchor], now=NOW, what="chain"
@@ -89,7 +94,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("leaf", BROKEN.values(), ids=BROKEN)
-def test_leaves_that_are_refused(leaf) -> None:
+def test_leaves_that_are_refused(leaf: simulated_authority.Identity) -> None:
     with pytest.raises(TrustAnchorError, match="chain, certificate 0"):
         walk(leaf, CA, ROOT)
 
@@ -141,7 +146,7 @@ def test_a_root_alone_is_no_chain() -> None:
         walk(ROOT)
 
 
-def test_a_simulated_root_cannot_be_configured_as_hardware(vendor) -> None:
+def test_a_simulated_root_cannot_be_configured_as_hardware(vendor: Any) -> None:
     with pytest.raises(TrustAnchorError, match="cannot be trusted as hardware"):
         certificates.TrustAnchor.from_certificate(vendor.authority.root.der, name="mine", simulated=False)
     assert vendor.anchor.simulated
@@ -200,7 +205,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED)
-def test_certificates_with_another_spelling(data) -> None:
+def test_certificates_with_another_spelling(data: Any) -> None:
     with pytest.raises(EncodingError, match="leaf"):
         certificate_bytes.load_certificate(data, what="leaf")
 
@@ -223,7 +228,11 @@ def test_pem_has_one_spelling() -> None:
 
 
 def crl(
-    issuer=CA, *, extension: x509.ExtensionType | None = None, critical: bool = False, **changes
+    issuer: simulated_authority.Identity = CA,
+    *,
+    extension: x509.ExtensionType | None = None,
+    critical: bool = False,
+    **changes: Any,
 ) -> bytes:
     builder = (
         x509.CertificateRevocationListBuilder()
@@ -237,7 +246,7 @@ def crl(
     return signed.public_bytes(Encoding.DER)
 
 
-def check(data: bytes, issuer=CA) -> x509.CertificateRevocationList:
+def check(data: bytes, issuer: simulated_authority.Identity = CA) -> x509.CertificateRevocationList:
     return revocation.verify_crl(data, issuer=issuer.certificate, now=NOW, what="list")
 
 
@@ -246,7 +255,7 @@ def test_a_current_list_names_no_one() -> None:
 
 
 def test_the_list_window_is_half_open() -> None:
-    assert check(crl(start=NOW))
+    assert len(check(crl(start=NOW))) == 0
     with pytest.raises(SignatureError, match="≤ time <"):
         check(crl(end=NOW))
 
@@ -262,7 +271,7 @@ REFUSED_LISTS = {
 
 
 @pytest.mark.parametrize("data", REFUSED_LISTS.values(), ids=REFUSED_LISTS)
-def test_lists_that_are_refused(data) -> None:
+def test_lists_that_are_refused(data: Any) -> None:
     with pytest.raises(SignatureError, match="list"):
         check(data)
 
@@ -285,6 +294,27 @@ def test_a_list_without_an_end_is_refused() -> None:
         check(data)
 
 
+def test_a_list_with_one_extension_twice_is_refused() -> None:
+    signed, algorithm, _ = der.children(der.read(crl(), what="list"), what="list")
+    extension = der.write(
+        der.SEQUENCE, der.write_oid("2.5.29.20"), der.write(der.OCTET_STRING, der.write_integer(1))
+    )
+    extensions = der.write(0xA0, der.write(der.SEQUENCE, extension, extension))
+    fields = [part.encoded for part in der.children(signed, what="list")]
+    twice = der.write(der.SEQUENCE, *fields, extensions)
+    signature = CA.key.sign(twice, ec.ECDSA(hashes.SHA256()))
+    data = der.write(der.SEQUENCE, twice, algorithm.encoded, der.write(der.BIT_STRING, b"\x00" + signature))
+    with pytest.raises(SignatureError, match="cannot be read"):
+        check(data)
+
+
+def test_a_key_on_an_unknown_curve_is_refused() -> None:
+    p256, unknown = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030109")
+    certificate = certificate_bytes.load_certificate(mend(LEAF.der, p256, unknown), what="leaf")
+    with pytest.raises(TrustAnchorError, match="leaf: expected a P-256 key"):
+        certificates.p256_key(certificate, what="leaf")
+
+
 MALFORMED_LISTS = {
     "a certificate": LEAF.der,
     "sha384": crl(hash=hashes.SHA384()),
@@ -296,12 +326,12 @@ MALFORMED_LISTS = {
 
 
 @pytest.mark.parametrize("data", MALFORMED_LISTS.values(), ids=MALFORMED_LISTS)
-def test_lists_with_another_spelling(data) -> None:
+def test_lists_with_another_spelling(data: Any) -> None:
     with pytest.raises(EncodingError, match="list"):
         check(data)
 
 
-def test_the_simulated_list_names_whom_it_is_told_to(vendor) -> None:
+def test_the_simulated_list_names_whom_it_is_told_to(vendor: Any) -> None:
     ca = vendor.authority.pck_ca
     victim = vendor.authority.pck.certificate
     data = simulated_collateral.make_crl(ca, NOW, revoked=[victim])
@@ -309,7 +339,7 @@ def test_the_simulated_list_names_whom_it_is_told_to(vendor) -> None:
         revocation.check_not_revoked(victim, check(data, ca), what="PCK")
 
 
-def test_the_platform_is_read_from_the_extension(vendor) -> None:
+def test_the_platform_is_read_from_the_extension(vendor: Any) -> None:
     platform = pck.read_platform(vendor.authority.pck.certificate)
     assert (platform.fmspc, platform.pce_id) == (b"SIMULA", b"\x00\x00")
     assert len(platform.ppid) == len(platform.platform_instance_id or b"") == 16
@@ -351,7 +381,7 @@ def test_a_single_package_platform_has_no_instance_id() -> None:
         ((der.write(der.SEQUENCE, der.write_integer(1), der.write_integer(1)),), "expected DER tag"),
     ],
 )
-def test_extensions_that_are_refused(pairs, message) -> None:
+def test_extensions_that_are_refused(pairs: tuple[bytes, ...], message: str) -> None:
     with pytest.raises(EncodingError, match=message):
         platform_of(*pairs)
 

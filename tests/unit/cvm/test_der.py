@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from palm_torch.cvm import der
@@ -21,7 +23,7 @@ def test_what_is_written_is_read() -> None:
 @pytest.mark.parametrize(
     ("value", "encoded"), [(0, "020100"), (127, "02017f"), (128, "02020080"), (65535, "020300ffff")]
 )
-def test_integers(value, encoded) -> None:
+def test_integers(value: int, encoded: str) -> None:
     assert der.write_integer(value).hex() == encoded
 
 
@@ -29,7 +31,7 @@ def test_integers(value, encoded) -> None:
     ("dotted", "encoded"),
     [("1.2.840.113741.1.13.1", "06092a864886f84d010d01"), ("2.5.29.15", "0603551d0f"), ("0.9.0", "06020900")],
 )
-def test_object_identifiers(dotted, encoded) -> None:
+def test_object_identifiers(dotted: str, encoded: str) -> None:
     assert der.write_oid(dotted).hex() == encoded
 
 
@@ -48,7 +50,7 @@ def test_object_identifiers(dotted, encoded) -> None:
         ("1f8100", "is not one this library reads"),
     ],
 )
-def test_other_spellings_are_refused(data, message) -> None:
+def test_other_spellings_are_refused(data: Any, message: str) -> None:
     with pytest.raises(EncodingError, match=f"thing.*{message}"):
         der.read(bytes.fromhex(data), what="thing")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from palm_torch.cvm import quote, simulated_quote
@@ -18,7 +20,7 @@ def version_5(raw: bytes, kind: int, size: int, body: bytes) -> bytes:
     )
 
 
-def test_fields_are_read_from_their_offsets(vendor) -> None:
+def test_fields_are_read_from_their_offsets(vendor: Any) -> None:
     raw = vendor.quote()
     parsed = quote.parse_quote(raw)
     report = parsed.td_report
@@ -38,7 +40,7 @@ def test_fields_are_read_from_their_offsets(vendor) -> None:
     assert report.mr_service_td is None
 
 
-def test_both_bodies_of_version_5(vendor) -> None:
+def test_both_bodies_of_version_5(vendor: Any) -> None:
     raw = vendor.quote()
     td10 = quote.parse_quote(version_5(raw, 2, 584, raw[48:632]))
     assert td10.td_report == quote.parse_quote(raw).td_report
@@ -49,7 +51,7 @@ def test_both_bodies_of_version_5(vendor) -> None:
 
 
 @pytest.mark.parametrize(("kind", "size"), [(2, 648), (3, 584), (4, 885), (1, 384), (0, 0)])
-def test_other_bodies_are_refused(vendor, kind, size) -> None:
+def test_other_bodies_are_refused(vendor: Any, kind: Any, size: int) -> None:
     raw = vendor.quote()
     with pytest.raises(EvidenceError, match="expected body"):
         quote.parse_quote(version_5(raw, kind, size, bytes(size)))
@@ -71,12 +73,12 @@ def test_other_bodies_are_refused(vendor, kind, size) -> None:
         (1254, b"\x00", "inner certification data size"),
     ],
 )
-def test_every_fixed_field_is_checked(vendor, at, data, message) -> None:
+def test_every_fixed_field_is_checked(vendor: Any, at: Any, data: Any, message: str) -> None:
     with pytest.raises(EvidenceError, match=message):
         quote.parse_quote(patched(vendor.quote(), at, data))
 
 
-def test_every_truncation_is_refused(vendor) -> None:
+def test_every_truncation_is_refused(vendor: Any) -> None:
     raw = vendor.quote()
     for size in (*range(1300), len(raw) - 2, len(raw) - 1):
         with pytest.raises((EvidenceError, EncodingError)):
@@ -85,7 +87,7 @@ def test_every_truncation_is_refused(vendor) -> None:
             quote.canonical(raw[:size])
 
 
-def test_the_tail(vendor) -> None:
+def test_the_tail(vendor: Any) -> None:
     raw = vendor.quote()
     assert quote.canonical(raw) == raw
     assert quote.canonical(raw + bytes(70)) == raw
@@ -95,7 +97,7 @@ def test_the_tail(vendor) -> None:
         quote.parse_quote(raw + b"\x00")
 
 
-def test_huge_input_is_refused(vendor) -> None:
+def test_huge_input_is_refused(vendor: Any) -> None:
     with pytest.raises(EvidenceError, match="at most 16384 bytes, got 16385"):
         quote.canonical(vendor.quote().ljust(16385, b"\x00"))
 
@@ -106,7 +108,7 @@ def with_chain(raw: bytes, chain: bytes) -> bytes:
     return raw[:632] + len(data).to_bytes(4, "little") + data
 
 
-def test_the_certificate_chain_has_one_spelling(vendor) -> None:
+def test_the_certificate_chain_has_one_spelling(vendor: Any) -> None:
     raw = vendor.quote()
     chain = raw[1258:]
     assert with_chain(raw, chain) == raw

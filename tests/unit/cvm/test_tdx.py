@@ -40,7 +40,7 @@ def bent(document: dict[str, Any], change: Callable[[dict[str, Any]], object]) -
     return changed
 
 
-def test_a_simulated_quote_is_accepted_as_simulated(vendor) -> None:
+def test_a_simulated_quote_is_accepted_as_simulated(vendor: Any) -> None:
     verified = vendor.verify()
     assert verified.simulated
     assert verified.anchor == vendor.anchor
@@ -54,7 +54,7 @@ def test_a_simulated_quote_is_accepted_as_simulated(vendor) -> None:
     assert verified.quote.td_report.rt_mrs[3] == bytes(48)
 
 
-def test_a_verified_quote_cannot_be_made_elsewhere(vendor) -> None:
+def test_a_verified_quote_cannot_be_made_elsewhere(vendor: Any) -> None:
     verified = vendor.verify()
     fields = {field.name: getattr(verified, field.name) for field in dataclasses.fields(verified)}
     with pytest.raises(TypeError, match="made by verify_quote alone"):
@@ -64,12 +64,12 @@ def test_a_verified_quote_cannot_be_made_elsewhere(vendor) -> None:
 
 
 @pytest.mark.parametrize("anchors", [[], [certificates.INTEL_SGX_ROOT]])
-def test_a_simulated_root_must_be_configured(vendor, anchors) -> None:
+def test_a_simulated_root_must_be_configured(vendor: Any, anchors: list[certificates.TrustAnchor]) -> None:
     with pytest.raises(TrustAnchorError, match="not a configured trust anchor"):
         tdx.verify_quote(vendor.quote(), vendor.collateral(), anchors=anchors, now=NOW)
 
 
-def test_another_simulated_root_is_another_root(vendor) -> None:
+def test_another_simulated_root_is_another_root(vendor: Any) -> None:
     other = type(vendor)(simulated_authority.make_authority(NOW))
     with pytest.raises(TrustAnchorError):
         other.verify(vendor.quote())
@@ -77,7 +77,7 @@ def test_another_simulated_root_is_another_root(vendor) -> None:
         vendor.verify(endorsements=other.collateral())
 
 
-def test_collateral_under_another_admitted_root_is_refused(vendor) -> None:
+def test_collateral_under_another_admitted_root_is_refused(vendor: Any) -> None:
     other = type(vendor)(simulated_authority.make_authority(NOW))
     mixed = dataclasses.replace(
         vendor.collateral(),
@@ -90,7 +90,7 @@ def test_collateral_under_another_admitted_root_is_refused(vendor) -> None:
         tdx.verify_quote(vendor.quote(), mixed, anchors=[vendor.anchor, other.anchor], now=NOW)
 
 
-def test_time_must_say_its_zone(vendor) -> None:
+def test_time_must_say_its_zone(vendor: Any) -> None:
     with pytest.raises(InputError, match="aware datetime"):
         vendor.verify(now=datetime(2026, 11, 21))  # noqa: DTZ001 (a naive time is the point)
 
@@ -104,26 +104,28 @@ def test_time_must_say_its_zone(vendor) -> None:
         (timedelta(days=40 * 365), TrustAnchorError, "expected .* ≤ time ≤"),
     ],
 )
-def test_outside_the_window_of_collateral_and_certificates(vendor, shift, error, message) -> None:
+def test_outside_the_window_of_collateral_and_certificates(
+    vendor: Any, shift: timedelta, error: type[PalmTorchError], message: str
+) -> None:
     with pytest.raises(error, match=message):
         vendor.verify(endorsements=vendor.collateral(), now=NOW + shift)
 
 
 @pytest.mark.parametrize("name", ["tcb_info", "qe_identity"])
 @pytest.mark.parametrize("shift", [timedelta(days=-60), timedelta(days=60)])
-def test_documents_have_their_own_window(vendor, name, shift) -> None:
+def test_documents_have_their_own_window(vendor: Any, name: str, shift: timedelta) -> None:
     document = getattr(simulated_collateral, f"make_{name}")(NOW + shift)
     with pytest.raises(PlatformError, match="≤ time ≤"):
         vendor.verify(endorsements=vendor.collateral(**{name: document}))
 
 
-def test_the_last_second_of_a_document_counts(vendor) -> None:
+def test_the_last_second_of_a_document_counts(vendor: Any) -> None:
     document = simulated_collateral.make_tcb_info(NOW - simulated_collateral.VALID)
     assert vendor.verify(endorsements=vendor.collateral(tcb_info=document)).tcb_status == "UpToDate"
 
 
 @pytest.mark.parametrize("status", ["OutOfDate", "SWHardeningNeeded", "OutOfDateConfigurationNeeded"])
-def test_the_status_is_reported_and_not_judged(vendor, status) -> None:
+def test_the_status_is_reported_and_not_judged(vendor: Any, status: str) -> None:
     info = simulated_collateral.make_tcb_info(NOW)
     info["tcbLevels"][0] |= {"tcbStatus": status, "advisoryIDs": ["INTEL-SA-00001"]}
     verified = vendor.verify(endorsements=vendor.collateral(tcb_info=info))
@@ -145,7 +147,9 @@ def test_the_status_is_reported_and_not_judged(vendor, status) -> None:
         (lambda info: info.update(pceId="0001"), "PCE-ID 0000"),
     ],
 )
-def test_tcb_info_that_does_not_speak_for_the_platform(vendor, change, message) -> None:
+def test_tcb_info_that_does_not_speak_for_the_platform(
+    vendor: Any, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
     info = bent(simulated_collateral.make_tcb_info(NOW), change)
     with pytest.raises(PlatformError, match=message):
         vendor.verify(endorsements=vendor.collateral(tcb_info=info))
@@ -160,7 +164,9 @@ def test_tcb_info_that_does_not_speak_for_the_platform(vendor, change, message) 
         lambda identity: identity["tcbLevels"][0]["tcb"].update(isvsvn=9),
     ],
 )
-def test_qe_identity_that_does_not_speak_for_the_enclave(vendor, change) -> None:
+def test_qe_identity_that_does_not_speak_for_the_enclave(
+    vendor: Any, change: Callable[[dict[str, Any]], object]
+) -> None:
     identity = bent(simulated_collateral.make_qe_identity(NOW), change)
     with pytest.raises(PlatformError, match="TCB appraisal"):
         vendor.verify(endorsements=vendor.collateral(qe_identity=identity))
@@ -183,28 +189,30 @@ def test_qe_identity_that_does_not_speak_for_the_enclave(vendor, change) -> None
         ("qe_identity", lambda document: document.update(version=1)),
     ],
 )
-def test_signed_documents_of_another_kind(vendor, name, change) -> None:
+def test_signed_documents_of_another_kind(
+    vendor: Any, name: str, change: Callable[[dict[str, Any]], object]
+) -> None:
     document = bent(getattr(simulated_collateral, f"make_{name}")(NOW), change)
     with pytest.raises(InputError):
         vendor.verify(endorsements=vendor.collateral(**{name: document}))
 
 
 @pytest.mark.parametrize("victim", ["pck_ca", "tcb_signer"])
-def test_the_root_can_revoke(vendor, victim) -> None:
+def test_the_root_can_revoke(vendor: Any, victim: str) -> None:
     certificate = getattr(vendor.authority, victim).certificate
     crl = simulated_collateral.make_crl(vendor.authority.root, NOW, revoked=[certificate])
     with pytest.raises(SignatureError, match="has been revoked"):
         vendor.verify(endorsements=vendor.collateral(root_crl=crl))
 
 
-def test_the_pck_ca_can_revoke(vendor) -> None:
+def test_the_pck_ca_can_revoke(vendor: Any) -> None:
     certificate = vendor.authority.pck.certificate
     crl = simulated_collateral.make_crl(vendor.authority.pck_ca, NOW, revoked=[certificate])
-    with pytest.raises(SignatureError, match="PCK certificate: serial number .* has been revoked"):
+    with pytest.raises(SignatureError, match=r"PCK certificate: serial number .* has been revoked"):
         vendor.verify(endorsements=vendor.collateral(pck_crl=crl))
 
 
-def test_revocation_lists_cannot_be_swapped(vendor) -> None:
+def test_revocation_lists_cannot_be_swapped(vendor: Any) -> None:
     root_crl = simulated_collateral.make_crl(vendor.authority.root, NOW)
     pck_crl = simulated_collateral.make_crl(vendor.authority.pck_ca, NOW)
     with pytest.raises(SignatureError, match="root CA CRL: not signed by"):
@@ -216,17 +224,17 @@ def test_revocation_lists_cannot_be_swapped(vendor) -> None:
     ["0100001000000000", "0000000000000000", "0000003000000000", "0200001000000000", "0000021000000000"],
     ids=["debug", "no-sept-ve-disable", "migratable", "reserved", "service-td"],
 )
-def test_td_attributes_that_no_policy_admits(vendor, attributes) -> None:
+def test_td_attributes_that_no_policy_admits(vendor: Any, attributes: str) -> None:
     with pytest.raises(PlatformError, match="TCB appraisal"):
         vendor.verify(vendor.quote(td_attributes=bytes.fromhex(attributes)))
 
 
-def test_another_module_signer_is_refused(vendor) -> None:
+def test_another_module_signer_is_refused(vendor: Any) -> None:
     with pytest.raises(PlatformError, match="TCB appraisal"):
         vendor.verify(vendor.quote(mr_signer_seam=b"\x01" * 48))
 
 
-def rebuilt(vendor, **changes: bytes) -> bytes:
+def rebuilt(vendor: Any, **changes: bytes) -> bytes:
     """A quote with single fields of its signature data replaced."""
     parsed = quote.parse_quote(vendor.quote())
     fields = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(parsed)} | changes
@@ -250,11 +258,11 @@ def rebuilt(vendor, **changes: bytes) -> bytes:
     return fields["signed"] + len(data).to_bytes(4, "little") + data
 
 
-def test_rebuilding_changes_nothing(vendor) -> None:
+def test_rebuilding_changes_nothing(vendor: Any) -> None:
     assert vendor.verify(rebuilt(vendor)).simulated
 
 
-def test_an_attestation_key_of_ones_own_is_refused(vendor) -> None:
+def test_an_attestation_key_of_ones_own_is_refused(vendor: Any) -> None:
     mine = dataclasses.replace(vendor.authority, attestation_key=simulated_authority.new_key())
     theirs = quote.parse_quote(vendor.quote())
     forged = simulated_quote.sign_quote(mine, simulated_quote.make_td_report(bytes(64)))
@@ -270,7 +278,7 @@ def test_an_attestation_key_of_ones_own_is_refused(vendor) -> None:
         vendor.verify(raw)
 
 
-def test_a_point_off_the_curve_is_refused(vendor) -> None:
+def test_a_point_off_the_curve_is_refused(vendor: Any) -> None:
     key = bytes(63) + b"\x01"
     report = quote.parse_quote(vendor.quote())
     bound = tdx.hashlib.sha256(key + report.qe_authentication_data).digest()
@@ -285,7 +293,7 @@ def test_a_point_off_the_curve_is_refused(vendor) -> None:
         vendor.verify(raw)
 
 
-def test_the_tail_of_the_qe_report_data_is_zero(vendor) -> None:
+def test_the_tail_of_the_qe_report_data_is_zero(vendor: Any) -> None:
     report = quote.parse_quote(vendor.quote())
     qe_report = report.qe_report[:-1] + b"\x01"
     raw = rebuilt(
@@ -298,7 +306,7 @@ def test_the_tail_of_the_qe_report_data_is_zero(vendor) -> None:
 
 
 @pytest.mark.parametrize("name", ["tcb_info", "qe_identity"])
-def test_a_text_that_was_serialised_again_is_not_the_signed_one(vendor, name) -> None:
+def test_a_text_that_was_serialised_again_is_not_the_signed_one(vendor: Any, name: str) -> None:
     endorsements = vendor.collateral()
     changed = dataclasses.replace(endorsements, **{name: getattr(endorsements, name).replace(":", ": ")})
     with pytest.raises(SignatureError, match=f"collateral: {name}: signature does not verify"):
@@ -306,14 +314,14 @@ def test_a_text_that_was_serialised_again_is_not_the_signed_one(vendor, name) ->
 
 
 @pytest.mark.parametrize("text", ["[]", "nonsense", '{"id":1,"id":1}', '{"a":NaN}', "[" * 100_000])
-def test_signed_nonsense_is_still_malformed(vendor, text) -> None:
+def test_signed_nonsense_is_still_malformed(vendor: Any, text: str) -> None:
     signature = simulated_quote.sign_raw(vendor.authority.tcb_signer.key, text.encode()).hex()
     changed = dataclasses.replace(vendor.collateral(), tcb_info=text, tcb_info_signature=signature)
     with pytest.raises(EvidenceError, match="TCB info"):
         vendor.verify(endorsements=changed)
 
 
-def test_certificates_of_another_order_or_number(vendor) -> None:
+def test_certificates_of_another_order_or_number(vendor: Any) -> None:
     pck, pck_ca, root = quote.parse_quote(vendor.quote()).certificates
     signer = vendor.authority.tcb_signer.der
     cases: list[tuple[tuple[bytes, ...], type[PalmTorchError]]] = [
@@ -329,7 +337,7 @@ def test_certificates_of_another_order_or_number(vendor) -> None:
             vendor.verify(rebuilt(vendor, certificates=chain))
 
 
-def test_a_newer_certificate_of_the_same_ca_key_is_fine(vendor) -> None:
+def test_a_newer_certificate_of_the_same_ca_key_is_fine(vendor: Any) -> None:
     """The vendor may reissue the CA; the platform's own chain keeps the older certificate."""
     authority = vendor.authority
     old = authority.pck_ca

@@ -6,12 +6,16 @@ import dataclasses
 import json
 import re
 import urllib.parse
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 
 from palm_torch.cvm import appraisal, certificate_bytes, certificates, collateral, quote, tdx
-from palm_torch.errors import EvidenceError, PlatformError, SignatureError, TrustAnchorError
+from palm_torch.errors import EvidenceError, PalmTorchError, PlatformError, SignatureError, TrustAnchorError
+
+Vectors = Callable[[str], bytes]
+Read = Callable[[str], collateral.Collateral]
 
 JUNE_2025 = 1750332747
 FEBRUARY_2026 = 1771459200
@@ -19,7 +23,7 @@ JULY_2023 = 1688169600
 
 
 @pytest.fixture
-def read(vectors):
+def read(vectors: Vectors) -> Read:
     def read_collateral(name: str) -> collateral.Collateral:
         return collateral.from_json(json.loads(vectors(f"tdx/dcap-qvl/{name}_collateral.json")))
 
@@ -27,7 +31,7 @@ def read(vectors):
 
 
 @pytest.fixture
-def collateral_2023(vectors) -> collateral.Collateral:
+def collateral_2023(vectors: Vectors) -> collateral.Collateral:
     """Puts together what the service answered in June 2023: bodies, and chains from response headers."""
     source = vectors("tdx/go-tdx-guest/test_cases.go.issuer-chains.txt").decode()
     chains = {}
@@ -67,7 +71,7 @@ def verify(raw: bytes, endorsements: collateral.Collateral, at: int) -> tdx.Veri
     )
 
 
-def test_a_current_platform_is_up_to_date(vectors, read) -> None:
+def test_a_current_platform_is_up_to_date(vectors: Vectors, read: Read) -> None:
     raw = vectors("tdx/dcap-qvl/tdx_quote")
     verified = verify(raw, read("tdx_quote"), JUNE_2025)
     assert (len(raw), len(verified.quote.raw), verified.quote.version) == (5006, 4936, 4)
@@ -80,7 +84,7 @@ def test_a_current_platform_is_up_to_date(vectors, read) -> None:
     assert not any(verified.quote.td_report.rtmr3)
 
 
-def test_a_version_5_quote_is_up_to_date(vectors, read) -> None:
+def test_a_version_5_quote_is_up_to_date(vectors: Vectors, read: Read) -> None:
     verified = verify(
         vectors("tdx/go-tdx-guest/quote_v5_sample.dat"), read("tdx_quote_outdated"), FEBRUARY_2026
     )
@@ -89,7 +93,7 @@ def test_a_version_5_quote_is_up_to_date(vectors, read) -> None:
     assert verified.tcb_evaluation_data_number == 18
 
 
-def test_rules_of_a_real_trust_domain(vectors, read) -> None:
+def test_rules_of_a_real_trust_domain(vectors: Vectors, read: Read) -> None:
     verified = verify(vectors("tdx/dcap-qvl/tdx_quote"), read("tdx_quote"), JUNE_2025)
     report = verified.quote.td_report
     rules = appraisal.TdxRules(
@@ -112,8 +116,8 @@ def test_rules_of_a_real_trust_domain(vectors, read) -> None:
         ("2050-01-01T00:00:00+00:00", TrustAnchorError),
     ],
 )
-def test_outside_the_window(vectors, read, at, error) -> None:
-    with pytest.raises(error, match="expected .* time"):
+def test_outside_the_window(vectors: Vectors, read: Read, at: str, error: type[PalmTorchError]) -> None:
+    with pytest.raises(error, match=r"expected .* time"):
         verify(
             vectors("tdx/dcap-qvl/tdx_quote"),
             read("tdx_quote"),
@@ -122,7 +126,7 @@ def test_outside_the_window(vectors, read, at, error) -> None:
 
 
 @pytest.mark.parametrize("at", ["2025-06-19T10:32:27+00:00", "2025-07-19T10:00:34+00:00"])
-def test_at_the_edges_of_the_window(vectors, read, at) -> None:
+def test_at_the_edges_of_the_window(vectors: Vectors, read: Read, at: str) -> None:
     when = int(datetime.fromisoformat(at).timestamp())
     assert verify(vectors("tdx/dcap-qvl/tdx_quote"), read("tdx_quote"), when).tcb_status == "UpToDate"
 
@@ -141,36 +145,46 @@ def test_at_the_edges_of_the_window(vectors, read, at) -> None:
         ("tdx/go-tdx-guest/report.dat", "tdx_quote", JUNE_2025, EvidenceError, "version"),
     ],
 )
-def test_refused(vectors, read, name, endorsements, at, error, message) -> None:  # noqa: PLR0913 (a row of the table)
+def test_refused(
+    vectors: Vectors,
+    read: Read,
+    name: str,
+    endorsements: str,
+    at: int,
+    error: type[PalmTorchError],
+    message: str,
+) -> None:
     with pytest.raises(error, match=message):
         verify(vectors(name), read(endorsements), at)
 
 
-def test_a_platform_below_every_level(vectors, read) -> None:
+def test_a_platform_below_every_level(vectors: Vectors, read: Read) -> None:
     text = vectors("tdx/dcap-qvl/tdx-quote.hex").decode().strip().removeprefix("0x")
     with pytest.raises(PlatformError, match="No matching TCB level"):
         verify(bytes.fromhex(text), read("tdx_quote"), JUNE_2025)
 
 
-def test_a_debug_trust_domain(vectors, collateral_2023) -> None:
+def test_a_debug_trust_domain(vectors: Vectors, collateral_2023: collateral.Collateral) -> None:
     with pytest.raises(PlatformError, match=r"(?i)debug"):
         verify(vectors("tdx/trustee/tdx_quote_4.dat"), collateral_2023, JULY_2023)
 
 
-def test_an_old_platform_with_sept_exceptions_on(vectors, collateral_2023) -> None:
+def test_an_old_platform_with_sept_exceptions_on(
+    vectors: Vectors, collateral_2023: collateral.Collateral
+) -> None:
     raw = vectors("tdx/go-tdx-guest/tdx_prod_quote_SPR_E4.dat")[:4935]
     assert quote.parse_quote(raw).td_report.td_attributes.hex() == "0000004000000000"
     with pytest.raises(PlatformError, match="TCB appraisal"):
         verify(raw, collateral_2023, JULY_2023)
 
 
-def test_the_pinned_root_is_intels(vectors) -> None:
+def test_the_pinned_root_is_intels(vectors: Vectors) -> None:
     root = vectors("tdx/dcap-qvl/TrustedRootCA.der")
     pinned = certificates.TrustAnchor.from_certificate(root, name="Intel SGX Root CA", simulated=False)
     assert pinned == certificates.INTEL_SGX_ROOT
 
 
-def test_the_tail_of_zeros_is_not_part_of_a_quote(vectors) -> None:
+def test_the_tail_of_zeros_is_not_part_of_a_quote(vectors: Vectors) -> None:
     raw = vectors("tdx/dcap-qvl/tdx_quote")
     with pytest.raises(EvidenceError, match="signature data size"):
         quote.parse_quote(raw)
@@ -182,7 +196,7 @@ def test_the_tail_of_zeros_is_not_part_of_a_quote(vectors) -> None:
 @pytest.mark.parametrize(
     "name", ["tdx/dcap-qvl/tdx_quote", "tdx/go-tdx-guest/quote_v5_sample.dat", "tdx/trustee/tdx_quote_4.dat"]
 )
-def test_chains_of_real_quotes_have_the_one_spelling(vectors, name) -> None:
+def test_chains_of_real_quotes_have_the_one_spelling(vectors: Vectors, name: str) -> None:
     parsed = quote.parse_quote(quote.canonical(vectors(name)))
     pem = certificate_bytes.encode_pem(parsed.certificates)
     assert parsed.raw.endswith((pem, pem + b"\x00"))

@@ -13,6 +13,8 @@ from torch import nn
 from palm_torch.errors import CoverageError
 from palm_torch.hooks import architecture, discovery, live, wrappers
 
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
 
 class Net(nn.Module):
     def __init__(self, width: int = 3) -> None:
@@ -47,11 +49,6 @@ class ScaledLoss(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(()))
-
-
-@pytest.fixture(autouse=True)
-def _forget_other_tests() -> None:
-    gc.collect()
 
 
 def _parameters(*modules: nn.Module) -> list[torch.Tensor]:
@@ -154,7 +151,9 @@ def test_wrapper_inside_a_holder_leaves_no_trace_in_names() -> None:
     holder = Holder(nn.DataParallel(torch.compile(Net(), backend="eager")))
     owners = discovery.find_owners(_parameters(holder))
     assert owners.modules == (holder,)
-    assert _names(owners) == [f"model.{name}" for name in ("dec.bias", "dec.weight", "enc.bias", "enc.weight")]
+    assert _names(owners) == [
+        f"model.{name}" for name in ("dec.bias", "dec.weight", "enc.bias", "enc.weight")
+    ]
 
 
 def test_submodule_called_module_keeps_its_name() -> None:
@@ -198,6 +197,8 @@ def test_frozen_garbage_collector_is_named() -> None:
             discovery.find_owners(_parameters(net))
     finally:
         gc.unfreeze()
+        gc.collect()
+        gc.freeze()
 
 
 def test_living_deep_copy_is_no_owner() -> None:
@@ -219,7 +220,9 @@ def test_head_only_fine_tuning_is_owned_by_the_whole_model() -> None:
 def test_two_containers_of_one_model_are_ambiguous() -> None:
     net = Net()
     first, second = Holder(net), Distiller(net, ScaledLoss())
-    with pytest.raises(CoverageError, match=r"several sets of modules: .*Distiller \(4\).*run\.output\(model="):
+    with pytest.raises(
+        CoverageError, match=r"several sets of modules: .*Distiller \(4\).*run\.output\(model="
+    ):
         discovery.find_owners(_parameters(net))
     assert first.model is second.student
 
@@ -276,7 +279,7 @@ def test_half_constructed_module_is_passed_over() -> None:
 
 
 def test_scripted_module_shares_its_parameters_with_the_original_and_has_to_be_named() -> None:
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="jit.script"):
         scripted = torch.jit.script(nn.Linear(3, 2))
     parameters = list(scripted.parameters())
     with pytest.raises(CoverageError, match=r"RecursiveScriptModule \(2\)"):
@@ -292,9 +295,32 @@ def test_declared_module_and_tensors() -> None:
     assert owners.modules == ()
 
 
+def test_declared_modules_by_name() -> None:
+    encoder, decoder = nn.Linear(3, 2), nn.Linear(2, 3)
+    owners = discovery.declared({"enc": encoder, "dec": decoder}, _parameters(encoder, decoder))
+    assert _names(owners) == ["dec.bias", "dec.weight", "enc.bias", "enc.weight"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({}, "got nothing"),
+        ({"a": Net(), "b": torch.zeros(1)}, "got Net, Tensor"),
+        ({"a": "text"}, "got str"),
+        ({"a.b": Net()}, "'a.b' cannot be the name"),
+        ({"half": Net()}, "'half' cannot be the name"),
+    ],
+)
+def test_declared_model_of_another_kind(model: object, message: str) -> None:
+    with pytest.raises(CoverageError, match=message):
+        discovery.declared(model)
+
+
 def test_declared_model_must_hold_what_is_stepped() -> None:
     net, other = Net(), ScaledLoss()
-    with pytest.raises(CoverageError, match=r"names Net, but an optimizer also steps 1 parameters of shapes \(\)"):
+    with pytest.raises(
+        CoverageError, match=r"names Net, but an optimizer also steps 1 parameters of shapes \(\)"
+    ):
         discovery.declared(net, _parameters(net, other))
 
 

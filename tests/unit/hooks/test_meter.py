@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import io
 import os
 import threading
+import weakref
 
 import pytest
 import torch
@@ -35,8 +37,7 @@ class Calls:
 
 
 @pytest.fixture
-def calls() -> Calls:
-    gc.collect()  # scalers of other tests
+def calls(nothing_left_behind: None) -> Calls:  # noqa: ARG001 (scalers of other tests)
     return Calls()
 
 
@@ -75,7 +76,7 @@ def test_counts_steps_and_calls_back_once_before_anything_moved(calls: Calls) ->
 def test_hooks_are_gone_afterwards_also_after_an_error(calls: Calls) -> None:
     hooks = (torch_optimizer._global_optimizer_pre_hooks, torch_optimizer._global_optimizer_post_hooks)
     before = [len(each) for each in hooks]
-    with pytest.raises(KeyError), calls.meter():
+    with contextlib.suppress(KeyError), calls.meter():
         assert [len(each) for each in hooks] == [count + 1 for count in before]
         raise KeyError
     assert [len(each) for each in hooks] == before
@@ -304,8 +305,6 @@ def test_dropped_optimizer_keeps_its_record_but_not_its_tensors(calls: Calls) ->
     with steps:
         _backward(net)
         optimizer.step()
-        import weakref
-
         weight = weakref.ref(net.weight)
         del optimizer, net
         gc.collect()
@@ -314,9 +313,22 @@ def test_dropped_optimizer_keeps_its_record_but_not_its_tensors(calls: Calls) ->
     assert calls.first == []
 
 
+def test_step_captured_into_a_cuda_graph_is_refused(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = _net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with calls.meter() as steps:
+        _backward(net)
+        optimizer.step()
+        monkeypatch.setattr(steps._records[0], "on_cuda", True)
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        with pytest.raises(CoverageError, match=r"SGD\.step\(\) is being captured into a CUDA graph"):
+            optimizer.step()
+    assert steps.steps == 1
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own, on first use
 @pytest.mark.parametrize("compile_first", [True, False])
-def test_step_inside_a_compiled_function(calls: Calls, compile_first: bool) -> None:
+def test_step_inside_a_compiled_function(calls: Calls, *, compile_first: bool) -> None:
     net = _net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
 
@@ -338,7 +350,13 @@ class TestScaler:
     """Gradient scalers on the CPU; `infinite` names the iterations whose gradient overflows."""
 
     def _train(
-        self, calls: Calls, *, infinite: set[int], iterations: int = 5, fused: bool = False, late: bool = False
+        self,
+        calls: Calls,
+        *,
+        infinite: set[int],
+        iterations: int = 5,
+        fused: bool = False,
+        late: bool = False,
     ) -> meter.StepSummary:
         net = _net()
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1, fused=fused)
@@ -358,7 +376,7 @@ class TestScaler:
     @pytest.mark.parametrize("late", [False, True])
     @pytest.mark.parametrize("infinite", [set(), {0}, {2}, {4}, {0, 1, 4}, {0, 1, 2, 3, 4}])
     def test_skipped_steps_are_counted(
-        self, calls: Calls, infinite: set[int], fused: bool, late: bool
+        self, calls: Calls, infinite: set[int], *, fused: bool, late: bool
     ) -> None:
         summary = self._train(calls, infinite=infinite, fused=fused, late=late)
         assert summary.skipped == len(infinite)

@@ -15,7 +15,9 @@ from palm_torch.hooks import settings
 from palm_torch.hooks.deferred import BATCH, DeferredReads
 
 
-def _observe(optimizer: torch.optim.Optimizer, change: object = None, steps: int = 4) -> settings.GroupSettings:
+def _observe(
+    optimizer: torch.optim.Optimizer, change: object = None, steps: int = 4
+) -> settings.GroupSettings:
     reads = DeferredReads()
     history = settings.SettingsHistory(optimizer, reads)
     for step in range(steps):
@@ -92,7 +94,12 @@ def test_true_is_not_one() -> None:
 def test_values_without_json_form_are_named() -> None:
     optimizer = _adam()
     optimizer.param_groups[0].update(
-        rule=print, table=torch.zeros(3), phase=torch.tensor(1j), kind=torch.bfloat16, limit=math.inf, seed=2**60
+        rule=print,
+        table=torch.zeros(3),
+        phase=torch.tensor(1j),
+        kind=torch.bfloat16,
+        limit=math.inf,
+        seed=2**60,
     )
     group = _observe(optimizer)
     assert group.unrecorded == ("phase", "rule", "table")

@@ -1,0 +1,83 @@
+"""What a bundle says, as a JSON value: parsed, and believed by nobody.
+
+Nothing is verified here. Statements, log entries and the fixed fields of the quotes are taken out of their
+wrapping so that a person can read them before, or instead of, an appraisal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from palm_torch import claims, evidence, statement
+from palm_torch.cvm import quote
+from palm_torch.encoding import Json, decode_json
+from palm_torch.errors import EncodingError, EvidenceError
+from palm_torch.evidence import Bundle
+from palm_torch.result import Claim
+
+if TYPE_CHECKING:
+    from palm_torch.evidence import Phase
+
+_REGISTERS = ("mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "report_data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """A bundle taken apart.
+
+    Attributes:
+        bundle: The bundle.
+        claims: What its end statement says; the strength of a claim is not known without an appraisal.
+        document: Everything, as a JSON value under ``verified: false``.
+    """
+
+    bundle: Bundle
+    claims: tuple[Claim, ...]
+    document: dict[str, Json]
+
+
+def inspect(data: bytes, *, what: str = "evidence") -> Inspected:
+    """Takes a bundle apart without believing it.
+
+    Args:
+        data: The bundle's bytes.
+        what: Name of the file, for messages.
+
+    Raises:
+        InputError: If the bundle, a statement, a log entry or a quote does not parse.
+    """
+    bundle = evidence.decode(data, what=what)
+    end = statement.decode(bundle.end.statement)
+    statement.decode_begin(bundle.begin.statement)
+    document: dict[str, Json] = {
+        "verified": False,
+        "media_type": bundle.media_type,
+        "attester": bundle.attester,
+        "run_id": bundle.run_id,
+        "operation": end.operation,
+        "challenge": {"kind": bundle.challenge.kind, "nonce": bundle.challenge.nonce.hex()},
+        "session_key": bundle.session_key.hex(),
+        "begin": _phase(bundle.begin, "begin"),
+        "log": [_read(entry, f"log entry {index}") for index, entry in enumerate(bundle.log)],
+        "end": _phase(bundle.end, "end"),
+        "collateral": list[Json](sorted(bundle.collateral or {})),
+    }
+    return Inspected(bundle=bundle, claims=claims.claims_of(end, "code"), document=document)
+
+
+def _phase(phase: Phase, name: str) -> Json:
+    report = quote.parse_quote(phase.quote).td_report
+    return {
+        "statement": _read(phase.statement, f"{name} statement"),
+        "quote_bytes": len(phase.quote),
+        "registers": {register: getattr(report, register).hex() for register in _REGISTERS},
+        "gpus": len(phase.gpus),
+    }
+
+
+def _read(data: bytes, what: str) -> Json:
+    try:
+        return decode_json(data, what=what, max_bytes=statement.MAX_STATEMENT_BYTES)
+    except EncodingError as error:
+        raise EvidenceError(str(error)) from error

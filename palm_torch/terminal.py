@@ -1,0 +1,211 @@
+"""What people see: results, rejections and bundles as text on a terminal.
+
+Names and values in evidence were chosen by whoever made it. They are printed only after everything that
+could move the cursor, colour the text or begin a new line was replaced, so that no evidence can draw a
+verdict of its own. rich is imported when something is drawn, not before: `palm-torch verify` starts fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from palm_torch.encoding import Json
+    from palm_torch.inspection import Inspected
+    from palm_torch.result import AttestationResult, Check
+
+WIDTH_WITHOUT_TERMINAL: Final = 160
+"""Columns when output goes to a file or a pipe."""
+
+_LONG_HEX: Final = re.compile(r"[0-9a-f]{24,}")
+_STRENGTH_STYLES: Final = {"hardware": "green", "simulated": "yellow", "code": "yellow"}
+
+
+def printable(text: str) -> str:
+    r"""Returns the text with control, format and other unprintable characters written as escapes.
+
+    >>> print(printable("model\nACCEPTED"))
+    model\nACCEPTED
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def verdict(result: AttestationResult) -> str:
+    """Returns the one line that says what came out: ``ACCEPTED (warning): why``."""
+    reasons = "; ".join(result.warnings)
+    return printable(f"ACCEPTED ({result.tier.value})" + (f": {reasons}" if reasons else ""))
+
+
+def refusal(word: str, error: Exception) -> str:
+    """Returns the one line for an error: ``REJECTED SignatureError: why``."""
+    return printable(f"{word} {type(error).__name__}: {error}")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Returns a console that interprets nothing in what it prints; wide when it is no terminal."""
+    from rich.console import Console  # noqa: PLC0415 (drawing is optional, starting fast is not)
+
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not made.is_terminal:
+        made = Console(
+            stderr=stderr, highlight=False, markup=False, emoji=False, width=WIDTH_WITHOUT_TERMINAL
+        )
+    return made
+
+
+@contextlib.contextmanager
+def progress_bytes(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Draws a bar on standard error, if that is a terminal; yields what takes (done, total) in bytes."""
+    from rich.progress import (  # noqa: PLC0415 (as in `console`)
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TransferSpeedColumn,
+    )
+
+    out = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task(printable(what), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def progress_steps(what: str, steps: int) -> Iterator[Callable[[int, str], None]]:
+    """Draws a bar as `progress_bytes` does; yields what takes (steps done, a note such as the loss)."""
+    from rich.progress import (  # noqa: PLC0415 (as in `console`)
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    out = console(stderr=True)
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task(printable(what), total=steps, note="")
+        yield lambda done, note: bar.update(task, completed=done, note=printable(note))
+
+
+def show_result(out: Console, result: AttestationResult) -> None:
+    """Prints what was checked, what the evidence says, the warnings, and what was not checked."""
+    out.print(f"{result.operation} run {printable(result.run_id)}", style="bold")
+    out.print(f"time {printable(result.time)}, freshness: {result.freshness}\n")
+    show_checks(out, result.checks)
+    out.print()
+    claims = _table("claim", "what the evidence says", "strength")
+    for claim in result.claims:
+        claims.add_row(
+            *_texts(claim.name, claim.value),
+            _text(claim.strength, _STRENGTH_STYLES.get(claim.strength, "cyan")),
+        )
+    out.print(claims)
+    _list(out, "warnings", result.warnings, "yellow")
+    _list(out, "not checked", result.not_checked, "dim")
+
+
+def show_checks(out: Console, checks: Sequence[Check]) -> None:
+    """Prints the checks that passed."""
+    table = _table("", "check", "what it established")
+    for check in checks:
+        table.add_row(_text("✓", "green"), *_texts(check.name, check.detail))
+    out.print(table)
+
+
+def show_outcomes(out: Console, outcomes: Iterable[tuple[str, str, Exception | None, bool]]) -> None:
+    """Prints tamperings: what was done, the error expected, the error that came, whether they agree."""
+    table = _table("", "what was done", "expected", "got", "the error says")
+    for title, expected, error, good in outcomes:
+        got = "accepted" if error is None else type(error).__name__
+        said = _LONG_HEX.sub(lambda found: f"{found[0][:8]}…", str(error).partition("\n")[0]) if error else ""
+        style = "green" if good else "bold red"
+        table.add_row(
+            _text("✓" if good else "✗", style), *_texts(title, expected), _text(got, style), _text(said)
+        )
+    out.print(table)
+
+
+def show_inspected(out: Console, inspected: Inspected, path: Path) -> None:
+    """Prints what a bundle says, under a heading that nobody has checked it."""
+    out.print(
+        "NOT VERIFIED: this is what the file says of itself; `palm-torch verify` checks it",
+        style="bold yellow",
+    )
+    bundle, document = inspected.bundle, inspected.document
+    facts = _table("field", "content")
+    rows: list[tuple[str, str]] = [
+        ("file", str(path)),
+        ("format", bundle.media_type),
+        ("operation", str(document["operation"])),
+        ("run", bundle.run_id),
+        ("attester", f"{bundle.attester}; whether simulated follows from its root, see verify"),
+        ("challenge", f"{bundle.challenge.kind}, nonce {bundle.challenge.nonce.hex()}"),
+        ("session key", f"{len(bundle.session_key)} bytes DER"),
+    ]
+    for name, phase in (("begin", bundle.begin), ("end", bundle.end)):
+        rows.append(
+            (
+                name,
+                f"statement {len(phase.statement)} bytes, quote {len(phase.quote)}, GPUs {len(phase.gpus)}",
+            )
+        )
+        rows += [(f"{name} {register}", value) for register, value in _registers(document[name])]
+    rows += [(f"log {index}", entry.decode("utf-8", "replace")) for index, entry in enumerate(bundle.log)]
+    rows.append(("collateral", ", ".join(sorted(bundle.collateral)) if bundle.collateral else "none"))
+    for row in rows:
+        facts.add_row(*_texts(*row))
+    out.print(facts)
+    said = _table("claim", "what the evidence says", "source")
+    for claim in inspected.claims:
+        source = "measured, it says" if claim.strength == "code" else claim.strength
+        said.add_row(*_texts(claim.name, claim.value, source))
+    out.print(said)
+
+
+def _registers(phase: Json) -> Iterable[tuple[str, str]]:
+    registers = phase["registers"] if isinstance(phase, dict) else None
+    return [(name, str(value)) for name, value in registers.items()] if isinstance(registers, dict) else []
+
+
+def _table(*headings: str) -> Table:
+    from rich import box  # noqa: PLC0415 (as in `console`)
+    from rich.table import Table  # noqa: PLC0415 (as in `console`)
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1), show_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _text(text: str, style: str = "") -> Text:
+    from rich.text import Text  # noqa: PLC0415 (as in `console`)
+
+    return Text(printable(text), style=style)
+
+
+def _texts(*texts: str) -> list[Text]:
+    return [_text(text) for text in texts]
+
+
+def _list(out: Console, heading: str, lines: Sequence[str], style: str) -> None:
+    if lines:
+        out.print(f"\n{heading}", style="bold")
+        for line in lines:
+            out.print(f"  - {printable(line)}", style=style)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from palm_torch.data import shards
+from palm_torch.data.formats import table
+from palm_torch.errors import DataError
+
+W = table.Wanted
+
+
+def opened(path, **wanted):
+    return shards.open_all(path, W(**wanted))
+
+
+def test_the_table_is_the_list_of_formats():
+    assert set(table.FORMATS) == {"bin", "npy"}
+
+
+def test_raw_records(tmp_path):
+    (tmp_path / "a.bin").write_bytes(bytes(range(32)))
+    (file,) = opened(tmp_path, record_length=4)
+    assert file.view.layout == table.Layout("bin", "uint16", (4,))
+    assert (file.view.records, file.size_bytes, file.view.layout.record_bytes) == (4, 32, 8)
+    assert bytes(file.view.buffer) == bytes(range(32))
+
+
+def test_npy_rows_and_flat(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(12, dtype=np.int32).reshape(3, 4))
+    (file,) = opened(tmp_path / "a.npy")
+    assert file.view.layout == table.Layout("npy", "int32", (4,))
+    assert bytes(file.view.buffer) == np.arange(12, dtype=np.int32).tobytes()
+    np.save(tmp_path / "b.npy", np.arange(12, dtype=np.int32))
+    (file,) = opened(tmp_path / "b.npy", record_length=3)
+    assert (file.view.records, file.view.layout.shape) == (4, (3,))
+
+
+def test_shards_in_the_order_of_their_names(tmp_path):
+    for name in ("b.bin", "a10.bin", "a2.bin", ".hidden.bin", "notes.txt", "Z.bin"):
+        (tmp_path / name).write_bytes(bytes(4))
+    (tmp_path / "sub.bin").mkdir()
+    assert [file.name for file in opened(tmp_path, record_length=2)] == ["Z.bin", "a10.bin", "a2.bin", "b.bin"]
+
+
+def fortran(path):
+    np.save(path / "a.npy", np.asfortranarray(np.ones((2, 3), np.int32)))
+
+
+def objects(path):
+    np.save(path / "a.npy", np.array([{}, []], dtype=object), allow_pickle=True)
+
+
+def truncated(path):
+    np.save(path / "a.npy", np.ones((4, 3), np.int32))
+    data = (path / "a.npy").read_bytes()
+    (path / "a.npy").write_bytes(data[:-12])
+
+
+def dtypes_differ(path):
+    np.save(path / "a.npy", np.ones((2, 3), np.int32))
+    np.save(path / "b.npy", np.ones((2, 3), np.int64))
+
+
+def mixed(path):
+    np.save(path / "a.npy", np.ones((2, 3), np.int32))
+    (path / "b.bin").write_bytes(bytes(4))
+
+
+def link_out(path):
+    outside = path.parent / f"{path.name}-outside"
+    outside.mkdir()
+    (outside / "a.bin").write_bytes(bytes(4))
+    (path / "a.bin").symlink_to(outside / "a.bin")
+
+
+def raw_bytes(data, name="a.bin"):
+    return lambda path: (path / name).write_bytes(data)
+
+
+def saved(array):
+    return lambda path: np.save(path / "a.npy", array)
+
+
+@pytest.mark.parametrize(
+    ("make", "wanted", "says"),
+    [
+        (lambda _: None, {}, "no dataset files"),
+        (raw_bytes(b""), {"record_length": 2}, "empty shard"),
+        (raw_bytes(bytes(4)), {}, "record_length"),
+        (raw_bytes(bytes(11)), {"record_length": 2}, "3 bytes over"),
+        (raw_bytes(bytes(3)), {"record_length": 2}, "0 bin records.*3 bytes over"),
+        (raw_bytes(bytes(4)), {"record_length": 0}, "at least 1"),
+        (raw_bytes(bytes(4)), {"record_length": 2, "dtype": "object"}, "got 'object'"),
+        (raw_bytes(b"", "a.npy"), {}, "empty shard"),
+        (raw_bytes(b"hello" * 30, "a.npy"), {}, "not a .npy"),
+        (raw_bytes(b"\x93NUMPY\x03\x00" + bytes(90), "a.npy"), {}, "version"),
+        (raw_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': }     \n", "a.npy"), {}, "not a .npy"),
+        (saved(np.ones(6, np.int32)), {}, "flat array"),
+        (saved(np.ones(7, np.int32)), {"record_length": 2}, "4 bytes over"),
+        (saved(np.int32(1)), {}, "single number"),
+        (saved(np.ones((0, 3), np.int32)), {}, "empty shard"),
+        (saved(np.ones((2, 3), ">i4")), {}, "little-endian"),
+        (saved(np.array(["a", "b"])), {}, "expected numbers"),
+        (saved(np.ones((2, 3), np.int32)), {"record_length": 4}, "rows of"),
+        (saved(np.ones((2, 3), np.int32)), {"dtype": "int64"}, "expected elements of type int64, got int32"),
+        (fortran, {}, "Fortran"),
+        (objects, {}, "never unpickled"),
+        (truncated, {}, "after the header"),
+        (dtypes_differ, {}, "as in .*a.npy, got npy records of int64"),
+        (mixed, {"record_length": 2}, ".bin and .npy"),
+        (link_out, {"record_length": 2}, "leads out"),
+    ],
+)
+def test_bad_input(tmp_path, make, wanted, says):
+    make(tmp_path)
+    with pytest.raises(DataError, match=says):
+        opened(tmp_path, **wanted)
+
+
+def test_missing_path(tmp_path):
+    with pytest.raises(DataError, match="no such file or folder"):
+        opened(tmp_path / "nowhere")
+
+
+def test_file_of_an_unknown_format(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"end in \.bin, \.npy"):
+        opened(tmp_path / "a.parquet")
