@@ -41,17 +41,17 @@ def compare(role: str, path: Path, end: Statement) -> None:
 
 
 def _filled(role: str, end: Statement) -> Weights | Dataset | Artifact:
-    head, _, name = role.partition(".")
-    filled = getattr(end.claims, head, None)
+    head, dot, name = role.partition(".")
+    filled = end.roles().get(head)
     if isinstance(filled, dict):
-        if not name and len(filled) == 1:
+        if not dot and len(filled) == 1:
             (name,) = filled
         filled = filled.get(name)
-    elif name:  # a dot leads into several of a kind, and nowhere else
+    elif dot:  # a dot leads into several of a kind, and nowhere else
         filled = None
     filled = filled or end.run.outputs.get(role) or end.run.inputs.get(role)
     if not isinstance(filled, (Weights, Dataset, Artifact)):
-        known = [*type(end.claims).__dataclass_fields__, *end.run.inputs, *end.run.outputs]
+        known = [*end.roles(), *end.run.inputs, *end.run.outputs]
         raise ArtifactError(
             f"the evidence has no role {role!r} to compare a file with; it has {', '.join(known)}"
         )

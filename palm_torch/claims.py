@@ -8,14 +8,13 @@ from palm_torch.errors import ClaimError
 from palm_torch.policy import ANY, NONE
 from palm_torch.properties import Train
 from palm_torch.result import Claim
-from palm_torch.roles import Artifact, Dataset, Source, Weights
+from palm_torch.roles import Artifact, Dataset, Source, Steps, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from palm_torch.digest import Digest
     from palm_torch.policy import ClaimRules, Range, References
-    from palm_torch.properties import Property
     from palm_torch.roles import Value
     from palm_torch.statement import Statement
 
@@ -67,8 +66,9 @@ def check_measured(end: Statement, role: str) -> None:
     Raises:
         ClaimError: If it is not.
     """
-    if role in type(end.claims).__dataclass_fields__:  # an input named like a role does not fill it
-        filled = getattr(end.claims, role)
+    roles = end.roles()
+    if role in roles:  # an input named like a role does not fill it
+        filled = roles[role]
     else:
         filled = end.run.inputs.get(role) or end.run.outputs.get(role)
     items = list(filled.values()) if isinstance(filled, dict) else [filled]
@@ -141,7 +141,7 @@ def _finite(name: str, value: object) -> float:
 
 def _sources(end: Statement) -> Iterator[tuple[str, Source]]:
     named: list[tuple[str, object]] = [
-        *((role, getattr(end.claims, role)) for role in type(end.claims).__dataclass_fields__),
+        *end.roles().items(),
         *end.run.inputs.items(),  # names of inputs and outputs may be those of roles: nothing hides another
         *end.run.outputs.items(),
         *end.run.reported.items(),
@@ -156,7 +156,7 @@ def _sources(end: Statement) -> Iterator[tuple[str, Source]]:
 
 
 def _said(end: Statement) -> Iterator[tuple[str, str, Source]]:
-    yield from _property(end.claims)
+    yield from _property(end)
     yield "code", str(end.run.code.digest), Source.MEASURED
     for group, items in (("input", end.run.inputs), ("output", end.run.outputs)):
         for name, artifact in items.items():
@@ -165,17 +165,16 @@ def _said(end: Statement) -> Iterator[tuple[str, str, Source]]:
         yield name, f"{series.first} → {series.last} over {series.count} values", series.source
 
 
-def _property(claims: Property) -> Iterator[tuple[str, str, Source]]:
-    for role in type(claims).__dataclass_fields__:
-        filled = getattr(claims, role)
+def _property(end: Statement) -> Iterator[tuple[str, str, Source]]:
+    for role, filled in end.roles().items():
         if isinstance(filled, (Weights, Artifact)):
             yield role, str(filled.digest or "none"), filled.source
         elif isinstance(filled, dict):
             for name, item in filled.items():
                 if isinstance(item, Dataset):
                     yield from _dataset(f"{role} {name}", item)
-    if isinstance(claims, Train):
-        yield "steps", f"{claims.steps.taken} taken, {claims.steps.skipped} skipped", claims.steps.source
+        elif isinstance(filled, Steps):
+            yield role, f"{filled.taken} taken, {filled.skipped} skipped", filled.source
 
 
 def _dataset(name: str, dataset: Dataset) -> Iterator[tuple[str, str, Source]]:

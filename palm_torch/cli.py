@@ -67,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return REJECTED
+    except OSError as error:
+        click.echo(f"error: {terminal.printable(str(error))}", err=True)
+        return REJECTED
     return code if isinstance(code, int) else ACCEPTED
 
 
@@ -79,7 +82,7 @@ def commands() -> None:
     """
 
 
-@commands.command()
+@commands.command(short_help="Train, seal, verify, tamper, reject.")
 @click.option(
     "--output",
     type=_FILE,
@@ -99,7 +102,7 @@ def demo(output: Path, steps: int | None) -> int:
     return ACCEPTED if story.tell(output, size=size) else REJECTED
 
 
-@commands.command()
+@commands.command(short_help="Write the manifest of a dataset.")
 @click.argument("path", type=_FILE)
 @click.option("--record-length", type=click.IntRange(min=1), help="Elements per record; .npy rows tell it.")
 @click.option(
@@ -124,7 +127,7 @@ def measure(path: Path, record_length: int | None, token_dtype: str | None, salt
     )
 
 
-@commands.command()
+@commands.command(short_help="Write a challenge for evidence to answer.")
 @click.option("--operation", required=True, help="What to attest, such as train.")
 @click.option(
     "--role", "roles", multiple=True, help="Role that must be filled with something measured; repeatable."
@@ -175,7 +178,7 @@ def request(
     click.echo(f"expires  {asked.expires or 'never'}")
 
 
-@commands.command()
+@commands.command(short_help="Appraise evidence against a policy.")
 @click.argument("evidence", type=_FILE)
 @click.option("--policy", type=_FILE, required=True, help="What is demanded, YAML.")
 @click.option("--request", "request_path", type=_FILE, help="The request that the evidence should answer.")
@@ -225,7 +228,7 @@ def verify(
     return ACCEPTED
 
 
-@commands.command()
+@commands.command(short_help="Show evidence without believing it.")
 @click.argument("evidence", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help='Print JSON, with "verified": false.')
 def inspect(evidence: Path, as_json: bool) -> None:

@@ -29,8 +29,7 @@ def check(end: Statement) -> None:
     modules = [file.module for file in end.run.code.files]
     if modules != sorted(set(modules)):
         raise ClaimError("code: the files are not in order of module name, each once")
-    for role in type(end.claims).__dataclass_fields__:
-        filled = getattr(end.claims, role)
+    for role, filled in end.roles().items():
         if isinstance(filled, Weights):
             _check_weights(role, filled)
         elif isinstance(filled, Dataset):
@@ -72,7 +71,8 @@ def _check_dataset(role: str, dataset: Dataset) -> None:
         if not _plausible(delivered, dataset.records):
             raise ClaimError(
                 f"{what}: {delivered.delivered} delivered, {delivered.distinct} distinct of "
-                f"{dataset.records}, multiplicities {delivered.least} to {delivered.greatest}: these numbers exclude each other"
+                f"{dataset.records}, multiplicities {delivered.least} to {delivered.greatest}: these numbers "
+                "exclude each other"
             )
 
 

@@ -35,15 +35,13 @@ from palm_torch.statement import Begin, Code, Run, SourceFile, Statement
 from palm_torch.training import Training
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
-
-    import torch
-    from torch import nn
 
     from palm_torch.encoding import Json
     from palm_torch.evidence import Evidence
     from palm_torch.recorder import Reads
+    from palm_torch.training import Model
 
 AVAILABLE: Final = ("train",)
 """Operations that this version can attest; the statements of all eight are defined."""
@@ -133,13 +131,14 @@ class Session:
     def output(
         self,
         *,
-        model: nn.Module | Mapping[str, torch.Tensor] | None = None,
+        model: Model | None = None,
         **roles: str | Path | bytes,
     ) -> None:
         """Names further outputs by role, or the model, where it cannot be found by itself.
 
         Raises:
-            CoverageError: If the model is named after the first optimizer step.
+            CoverageError: If the model is named after the first optimizer step, or is something else than a
+                module, modules by name or tensors by name.
             MeasurementError: If a file cannot be read.
         """
         self._require_open("run.output")
@@ -301,7 +300,7 @@ class Session:
 
     def _diagnose(self, failure: SealError) -> str:
         """Writes down what failed, and says where; not evidence, and no reason to lose the run."""
-        path = Path(f"palm-{self.run_id}.failed.json").absolute()
+        path = Path(f"palm-{self.run_id}.failed.json")
         content: dict[str, Json] = {
             "type": "palm-torch/failed-seal/v1",
             "evidence": False,
@@ -313,7 +312,7 @@ class Session:
             write_atomically(path, [encode_json(content)], error=SealError)
         except SealError as refused:
             return f"no diagnosis was written: {refused}"
-        return f"diagnosis in {path}"
+        return f"diagnosis in {path.absolute()}"
 
 
 def _read_request(path: Path, operation: str) -> bytes:

@@ -6,6 +6,7 @@ are hashed and carried as they are. The begin statement is sealed before the loo
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass
 from typing import Any, Final
@@ -113,6 +114,10 @@ class Statement:
     def operation(self) -> str:
         """The operation, one of `OPERATIONS`."""
         return next(name for name, kind in PROPERTIES.items() if kind is type(self.claims))
+
+    def roles(self) -> dict[str, object]:
+        """Returns the roles of the property: name → what fills it."""
+        return {field.name: getattr(self.claims, field.name) for field in dataclasses.fields(self.claims)}
 
     def subjects(self) -> dict[str, Digest]:
         """Returns what was produced: role → digest; values are digested as canonical JSON."""

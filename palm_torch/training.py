@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import torch
 from torch import nn
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from palm_torch.encoding import Json
     from palm_torch.recorder import Reads
     from palm_torch.roles import Use
+
+    Model: TypeAlias = nn.Module | Mapping[str, nn.Module] | Mapping[str, torch.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Training:
         self._watch = ParameterWatch()
         self._meter = StepMeter(before_first_step=self._before_first_step, after_step=self._after_step)
         self._owned: list[_Owned] = []
-        self._declared: nn.Module | Mapping[str, torch.Tensor] | None = None
+        self._declared: Model | None = None
         self._places: dict[torch.device, torch.Tensor] = {}
         self._hooks = ExitStack()
 
@@ -90,12 +92,12 @@ class Training:
         """Removes the step hooks."""
         self._hooks.close()
 
-    def declare_model(self, model: nn.Module | Mapping[str, torch.Tensor]) -> None:
+    def declare_model(self, model: Model) -> None:
         """Takes the model the script names itself instead of looking for the owner of what is stepped.
 
         Raises:
             CoverageError: If an optimizer has stepped already: its initial weights are gone. Or if it is
-                neither a module nor a mapping from name to tensor.
+                neither a module nor a mapping from name to modules or tensors.
         """
         if self._owned:
             raise CoverageError(
@@ -103,11 +105,11 @@ class Training:
             )
         if not isinstance(model, (nn.Module, Mapping)):
             raise CoverageError(
-                f"run.output(model=...): expected a torch.nn.Module or a mapping from name to tensor, got "
+                f"run.output(model=...): expected a torch.nn.Module, or modules or tensors by name, got "
                 f"{type(model).__name__}; a file goes under another role, e.g. run.output(checkpoint=path)"
             )
         discovery.declared(model).tensors()
-        self._declared = model if isinstance(model, nn.Module) else dict(model)
+        self._declared = model
 
     def deliver(self, reads: Sequence[Reads], *, grad_enabled: bool) -> None:
         """Counts a delivered batch; see `palm_torch.recorder.Recorder`."""

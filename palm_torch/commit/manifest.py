@@ -81,7 +81,7 @@ class Manifest:
         salted: Whether the record digests are keyed with a salt that is not in the manifest.
 
     Raises:
-        ManifestError: If the parts contradict each other.
+        EncodingError: If the parts contradict each other.
     """
 
     version: Literal[1]
@@ -99,26 +99,26 @@ class Manifest:
         """Refuses a header whose numbers do not add up."""
         for name, value in (("format", self.format), ("dtype", self.dtype)):
             if not _WORD.fullmatch(value):
-                raise ManifestError(f"{name}: expected lower-case letters and digits, got {value[:40]!r}")
+                raise EncodingError(f"{name}: expected lower-case letters and digits, got {value[:40]!r}")
         _check_range("record_bytes", self.record_bytes, 1, MAX_RECORD_BYTES)
         _check_range("records", self.records, 1, MAX_RECORDS)
         for size in self.record_shape:
             _check_range("record_shape", size, 1, MAX_RECORD_BYTES)
         _check_algorithm("digests_root", self.digests_root, TAGGED_SHA256)
         if self.multiset.scheme not in multiset.POLICY_SCHEMES:
-            raise ManifestError(f"multiset: unknown scheme {self.multiset.scheme[:40]!r}")
+            raise EncodingError(f"multiset: unknown scheme {self.multiset.scheme[:40]!r}")
         names = [shard.name for shard in self.shards]
         if len(set(names)) != len(names):
-            raise ManifestError("shards: a name stands there twice")
+            raise EncodingError("shards: a name stands there twice")
         in_shards = sum(shard.records for shard in self.shards)
         if in_shards != self.records or self.multiset.count != self.records:
-            raise ManifestError(
+            raise EncodingError(
                 f"records: expected one number, got {self.records}, {in_shards} in the shards and "
                 f"{self.multiset.count} in the multiset"
             )
         for shard in self.shards:
             if shard.bytes < shard.records * self.record_bytes:
-                raise ManifestError(
+                raise EncodingError(
                     f"shard {shard.name!r}: {shard.records} records of {self.record_bytes} bytes do not fit "
                     f"in {shard.bytes} bytes"
                 )
@@ -253,16 +253,16 @@ def _check_name(name: str) -> None:
     path = PurePosixPath(name)
     plain = name == str(path) and "\\" not in name and "\0" not in name
     if not plain or path.is_absolute() or ".." in path.parts or not path.parts or name == ".":
-        raise ManifestError(f"shard name: expected a path inside the dataset's folder, got {name[:80]!r}")
+        raise EncodingError(f"shard name: expected a path inside the dataset's folder, got {name[:80]!r}")
     if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
-        raise ManifestError(f"shard name: expected at most {MAX_NAME_BYTES} bytes, got {name[:80]!r}")
+        raise EncodingError(f"shard name: expected at most {MAX_NAME_BYTES} bytes, got {name[:80]!r}")
 
 
 def _check_range(what: str, value: int, least: int, greatest: int) -> None:
     if not least <= value <= greatest:
-        raise ManifestError(f"{what}: expected {least} to {greatest}, got {value}")
+        raise EncodingError(f"{what}: expected {least} to {greatest}, got {value}")
 
 
 def _check_algorithm(what: str, digest: Digest, algorithm: str) -> None:
     if digest.algorithm != algorithm:
-        raise ManifestError(f"{what}: expected a {algorithm} digest, got {digest.algorithm}")
+        raise EncodingError(f"{what}: expected a {algorithm} digest, got {digest.algorithm}")

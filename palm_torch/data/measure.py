@@ -22,7 +22,7 @@ from palm_torch.data import shards
 from palm_torch.data.carrier import NUMBER
 from palm_torch.data.formats import table
 from palm_torch.digest import SHA256, Digest
-from palm_torch.errors import DataError
+from palm_torch.errors import DataError, EncodingError
 from palm_torch.files import write_atomically
 from palm_torch.roles import Multiset
 
@@ -62,7 +62,7 @@ def measure(
     where = Path(path)
     files = shards.open_all(where, table.Wanted(record_length, token_dtype))
     target = manifests.path_beside(where)
-    with _spool(target) as spool:
+    with _spool(target) as spool, _naming(where):
         work = _Pass(spool, records.record_key(salt), sum(file.size_bytes for file in files), progress)
         entries = tuple(work.shard(file) for file in files)
         layout = files[0].view.layout
@@ -163,6 +163,15 @@ class _Pass:
         whole = len(pending) // records.GROUP_BYTES * records.GROUP_BYTES
         self._groups += records.group_digests(pending[:whole])
         self._pending = pending[whole:]
+
+
+@contextlib.contextmanager
+def _naming(where: Path) -> Iterator[None]:
+    """Turns what a manifest cannot say (a file name with a backslash, say) into an error of the dataset."""
+    try:
+        yield
+    except EncodingError as error:
+        raise DataError(f"{where}: no manifest can be written: {error}") from error
 
 
 @contextlib.contextmanager

@@ -1,31 +1,36 @@
 """Noticing early that parameters move although no optimizer steps: a hand-written update.
 
 Version counters are hints: a changed counter shows that something wrote to a parameter, an unchanged one
-shows nothing. So this watch speaks up early where it can; that a run had gradients but no step is checked
-for certain when it ends.
+shows nothing. ``p.data -= lr * p.grad`` moves no counter, so the first elements are compared too. This watch
+speaks up early where it can; that a run had gradients but no step is checked for certain when it ends.
 """
 
 from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
+from typing import Final
 
 from torch import Tensor
 
+from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.errors import CoverageError
-from palm_torch.hooks import live, wrappers
+from palm_torch.hooks import live, tensors, wrappers
+
+SAMPLE_ELEMENTS: Final = 16
 
 
 @dataclass(slots=True)
 class _Watched:
     tensor: weakref.ref[Tensor]
     version: int
+    sample: bytes
     owner: str
     name: str
 
 
 class ParameterWatch:
-    """Compares the version counters of live modules' parameters at deliveries 2, 4, 8 and so on.
+    """Compares counters and samples of live modules' parameters at deliveries 2, 4, 8 and so on.
 
     One write may be a checkpoint being loaded. It counts as training when the parameter has a gradient, or
     when parameters were written to between two comparisons in succession.
@@ -65,7 +70,8 @@ class ParameterWatch:
         return [
             item
             for item in self._watched
-            if (tensor := item.tensor()) is not None and tensor._version != item.version  # noqa: SLF001 (no public name)
+            if (tensor := item.tensor()) is not None
+            and (tensor._version, _sample(tensor)) != (item.version, item.sample)  # noqa: SLF001 (no public name)
         ]
 
 
@@ -78,6 +84,7 @@ def _trainable() -> list[_Watched]:
                 watched[id(tensor)] = _Watched(
                     weakref.ref(tensor),
                     tensor._version,  # noqa: SLF001 (no public name)
+                    _sample(tensor),
                     type(module).__name__,
                     name,
                 )
@@ -87,3 +94,15 @@ def _trainable() -> list[_Watched]:
 def _has_gradient(item: _Watched) -> bool:
     tensor = item.tensor()
     return tensor is not None and tensor.grad is not None
+
+
+def _sample(tensor: Tensor) -> bytes:
+    """Returns the first elements' bytes; nothing where looking would wait for a device."""
+    if tensor.device.type != "cpu" or not tensor.numel() or not tensors.keeps_its_bytes(tensor):
+        return b""
+    if tensors.dtype_name(tensor) not in ITEM_BYTES:
+        return b""
+    part = tensor.detach()
+    while part.dim() > 1:
+        part = part[0]
+    return bytes(tensors.tensor_bytes(part[:SAMPLE_ELEMENTS] if part.dim() else part))

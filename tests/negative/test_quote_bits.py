@@ -1,7 +1,7 @@
 """Every bit counts: a quote or its collateral with one bit flipped is refused, and only by our own errors.
 
 By default one bit of every byte of the quote and of 2,500 bytes of the collateral document is flipped;
-``PALM_TORCH_FLIPS=all`` flips every bit of both (about ten minutes).
+``PALM_TORCH_FLIPS=all`` flips every bit of both (about six minutes).
 """
 
 from __future__ import annotations

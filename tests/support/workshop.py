@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import records_at_hand as at_hand
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-import records_at_hand as at_hand
 from palm_torch import evidence, policy, request, statement, verifier
 from palm_torch.commit import history
 from palm_torch.cvm import binding, quote, simulated, simulated_quote
 from palm_torch.digest import SHA256, Digest, sha256_digest
+from palm_torch.evidence import Bundle
 from palm_torch.roles import Artifact, Source, Value
 from palm_torch.sealing import Sealer
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from palm_torch.evidence import Bundle, Phase
+    from palm_torch.evidence import Phase
     from palm_torch.policy import Policy
     from palm_torch.result import AttestationResult
     from palm_torch.statement import Begin, Statement
@@ -243,9 +244,7 @@ class GoodRun:
         zero = simulated_quote.RTMR_ZERO
         registers = {"begin": zero, "end": functools.reduce(extended, bundle.log, zero)}
         for name in phases:
-            data = report(
-                simulated_quote.make_td_report(report_data(bundle, name), rtmr3=registers[name])
-            )
+            data = report(simulated_quote.make_td_report(report_data(bundle, name), rtmr3=registers[name]))
             bundle = put(bundle, f"{name}.quote", simulated_quote.sign_quote(signer._authority, data))
         return bundle
 

@@ -20,3 +20,13 @@ def tokens(tmp_path: Path) -> Path:
 @pytest.fixture
 def rows(tmp_path: Path, tokens: Path) -> np.ndarray:
     return write_tokens(tmp_path / f"{tokens.name}-again")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _short_farewell():
+    """Torch waits 5 s for a worker that had raised; a test need not."""
+    from torch.utils.data import _utils
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+        yield

@@ -46,7 +46,7 @@ class Wrapped(Dataset):
         record = self.inner[index]
         if index == self.fail_at:
             raise RuntimeError("the user's own trouble")
-        return record.double()
+        return record + 0
 
 
 class Streaming(IterableDataset):
@@ -101,11 +101,12 @@ WORKER_OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize("workers", ["none", *WORKER_OPTIONS])
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    [(name, workers) for name in OPTIONS for workers in ("none", "workers")]
+    + [(name, workers) for name in ("shuffled", "no batches") for workers in ("out of order", "persistent")],
+)
 def test_counts_exactly_what_the_loop_received(data, name, workers):
-    if workers in ("out of order", "persistent") and name not in ("shuffled", "no batches"):
-        pytest.skip("the other options do not meet these")
     received = []
     with recording() as session:
         loader = DataLoader(data, **OPTIONS[name], **WORKER_OPTIONS.get(workers, {}))

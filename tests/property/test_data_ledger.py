@@ -1,0 +1,70 @@
+"""Whatever is delivered, the multiset derived from the manifest is the product record by record."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import gmpy2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recording import recording
+
+from palm_torch.commit import coverage, multiset
+from palm_torch.data import ledger, measure
+from palm_torch.data.dataset import AttestedMmapDataset
+
+RECORDS = 70
+
+
+@pytest.fixture(scope="module")
+def data():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.bin"
+        np.arange(RECORDS * 2, dtype=np.uint16).reshape(RECORDS, 2).tofile(path)
+        measure.measure(path, record_length=2)
+        yield AttestedMmapDataset(path), AttestedMmapDataset(path, record_length=2, manifest=None)
+
+
+batches = st.lists(st.lists(st.integers(-RECORDS, RECORDS - 1), min_size=1, max_size=9), min_size=1, max_size=12)
+
+
+@settings(max_examples=40)
+@given(epochs=st.integers(0, 3), batches=batches)
+def test_derived_multiset_is_the_product(data, epochs, batches):
+    with_manifest, without = data
+    batches = [list(range(RECORDS))] * epochs + batches
+    product = multiset.MultisetHash(number=gmpy2.mpz)
+    summaries = []
+    for dataset in (with_manifest, without):
+        account = ledger.Ledger(dataset.info)
+        with recording() as session:
+            for batch in batches:
+                dataset.__getitems__(batch)
+        for (reads,) in session.batches:
+            account.add(reads, "train")
+            if dataset is without:
+                product.add_many(reads.digests)
+        summaries.append(account.claim()["train"])
+    assert summaries[0].claim == summaries[1].claim
+    assert summaries[0].claim.multiset.state == product.state.hex()
+    counted = coverage.summary(summaries[0].counts, summaries[0].itemsize)
+    claim = summaries[0].claim
+    assert counted == coverage.Summary(claim.delivered, claim.distinct, claim.least, claim.greatest)
+
+
+@given(
+    counts=st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 3), min_size=1, max_size=40),
+    index=st.integers(0, 39),
+)
+def test_sidecar_round_trip(counts, index):
+    data = np.array(counts, "<u4").tobytes()
+    root = coverage.coverage_root(data, 4)
+    with tempfile.TemporaryDirectory() as folder:
+        coverage.write_sidecar(Path(folder) / "map", data, 4)
+        read, width = coverage.read_sidecar(Path(folder) / "map", root)
+    assert np.frombuffer(read, f"<u{width}").tolist() == counts
+    index %= len(counts)
+    assert coverage.verify_inclusion(coverage.inclusion(read, width, index), root, records=len(counts)) == counts[index]

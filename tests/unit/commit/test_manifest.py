@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from palm_torch.codec import to_json
+from palm_torch.commit import manifest, multiset, records
+from palm_torch.digest import Digest
+from palm_torch.encoding import encode_json
+from palm_torch.errors import ManifestError
+from palm_torch.roles import Multiset
+
+COUNT = 70
+DIGESTS = b"".join(records.record_digest(bytes([number])) for number in range(COUNT))
+
+
+def good():
+    product = multiset.MultisetHash()
+    product.add_many(DIGESTS)
+    return manifest.Manifest(
+        version=1,
+        format="bin",
+        dtype="uint8",
+        record_shape=(1,),
+        record_bytes=1,
+        records=COUNT,
+        shards=(
+            manifest.Shard("a.bin", 30, 30, Digest("sha256", bytes(32))),
+            manifest.Shard("sub/b.bin", 40, 40, Digest("sha256", bytes(32))),
+        ),
+        digests_root=manifest.groups_root(records.group_digests(DIGESTS)),
+        multiset=Multiset(scheme="mset-mu-3072", count=COUNT, state=product.state.hex()),
+        salted=False,
+    )
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def whole():
+    return manifest.head(good()) + DIGESTS
+
+
+def with_header(header: bytes) -> bytes:
+    length = len(manifest.MAGIC) + 4 + len(header)
+    return manifest.MAGIC + len(header).to_bytes(4, "big") + header + bytes(-length % 64) + DIGESTS
+
+
+def test_round_trip(tmp_path):
+    with manifest.ManifestFile.open(write(tmp_path / "m", whole())) as file:
+        assert file.manifest == good()
+        assert file.manifest.digest == good().digest
+        assert file.offset % 64 == 0
+        assert file.mapping[file.offset :] == DIGESTS
+        assert file.group_digests() == records.group_digests(DIGESTS)
+    assert file.mapping.closed
+
+
+def test_digest_is_sha256_of_the_header():
+    import hashlib
+
+    header = encode_json(to_json(good()))
+    assert good().digest == Digest("sha256", hashlib.sha256(header).digest())
+    assert with_header(header) == whole()
+
+
+def test_record_digest_known_answer():
+    import hashlib
+
+    from blake3 import blake3
+
+    key = hashlib.sha256(b"palm-torch/record/v1" + (6).to_bytes(4, "big") + b"secret").digest()
+    assert records.record_digest(b"abc", salt=b"secret") == blake3(b"abc", key=key).digest()
+    assert records.record_digest(b"abc") == records.record_digest(memoryview(b"abc"), salt=b"")
+    assert records.record_digest(b"abc") != records.record_digest(b"abc", salt=b"secret")
+    assert records.group_digests(b"") == b""
+
+
+def json_header(**changes):
+    return encode_json(to_json(good()) | changes)
+
+
+def shard(**changes):
+    return [to_json(good().shards[0]) | changes, to_json(good().shards[1])]
+
+
+MALFORMED = {
+    "empty": b"",
+    "another file": b"\x93NUMPY" + bytes(100),
+    "magic alone": manifest.MAGIC,
+    "version in the magic": whole().replace(b" v1\n", b" v2\n", 1),
+    "cut in the header": whole()[:200],
+    "cut in the digests": whole()[:-1],
+    "digest missing": whole()[:-32],
+    "longer": whole() + b"\0",
+    "header length beyond the limit": manifest.MAGIC + b"\xff\xff\xff\xff" + bytes(100),
+    "header length beyond the file": manifest.MAGIC + b"\x00\x0f\xff\xff" + bytes(100),
+    "padding not zero": with_header(json_header()).replace(b'"version":1}\0', b'"version":1}\1', 1),
+    "not json": with_header(b"hello"),
+    "not canonical": with_header(json_header().replace(b'"version":1', b'"version": 1')),
+    "unknown key": with_header(json_header(extra=1)),
+    "missing key": with_header(encode_json({k: v for k, v in to_json(good()).items() if k != "salted"})),
+    "version": with_header(json_header(version=2)),
+    "format": with_header(json_header(format="../x")),
+    "dtype": with_header(json_header(dtype="")),
+    "no records": with_header(json_header(records=0)),
+    "records differ from shards": with_header(json_header(records=COUNT + 1)),
+    "record bytes": with_header(json_header(record_bytes=0)),
+    "record shape": with_header(json_header(record_shape=[0])),
+    "root of another kind": with_header(json_header(digests_root="sha256:" + "00" * 32)),
+    "multiset scheme": with_header(json_header(multiset=to_json(good().multiset) | {"scheme": "muhash3072"})),
+    "multiset count": with_header(json_header(multiset=to_json(good().multiset) | {"count": COUNT + 1})),
+    "multiset state": with_header(json_header(multiset=to_json(good().multiset) | {"state": "00"})),
+    "no shards": with_header(json_header(shards=[])),
+    "shard twice": with_header(json_header(shards=shard(name="sub/b.bin"))),
+    "shard too small": with_header(json_header(shards=shard(bytes=29))),
+    "shard without records": with_header(json_header(shards=shard(records=0))),
+    "shard digest": with_header(json_header(shards=shard(sha256="palm-sha256:" + "00" * 32))),
+} | {
+    f"shard name {name!r}": with_header(json_header(shards=shard(name=name)))
+    for name in ("", ".", "..", "/etc/passwd", "../a.bin", "sub/../../a", "./a.bin", "a//b", "a/", "a\\b", "a\0b")
+} | {"shard name too long": with_header(json_header(shards=shard(name="a" * 1025)))}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed(tmp_path, name):
+    path = write(tmp_path / "m", MALFORMED[name])
+    with pytest.raises(ManifestError, match=re.escape(str(path))):
+        manifest.ManifestFile.open(path)
+
+
+def test_missing(tmp_path):
+    with pytest.raises(ManifestError, match="nowhere"):
+        manifest.ManifestFile.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("at", [1, 7 * 32, COUNT * 32])
+def test_changed_digest_is_not_under_the_root(tmp_path, at):
+    content = bytearray(whole())
+    content[-at] ^= 1
+    with (
+        manifest.ManifestFile.open(write(tmp_path / "m", bytes(content))) as file,
+        pytest.raises(ManifestError, match="root"),
+    ):
+        file.group_digests()
+
+
+def test_every_field_is_in_the_identity():
+    header = good()
+    changes = {
+        "dtype": "int8",
+        "format": "npy",
+        "record_shape": (1, 1),
+        "salted": True,
+        "shards": header.shards[::-1],
+        "digests_root": Digest("palm-sha256", bytes(32)),
+        "multiset": replace(header.multiset, state="11" * 384),
+    }
+    seen = {replace(header, **{name: value}).digest for name, value in changes.items()} | {header.digest}
+    assert len(seen) == len(changes) + 1

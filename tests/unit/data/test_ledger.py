@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import hashlib
+
+import gmpy2
+import numpy as np
+import pytest
+from recording import LENGTH, RECORDS, recording
+
+from palm_torch.commit import coverage, multiset, records
+from palm_torch.data import ledger, measure
+from palm_torch.data.dataset import AttestedMmapDataset
+from palm_torch.data.loader import DataLoader
+from palm_torch.digest import Digest
+from palm_torch.encoding import length_prefixed
+from palm_torch.errors import CoverageError, ManifestError
+from palm_torch.recorder import Reads
+
+
+def reads_of(data, numbers):
+    with recording() as session:
+        data.__getitems__(numbers)
+    return session.batches[0][0]
+
+
+def naive(rows, batches):
+    """What the ledger must say, in plain loops."""
+    digests = [records.record_digest(row.tobytes()) for row in rows]
+    product = multiset.MultisetHash()
+    counts = [0] * len(rows)
+    order = bytes(32)
+    for batch in batches:
+        for number in batch:
+            product.add(digests[number])
+            counts[number] += 1
+        joined = b"".join(digests[number] for number in batch)
+        order = hashlib.sha256(b"palm-torch/order/v1" + length_prefixed(order) + length_prefixed(joined)).digest()
+    return product, counts, order
+
+
+def check(claim, rows, batches):
+    product, counts, order = naive(rows, batches)
+    assert (claim.delivered, claim.distinct) == (sum(counts), sum(map(bool, counts)))
+    assert (claim.least, claim.greatest) == (min(counts), max(counts))
+    assert claim.multiset.scheme == "mset-mu-3072"
+    assert claim.multiset.count == sum(counts)
+    assert claim.multiset.state == product.state.hex()
+    assert claim.order == Digest("palm-sha256", order)
+    assert claim.coverage == coverage.coverage_root(np.array(counts, "<u4").tobytes(), 4)
+
+
+@pytest.mark.parametrize("with_manifest", [False, True])
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [[5]],
+        [[0, 1, 2], [2, 2, 122], [64, 63]],
+        [list(range(RECORDS))],
+        [list(range(RECORDS)), list(range(RECORDS)), [7, 7, 8]],
+        [list(range(RECORDS - 1))],
+    ],
+    ids=["one", "few", "epoch", "two epochs and more", "one left out"],
+)
+def test_claims_are_those_of_a_plain_loop(tokens, rows, batches, with_manifest):
+    if with_manifest:
+        measure.measure(tokens, record_length=LENGTH)
+    data = AttestedMmapDataset(tokens, record_length=LENGTH)
+    account = ledger.Ledger(data.info)
+    for batch in batches:
+        account.add(reads_of(data, batch), "train")
+    check(account.claim()["train"].claim, rows, batches)
+    account.add(reads_of(data, [1]), "train")  # a claim is not the end
+    check(account.claim()["train"].claim, rows, [*batches, [1]])
+
+
+def test_uses_are_apart(tokens, rows):
+    data = AttestedMmapDataset(tokens, record_length=LENGTH)
+    account = ledger.Ledger(data.info)
+    account.add(reads_of(data, [1, 2]), "train")
+    account.add(reads_of(data, [3]), "eval")
+    claims = account.claim()
+    assert list(claims) == ["eval", "train"]
+    check(claims["train"].claim, rows, [[1, 2]])
+    check(claims["eval"].claim, rows, [[3]])
+
+
+def test_nothing_delivered_is_nothing_claimed(tokens):
+    assert ledger.Ledger(AttestedMmapDataset(tokens, record_length=LENGTH).info).claim() == {}
+
+
+def test_record_left_out_shows(tokens):
+    measure.measure(tokens, record_length=LENGTH)
+    data = AttestedMmapDataset(tokens)
+    account = ledger.Ledger(data.info)
+    with recording() as session:
+        for _ in DataLoader(data, batch_size=8, sampler=[n for n in range(RECORDS) if n != 77]):
+            pass
+    for batch in session.batches:
+        account.add(batch[0], "train")
+    summary = account.claim()["train"]
+    assert (summary.claim.least, summary.claim.distinct) == (0, RECORDS - 1)
+    assert bytes(summary.counts)[77] == 0
+    assert summary.claim.multiset.state != data.manifest.multiset.state
+
+
+def test_whole_epochs_need_no_multiplication(tokens):
+    measured = measure.measure(tokens, record_length=LENGTH)
+    data = AttestedMmapDataset(tokens)
+    account = ledger.Ledger(data.info)
+    for _ in range(3):
+        account.add(reads_of(data, list(range(RECORDS))), "train")
+    claimed = account.claim()["train"].claim.multiset
+    expected = multiset.MultisetHash.from_state(bytes.fromhex(measured.multiset.state), RECORDS)
+    expected.power(3)
+    assert (claimed.state, claimed.count) == (expected.state.hex(), 3 * RECORDS)
+
+
+@pytest.mark.parametrize(("times", "itemsize"), [(255, 1), (256, 2), (65_535, 2), (65_536, 4)])
+def test_counters_grow_when_they_must(tmp_path, times, itemsize):
+    np.arange(8, dtype=np.uint16).tofile(tmp_path / "a.bin")
+    measure.measure(tmp_path / "a.bin", record_length=2)
+    data = AttestedMmapDataset(tmp_path / "a.bin")
+    account = ledger.Ledger(data.info)
+    one = reads_of(data, [3])
+    step = 255
+    many = Reads(one.dataset, one.indices * step, one.digests * step, b"")
+    for _ in range(times // step):
+        account.add(many, "train")
+    for _ in range(times % step):
+        account.add(one, "train")
+    summary = account.claim()["train"]
+    assert (summary.claim.greatest, summary.claim.least, summary.itemsize) == (times, 0, itemsize)
+    element = gmpy2.mpz(multiset.MSET_MU_3072.element(one.digests))
+    assert int(summary.claim.multiset.state, 16) == pow(element, times, multiset.MSET_MU_3072.modulus)
+    coverage.write_sidecar(tmp_path / "map", summary.counts, summary.itemsize)
+    assert coverage.read_sidecar(tmp_path / "map", summary.claim.coverage) == (bytes(summary.counts), itemsize)
+
+
+def test_too_often_to_count(tokens):
+    data = AttestedMmapDataset(tokens, record_length=LENGTH)
+    account = ledger.Ledger(data.info)
+    account.add(reads_of(data, [3]), "train")
+    account._uses["train"]._counts = np.full(RECORDS, 2**32 - 1, "<u4")
+    with pytest.raises(CoverageError, match="too often"):
+        account.add(reads_of(data, [3]), "train")
+
+
+def test_reads_that_do_not_fit(tokens):
+    data = AttestedMmapDataset(tokens, record_length=LENGTH)
+    account = ledger.Ledger(data.info)
+    good = reads_of(data, [3])
+    cases = {
+        "expected reads of dataset": ("someone", good.indices, good.digests),
+        "one 32-byte digest per record": (data.uid, good.indices * 2, good.digests),
+        "records below": (data.uid, np.array([RECORDS], "<i8").tobytes(), good.digests),
+        "for 0 records": (data.uid, b"", b""),
+    }
+    for says, (uid, indices, digests) in cases.items():
+        with pytest.raises(CoverageError, match=says):
+            account.add(Reads(uid, indices, digests, good.product), "train")
+    with pytest.raises(CoverageError, match="records below"):
+        account.add(Reads(data.uid, np.array([-1], "<i8").tobytes(), good.digests, good.product), "train")
+
+
+def test_manifest_rewritten_before_the_claim(tokens):
+    measure.measure(tokens, record_length=LENGTH)
+    data = AttestedMmapDataset(tokens)
+    account = ledger.Ledger(data.info)
+    account.add(reads_of(data, [0, 1]), "train")
+    path = tokens / "manifest.palm-manifest"
+    content = bytearray(path.read_bytes())
+    content[-RECORDS * 32] ^= 1
+    with path.open("r+b") as stream:
+        stream.write(content)
+    with pytest.raises(ManifestError, match="rewritten"):
+        account.claim()
+
+
+def test_manifest_with_an_impossible_multiset(tokens):
+    from dataclasses import replace
+
+    measure.measure(tokens, record_length=LENGTH)
+    data = AttestedMmapDataset(tokens)
+    header = data.manifest
+    bad = replace(header, multiset=replace(header.multiset, state="00" * 384))
+    account = ledger.Ledger(replace(data.info, manifest=bad))
+    account.add(reads_of(data, [0]), "train")
+    with pytest.raises(ManifestError, match="multiset"):
+        account.claim()

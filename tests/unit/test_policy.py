@@ -1,0 +1,357 @@
+"""Policies: what is one, what each missing, unknown or mistyped part says, and what its values mean."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import workshop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from palm_torch import policy
+from palm_torch.cvm import certificates
+from palm_torch.digest import Digest, sha256_digest
+from palm_torch.errors import PolicyError
+from palm_torch.policy import Range, References
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workshop import GoodRun
+
+HEX = "ab" * 48
+MINIMAL = f"""\
+version: 1
+platform:
+  tdx: {{mr_td: [{HEX}], rtmr0: [{HEX}], rtmr1: [{HEX}], rtmr2: [{HEX}]}}
+code:
+  unreviewed: true
+claims:
+  property: train
+  data: [any]
+  initial: [any]
+  tokenizer: [none]
+"""
+
+
+def parse(text: str) -> policy.Policy:
+    return policy.parse(text.encode("utf-8"))
+
+
+def refused(text: str | bytes, message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        policy.parse(text if isinstance(text, bytes) else text.encode("utf-8"))
+
+
+# What is a policy ---------------------------------------------------------------------------------
+
+
+def test_the_least_a_policy_says() -> None:
+    parsed = parse(MINIMAL)
+    assert parsed.platform.tdx.mr_td == (HEX,)
+    assert parsed.platform.anchor() is certificates.INTEL_SGX_ROOT
+    assert parsed.code.unreviewed
+    assert parsed.claims.declared == 0
+    assert parsed.claims.architecture == ("any",)
+    assert parsed.claims.records is parsed.claims.epochs is parsed.claims.steps is None
+
+
+def test_the_example_of_the_documentation_has_the_form_of_a_policy() -> None:
+    example = (policy.__doc__ or "").split("for code.\n")[1]
+    for placeholder, value in (("<96 hex digits>", HEX), ("<64 hex digits>", "00" * 32), ("[...]", "[]")):
+        example = example.replace(placeholder, value)
+    example = example.replace("<digest of the manifest>", "00" * 32)
+    assert parse(example).claims.property == "train"
+
+
+def test_the_policy_of_the_good_run_uses_every_rule_and_is_satisfied(good: GoodRun) -> None:
+    parsed = good.policy()
+    rules = {field.name: getattr(parsed.claims, field.name) for field in dataclasses.fields(parsed.claims)}
+    assert all(rules.pop(name) is not None for name in ("records", "epochs", "steps"))
+    assert rules.pop("declared") == 0
+    assert all(rules.values())
+    assert good.verify(policy=parsed).checks
+
+
+def test_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(MINIMAL, encoding="utf-8")
+    assert policy.load(path) == parse(MINIMAL)
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(PolicyError, match=f"^{path}: the policy is empty"):
+        policy.load(path)
+    with pytest.raises(PolicyError, match="cannot read the policy: No such file"):
+        policy.load(tmp_path / "missing.yaml")
+    with pytest.raises(PolicyError, match="cannot read the policy: Is a directory"):
+        policy.load(tmp_path)
+
+
+def test_a_file_that_is_too_long(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_bytes(MINIMAL.encode() + b"#" * policy.MAX_POLICY_BYTES)
+    with pytest.raises(PolicyError, match="expected at most 1048576 bytes, got 1048577"):
+        policy.load(path)
+
+
+# What is none -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "# nothing\n", "null", "0", "''"])
+def test_an_empty_policy_is_an_error(text: Any) -> None:
+    refused(text, "the policy is empty; it needs 'version', 'platform', 'code' and 'claims'")
+
+
+@pytest.mark.parametrize("part", ["version", "platform", "code", "claims"])
+def test_each_part_is_mandatory(good: GoodRun, part: Any) -> None:
+    refused(good.policy_text({part: None}), f"^policy: missing key '{part}'$")
+
+
+@pytest.mark.parametrize("path", ["platform.tdx", "claims.property", "claims.data", "claims.initial"])
+def test_so_is_what_must_be_said_in_so_many_words(good: GoodRun, path: str) -> None:
+    parent, _, name = path.rpartition(".")
+    refused(good.policy_text({path: None}), f"^policy.{parent}: missing key '{name}'$")
+
+
+def test_the_tokenizer_must_be_spoken_of(good: GoodRun) -> None:
+    refused(good.policy_text({"claims.tokenizer": None}), "missing key 'tokenizer'")
+
+
+@pytest.mark.parametrize("parent", ["", "platform.", "platform.tdx.", "code.", "claims.", "claims.steps."])
+def test_an_unknown_key_is_an_error_wherever_it_stands(good: GoodRun, parent: Any) -> None:
+    where = f"policy.{parent}".rstrip(".")
+    refused(good.policy_text({f"{parent}allow_simulated": True}), f"^{where}: unknown key 'allow_simulated'")
+
+
+# path: a value of another type
+WRONG_TYPES: dict[str, Any] = {
+    "version": "1",
+    "platform": [],
+    "platform.tdx": "any",
+    "platform.tdx.mr_td": HEX,
+    "platform.simulated_root": True,
+    "code": "reviewed",
+    "code.digests": {},
+    "code.unreviewed": 1,
+    "claims": [],
+    "claims.property": 1,
+    "claims.data": "any",
+    "claims.data.": "none",
+    "claims.initial": [1],
+    "claims.tokenizer": True,
+    "claims.architecture": {},
+    "claims.records": 5,
+    "claims.records.least": "5",
+    "claims.epochs.least": True,
+    "claims.steps": [1, 2],
+    "claims.arguments": [],
+    "claims.arguments.lr": 0.001,
+    "claims.reported": "loss",
+    "claims.reported.loss": {"greatest": [1]},
+    "claims.declared": 0.5,
+}
+
+
+@pytest.mark.parametrize("path", WRONG_TYPES)
+def test_a_value_of_another_type_is_named_with_its_path(good: GoodRun, path: str) -> None:
+    text = good.policy_text({path.rstrip("."): WRONG_TYPES[path]})
+    refused(text, rf"^policy\.{path.rstrip('.')}.*: expected")
+
+
+def test_version_is_an_integer_and_one(good: GoodRun) -> None:
+    refused(good.policy_text({"version": 2}), "policy version 1, got 2")
+    refused(good.policy_text({"version": True}), "expected int")
+    refused(good.policy_text({"version": 1.0}), "expected int")
+
+
+NOT_YAML = {
+    "not UTF-8": (b"\xff\xfe", "not a YAML document"),
+    "a control character": (b"version: \x00", "not a YAML document"),
+    "half a list": (b"version: [1", "not a YAML document"),
+    "two documents": (b"version: 1\n---\nversion: 1\n", "not a YAML document"),
+    "a list": (b"- version", "expected an object, got"),
+    "text": (b"version", "expected an object, got"),
+    "deep nesting": (b"[" * 20_000, "not a YAML document"),
+    "a day that is none": (b"version: 2001-02-30", "not a YAML document"),
+    "a number beyond doubles": (b"version: 1" + b":59" * 400 + b".5", "not a YAML document"),
+    "a number of too many digits": (b"version: " + b"9" * 10_000, "not a YAML document"),
+    "a binary number without digits": (b"version: 0b_", "not a YAML document"),
+    "an alias": (b"version: &one 1\ncode: *one\n", "line 2: YAML aliases are not read"),
+    "a bomb of aliases": (b"a: &a [1]\nb: &b [*a,*a]\nc: [*b,*b]\n", "aliases are not read"),
+    "a merge": (b"code: {<<: {unreviewed: true}}", "not a YAML document"),
+    "a tag for a Python object": (b"version: !!python/object/apply:os.getcwd []", "tags are not read"),
+    "a tag that does not fit": (b"version: !!bool 1", "line 1: YAML tags are not read"),
+    "a tag on a mapping": (b"code: !!omap [a: 1]", "YAML tags are not read"),
+    "a tag of nobody": (b"version: !mine 1", "YAML tags are not read"),
+    "a duplicate key": (b"version: 1\nversion: 1\n", "line 2: 'version' appears twice"),
+    "a duplicate key inside": (b"code: {unreviewed: false, unreviewed: true}", "'unreviewed' appears twice"),
+    "a key that is a number": (b"1: version", "keys are text, got 1"),
+    "a key that is a truth value": (b"code: {yes: true}", "keys are text, got True"),
+    "a key that is a list": (b"? [a]\n: 1", "keys are text"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_YAML)
+def test_what_yaml_has_and_a_policy_has_not(name: str) -> None:
+    text, message = NOT_YAML[name]
+    refused(text, message)
+
+
+# Values -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("least", "greatest", "inside", "outside", "text"),
+    [
+        (1, None, [1, 1.5, 10**9], [0, 0.999, -1], ">= 1"),
+        (None, 0.5, [0.5, -3], [0.500001, 1], "<= 0.5"),
+        (0, 0, [0, 0.0, -0.0], [1e-300, -1e-300], ">= 0 and <= 0"),
+        (-2.5, 4, [-2.5, 4], [-2.6, 4.1], ">= -2.5 and <= 4"),
+    ],
+)
+def test_ranges_are_closed(least: Any, greatest: Any, inside: Any, outside: Any, text: Any) -> None:
+    allowed = Range(least=least, greatest=greatest)
+    assert all(map(allowed.holds, inside))
+    assert not any(map(allowed.holds, [*outside, math.nan]))
+    assert str(allowed) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({}, "needs 'least' or 'greatest'"),
+        ({"least": 2, "greatest": 1}, "an empty range"),
+        ({"least": math.nan}, "finite numbers"),
+        ({"greatest": math.inf}, "finite numbers"),
+        ({"least": -math.inf, "greatest": 1}, "finite numbers"),
+    ],
+)
+def test_a_range_that_says_nothing_is_an_error(good: GoodRun, value: Any, message: Any) -> None:
+    refused(good.policy_text({"claims.steps": value}), message)
+    refused(good.policy_text({"claims.arguments": {"lr": value}}), message)
+
+
+def test_an_integer_beyond_all_doubles_is_no_bound(good: GoodRun) -> None:
+    text = good.policy_text({"claims.steps": {"greatest": 1}}).replace(
+        b"greatest: 1\n", b"greatest: 0x" + b"f" * 9000 + b"\n"
+    )
+    refused(text, "finite numbers")
+
+
+@pytest.mark.parametrize("role", ["data", "initial", "tokenizer", "architecture"])
+def test_reference_lists_are_words_or_digests(good: GoodRun, role: str) -> None:
+    path = f"claims.{role}"
+    for words in (
+        ["any"],
+        ["none"],
+        ["sha256:" + "00" * 32],
+        ["sha256:" + "00" * 32, "palm-sha256:" + "11" * 32],
+    ):
+        assert getattr(good.policy({path: words}).claims, role) == tuple(words)
+    refused(good.policy_text({path: []}), rf"claims\.{role}: an empty list")
+    for mixed in (["any", "none"], ["any", "sha256:" + "00" * 32], ["sha256:" + "00" * 32, "none"]):
+        refused(good.policy_text({path: mixed}), r"write \[any\] or \[none\] alone")
+    for malformed in ("ANY", "00" * 32, "sha256:" + "AB" * 32, "md5:" + "00" * 16, "sha256:00", ""):
+        refused(good.policy_text({path: [malformed]}), r"or write \[any\]")
+
+
+def test_references_are_sets_of_digests_or_a_word() -> None:
+    digest = sha256_digest(b"")
+    assert References.parse((str(digest),), what="x") == References(digests=frozenset({digest}), word=None)
+    assert References.parse(("none",), what="x") == References(digests=frozenset(), word="none")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {},
+        {"digests": []},
+        {"unreviewed": False},
+        {"covered_by_image": False, "digests": []},
+        {"digests": ["palm-sha256:" + "00" * 32], "unreviewed": True},
+        {"digests": ["palm-sha256:" + "00" * 32], "covered_by_image": True},
+        {"covered_by_image": True, "unreviewed": True},
+        {"digests": ["palm-sha256:" + "00" * 32], "covered_by_image": True, "unreviewed": True},
+    ],
+)
+def test_exactly_one_thing_is_said_about_code(good: GoodRun, rule: Any) -> None:
+    refused(good.policy_text({"code": rule}), r"^policy\.code: set exactly one of|^set exactly one of")
+
+
+def test_each_thing_that_may_be_said_about_code(good: GoodRun) -> None:
+    digest = Digest("palm-sha256", bytes(32))
+    assert good.policy({"code": {"digests": [str(digest)]}}).code.digests == (digest,)
+    assert good.policy({"code": {"covered_by_image": True}}).code.covered_by_image
+    assert good.policy({"code": {"unreviewed": True, "digests": []}}).code.unreviewed
+    refused(good.policy_text({"code": {"digests": ["any"]}}), "algorithm:hex")
+
+
+def test_a_negative_number_of_declared_values(good: GoodRun) -> None:
+    refused(good.policy_text({"claims.declared": -1}), r"claims\.declared: expected 0 or more, got -1")
+
+
+def test_an_unknown_property(good: GoodRun) -> None:
+    refused(good.policy_text({"claims.property": "training"}), "one of 'preprocess'.*got 'training'")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mr_td": ["00"]}, "expected 48 bytes, got 1"),
+        ({"rtmr0": ["AB" * 48]}, "lower-case"),
+        ({"td_attributes": [0]}, "bit 0 can never be allowed"),
+        ({"tcb_statuses": ["Revoked"]}, "tcb_statuses"),
+        ({"min_tcb_evaluation_data_number": -1}, "expected 0 or more"),
+    ],
+)
+def test_platform_rules_that_do_not_parse(good: GoodRun, change: Any, message: Any) -> None:
+    refused(good.policy_text({f"platform.tdx.{name}": value for name, value in change.items()}), message)
+
+
+# The root of a simulated TEE ----------------------------------------------------------------------
+
+
+def root_pem(curve: ec.EllipticCurve) -> str:
+    key = ec.generate_private_key(curve)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "root")])
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(workshop.NOW - timedelta(days=1))
+        .not_valid_after(workshop.NOW + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+        .decode("ascii")
+    )
+
+
+def test_the_root_of_a_simulated_tee_takes_the_place_of_the_hardware_root(good: GoodRun) -> None:
+    anchor = good.policy().platform.anchor()
+    assert anchor.simulated
+    assert anchor.name == "simulated TEE"
+    assert anchor != certificates.INTEL_SGX_ROOT
+    assert good.policy({"platform.simulated_root": root_pem(ec.SECP256R1())}).platform.anchor().simulated
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "root",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "\ud800",
+        root_pem(ec.SECP384R1()),
+    ],
+    ids=["empty", "word", "damaged", "not Unicode", "another curve"],
+)
+def test_a_root_that_is_no_root_is_an_error_of_the_policy(good: GoodRun, text: Any) -> None:
+    document = good.policy_text({"platform.simulated_root": text if text != "\ud800" else "SURROGATE"})
+    refused(document.replace(b"SURROGATE", rb'"\ud800"'), r"simulated_root: not a PEM certificate|not a YAML")

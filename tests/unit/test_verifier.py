@@ -1,0 +1,431 @@
+"""The verifier, step by step: what it accepts and says, and what each of its thirteen steps refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import workshop
+from workshop import NEVER, NOW, put
+
+from palm_torch import request, verifier
+from palm_torch.cvm import certificates
+from palm_torch.digest import sha256_digest
+from palm_torch.encoding import encode_json
+from palm_torch.errors import (
+    BindingError,
+    ClaimError,
+    CodeError,
+    EncodingError,
+    EvidenceError,
+    FreshnessError,
+    InputError,
+    PlatformError,
+    RejectedError,
+    RequestError,
+    SignatureError,
+    TrustAnchorError,
+)
+from palm_torch.result import Tier
+from palm_torch.roles import Artifact, Source
+from palm_torch.statement import CodeSource, Device, SourceFile, code_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workshop import GoodRun
+
+    from palm_torch.evidence import Bundle
+
+CHECKS = [
+    "encoding",
+    "freshness",
+    "signatures",
+    "platform",
+    "one machine",
+    "binding",
+    "event log",
+    "continuation",
+    "devices",
+    "consistency",
+    "code",
+    "claims",
+]
+
+
+@pytest.fixture(scope="module")
+def unchallenged(tmp_path_factory: pytest.TempPathFactory) -> GoodRun:
+    return workshop.make_good_run(tmp_path_factory.mktemp("machine") / "keys", challenge=None)
+
+
+# What is accepted, and what is said about it ------------------------------------------------------
+
+
+def test_good_evidence_passes_every_check_and_is_still_only_simulated(good: GoodRun) -> None:
+    result = good.verify()
+    assert [check.name for check in result.checks] == CHECKS
+    assert result.tier is Tier.WARNING
+    assert result.simulated
+    assert result.freshness == "challenged"
+    assert result.operation == "train"
+    assert result.run_id == good.bundle.run_id
+    assert result.co_location == "unproven"
+    assert result.time == f"{NOW.isoformat()} (given by the caller)"
+    assert result.warnings == ("simulated TEE: no hardware vouches for any of this",)
+    assert result.not_checked == verifier.NOT_CHECKED
+    assert {claim.strength for claim in result.claims} == {"simulated", "reported by code", "declared"}
+
+
+def test_evidence_under_a_hardware_root_would_be_affirming(
+    good: GoodRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin of every "only a warning": nothing but simulation keeps the good run from affirming."""
+    monkeypatch.setattr(type(good.policy().platform), "anchor", hardware_anchor(good))
+    result = good.verify(policy=good.policy(hardware=True))
+    assert result.tier is Tier.AFFIRMING
+    assert not result.simulated
+    assert result.warnings == ()
+    assert {claim.name: claim.strength for claim in result.claims}["model"] == "hardware"
+    unreviewed = good.policy({"code": {"unreviewed": True}}, hardware=True)
+    result = good.verify(policy=unreviewed)
+    assert result.tier is Tier.WARNING
+    assert {claim.name: claim.strength for claim in result.claims}["model"] == "code"
+
+
+def hardware_anchor(good: GoodRun) -> Callable[[Any], certificates.TrustAnchor]:
+    root = certificates.TrustAnchor.from_certificate(good.machine.root_certificate(), name="hardware")
+    return lambda _platform: dataclasses.replace(root, simulated=False)
+
+
+def test_what_the_policy_waves_through_is_listed_as_not_checked(good: GoodRun) -> None:
+    result = good.verify(policy=good.policy({"claims.initial": ["any"], "claims.data": ["any"]}))
+    assert result.not_checked[len(verifier.NOT_CHECKED) :] == (
+        "data: the policy accepts any",
+        "initial: the policy accepts any",
+    )
+
+
+def test_the_source_of_the_time_is_repeated(good: GoodRun) -> None:
+    assert good.verify(time_source="asserted by you").time.endswith("(asserted by you)")
+
+
+def test_any_time_zone_will_do(good: GoodRun) -> None:
+    assert good.verify(at=NOW.astimezone(timezone(timedelta(hours=-11)))).checks
+
+
+def test_a_rejection_carries_the_checks_that_had_passed(good: GoodRun) -> None:
+    with pytest.raises(RejectedError) as caught:
+        good.verify(good.sealed_end("run.devices", (Device("cuda", "H100", "GPU-1"),)))
+    assert [check.name for check in caught.value.checks] == CHECKS[: CHECKS.index("devices")]
+
+
+# Time ---------------------------------------------------------------------------------------------
+
+
+class Nowhere(tzinfo):
+    """A time zone that does not know its own offset."""
+
+    def utcoffset(self, _when: datetime | None) -> None:
+        return None
+
+
+@pytest.mark.parametrize("zone", [None, Nowhere()])
+def test_a_time_without_a_zone_is_no_time(good: GoodRun, zone: Any) -> None:
+    with pytest.raises(InputError, match="with a time zone"):
+        good.verify(at=NOW.replace(tzinfo=zone))
+
+
+@pytest.mark.parametrize(
+    ("at", "error"),
+    [
+        (NOW - timedelta(hours=2), SignatureError),
+        (NOW + timedelta(days=31), SignatureError),
+        (NOW - timedelta(days=400), TrustAnchorError),
+        (datetime.min.replace(tzinfo=NOW.tzinfo), TrustAnchorError),
+        (datetime.max.replace(tzinfo=NOW.tzinfo), TrustAnchorError),
+    ],
+)
+def test_outside_the_window_of_the_collateral(unchallenged: GoodRun, at: Any, error: Any) -> None:
+    with pytest.raises(error):
+        unchallenged.verify(challenge=NEVER, at=at)
+
+
+# 1 and 2: encoding, challenge ---------------------------------------------------------------------
+
+
+def test_evidence_that_is_not_evidence(good: GoodRun) -> None:
+    with pytest.raises(EvidenceError):
+        good.verify(b"{}")
+    with pytest.raises(EvidenceError, match="no collateral"):
+        good.verify(put(good.bundle, "collateral", None))
+    with pytest.raises(PlatformError, match="appraises 'tdx'"):
+        good.verify(put(good.bundle, "attester", "snp"))
+
+
+@pytest.mark.parametrize("what", ["not JSON", "another type", "not canonical"])
+def test_a_request_that_is_none(good: GoodRun, what: Any) -> None:
+    data = {
+        "not JSON": b"",
+        "another type": good.request.replace(b"request/v1", b"request/v2"),
+        "not canonical": good.request + b"\n",
+    }[what]
+    with pytest.raises(RequestError):
+        good.verify(challenge=data)
+
+
+def test_evidence_that_answers_another_request(good: GoodRun) -> None:
+    with pytest.raises(FreshnessError, match="does not answer this request"):
+        good.verify(challenge=workshop.make_request(nonce="5b" * 32))
+
+
+def test_a_byte_of_the_request_beside_the_nonce_counts_too(good: GoodRun) -> None:
+    with pytest.raises(FreshnessError, match="does not answer this request"):
+        good.verify(challenge=workshop.make_request(expires="2036-11-22T00:00:00Z"))
+
+
+def test_unchallenged_evidence_answers_no_request(good: GoodRun, unchallenged: GoodRun) -> None:
+    with pytest.raises(FreshnessError, match="it is unchallenged"):
+        unchallenged.verify(challenge=good.request)
+
+
+def test_unchallenged_evidence_without_a_request_is_accepted_with_a_warning(unchallenged: GoodRun) -> None:
+    policy = unchallenged.policy()
+    result = unchallenged.verify(challenge=NEVER, policy=policy)
+    assert result.freshness == "unchallenged"
+    assert any("unchallenged" in warning for warning in result.warnings)
+    assert "freshness" not in [check.name for check in result.checks]
+
+
+def test_challenged_evidence_without_its_request(good: GoodRun) -> None:
+    with pytest.raises(FreshnessError, match="not at hand"):
+        good.verify(challenge=NEVER)
+    result = good.verify(challenge=NEVER, freshness="not_checked")
+    assert result.freshness == "not_checked"
+    assert result.not_checked[-1] == "whether the evidence answers the request it was made for"
+    assert "freshness not checked, by the verifier's choice" in result.warnings
+
+
+def test_a_request_at_hand_is_checked_even_if_freshness_need_not_be(good: GoodRun) -> None:
+    assert good.verify(freshness="not_checked").freshness == "challenged"
+    with pytest.raises(FreshnessError):
+        good.verify(freshness="not_checked", challenge=workshop.make_request(nonce="00" * 32))
+
+
+def answering(good: GoodRun, **changes: Any) -> tuple[Bundle, bytes]:
+    """Returns validly sealed evidence that answers a request of this kind, and the request."""
+    asked = workshop.make_request(**changes)
+    nonce = request.nonce_of(asked)
+    begin = put(good.begin, "request", dataclasses.replace(good.begin.request, value=nonce))
+    bundle = put(good.with_begin(begin.encode()), "challenge.nonce", nonce)
+    return good.resealed(bundle), asked
+
+
+def test_a_request_is_in_time_until_its_last_second(good: GoodRun) -> None:
+    bundle, asked = answering(good, expires=NOW.strftime(request.TIME_FORMAT))
+    assert good.verify(bundle, challenge=asked).freshness == "challenged"
+    with pytest.raises(FreshnessError, match="expired at 2026-11-21T12:00:00Z"):
+        good.verify(bundle, challenge=asked, at=NOW + timedelta(microseconds=1))
+
+
+def test_a_request_without_expiry_does_not_expire(good: GoodRun) -> None:
+    bundle, asked = answering(good, expires=None)
+    assert good.verify(bundle, challenge=asked, at=NOW + timedelta(days=20)).freshness == "challenged"
+
+
+def test_a_request_for_another_operation(good: GoodRun) -> None:
+    bundle, asked = answering(good, operation="evaluate")
+    with pytest.raises(FreshnessError, match="asks for 'evaluate'"):
+        good.verify(bundle, challenge=asked)
+
+
+@pytest.mark.parametrize("role", ["model", "initial", "data", "steps", "recipe", "log", "architecture"])
+def test_a_role_asked_for_and_measured(good: GoodRun, role: str) -> None:
+    bundle, asked = answering(good, roles=(role,))
+    assert good.verify(bundle, challenge=asked).freshness == "challenged"
+
+
+@pytest.mark.parametrize("role", ["tokenizer", "nothing", "loss", "OUTPUTS", "__class__", "operation", ""])
+def test_a_role_asked_for_and_not_measured(good: GoodRun, role: str) -> None:
+    bundle, asked = answering(good, roles=("model", role))
+    with pytest.raises(ClaimError, match=f"the role '{role}'"):
+        good.verify(bundle, challenge=asked)
+
+
+def test_an_input_with_the_name_of_an_empty_role_does_not_fill_it(good: GoodRun) -> None:
+    bundle, asked = answering(good, roles=("data",))
+    corpus = Artifact(source=Source.MEASURED, kind="file", digest=sha256_digest(b"corpus"))
+    end = put(put(good.end, "claims.data", {}), "run.inputs.data", corpus)
+    with pytest.raises(ClaimError, match="the role 'data'"):
+        good.verify(good.resealed(put(bundle, "end.statement", end.encode())), challenge=asked)
+
+
+def test_the_begin_statement_names_the_request_too(good: GoodRun) -> None:
+    other = good.sealed_begin("request", sha256_digest(b"another"))
+    with pytest.raises(BindingError, match="another request"):
+        good.verify(other)
+    with pytest.raises(BindingError, match="another request"):
+        good.verify(good.sealed_begin("request", None))
+
+
+# 3 to 5: quotes, platform, one machine ------------------------------------------------------------
+
+
+def test_a_policy_for_hardware_refuses_the_simulated_root(good: GoodRun) -> None:
+    with pytest.raises(TrustAnchorError, match="not a configured trust anchor"):
+        good.verify(policy=good.policy(hardware=True))
+
+
+@pytest.mark.parametrize("register", ["mr_td", "rtmr0", "rtmr1", "rtmr2"])
+def test_each_register_is_pinned(good: GoodRun, register: Any) -> None:
+    with pytest.raises(PlatformError, match=register):
+        good.verify(policy=good.policy({f"platform.tdx.{register}": ["00" * 48]}))
+    with pytest.raises(PlatformError, match="names no accepted value"):
+        good.verify(policy=good.policy({f"platform.tdx.{register}": None}))
+
+
+@pytest.mark.parametrize("phase", ["begin", "end"])
+def test_each_phase_has_the_registers_pinned(good: GoodRun, phase: Any) -> None:
+    bent = good.resealed(
+        good.bundle, phases=(phase,), report=lambda report: dataclasses.replace(report, rtmr2=bytes(48))
+    )
+    with pytest.raises(PlatformError, match="rtmr2"):
+        good.verify(bent)
+
+
+def test_two_accepted_trust_domains_are_still_two(good: GoodRun) -> None:
+    policy = good.policy({"platform.tdx.mr_td": [good_register(good, "mr_td"), "00" * 48]})
+    bent = good.resealed(
+        good.bundle, phases=("end",), report=lambda report: dataclasses.replace(report, mr_td=bytes(48))
+    )
+    with pytest.raises(BindingError, match="mr_td differs"):
+        good.verify(bent, policy=policy)
+
+
+def good_register(good: GoodRun, name: str) -> str:
+    value: str = getattr(good.policy().platform.tdx, name)[0]
+    return value
+
+
+# 6 to 9: binding, log, continuation, devices ------------------------------------------------------
+
+
+def test_log_entries_are_canonical_numbered_objects(good: GoodRun) -> None:
+    first = good.bundle.log[0]
+    for entry, error in (
+        (b" " + first, EvidenceError),
+        (b"[]", EvidenceError),
+        (encode_json({"seq": 1, "type": "t", "payload": {}}), EvidenceError),
+        (encode_json({"seq": False, "type": "t", "payload": {}}), EvidenceError),
+        (encode_json({"type": "t", "payload": {}}), EvidenceError),
+    ):
+        bent = good.resealed(put(good.bundle, "log.0", entry))
+        with pytest.raises(error, match="log entry 0"):
+            good.verify(bent)
+    assert good.verify(good.resealed(good.bundle)).checks
+
+
+def test_an_empty_log_is_a_log(good: GoodRun) -> None:
+    assert good.verify(good.resealed(put(good.bundle, "log", ()))).checks[6].detail.startswith("0 entries")
+
+
+def test_the_register_at_begin_is_the_one_the_statement_names(good: GoodRun) -> None:
+    for register in ("11" * 48, None):
+        with pytest.raises(BindingError, match="begin statement names"):
+            good.verify(good.sealed_begin("register", register))
+
+
+def test_the_register_at_end_follows_from_the_log(good: GoodRun) -> None:
+    bent = good.resealed(
+        good.bundle, phases=("end",), report=lambda report: dataclasses.replace(report, rtmr3=bytes(48))
+    )
+    with pytest.raises(BindingError, match="does not follow"):
+        good.verify(bent)
+
+
+OTHER_FILE = SourceFile(module="generated", digest=sha256_digest(b"edited"), reason=None)
+
+CONTINUATION = {
+    "run of the begin statement": ("begin", "run_id", "another", BindingError),
+    "run of the end statement": ("end", "run.run_id", "another", BindingError),
+    "operation": ("begin", "operation", "optimize", BindingError),
+    "packages": ("end", "run.environment.value.packages", [], ClaimError),
+    "packages at begin": ("begin", "environment.value", {}, ClaimError),
+    "source of the code": ("begin", "code.source", CodeSource.SELF_REPORTED, CodeError),
+    "a file at begin was another": ("begin", "code.files.1", OTHER_FILE, CodeError),
+    "a file at begin is gone": ("begin", "code.files.1.module", "vanished", CodeError),
+    "an input at begin was another": ("begin", "inputs.recipe.digest", sha256_digest(b"?"), ClaimError),
+    "an input at begin is gone": ("end", "run.inputs", {}, ClaimError),
+    "GPU state nobody vouches for": ("begin", "gpu", ({"cc": "on"},), PlatformError),
+    "a GPU": ("end", "run.devices", (Device("cpu", None, None), Device("cuda", "H", "G")), PlatformError),
+    "no device": ("end", "run.devices", (), PlatformError),
+}
+
+
+@pytest.mark.parametrize("name", CONTINUATION)
+def test_what_is_sealed_and_does_not_hold_together(good: GoodRun, name: str) -> None:
+    statement, path, new, error = CONTINUATION[name]
+    sealed = good.sealed_begin if statement == "begin" else good.sealed_end
+    with pytest.raises(error) as caught:
+        good.verify(sealed(path, new))
+    assert type(caught.value) is error
+
+
+def test_the_run_of_the_bundle_is_that_of_the_statements(good: GoodRun) -> None:
+    with pytest.raises(BindingError, match="different runs"):
+        good.verify(good.resealed(put(good.bundle, "run_id", "another")))
+
+
+def test_code_may_be_loaded_after_the_begin(good: GoodRun) -> None:
+    files = (*workshop.FILES, SourceFile(module="later", digest=sha256_digest(b"later"), reason=None))
+    end = put(put(good.end, "run.code.files", files), "run.code.digest", code_digest(files))
+    policy = good.policy({"code": {"digests": [str(code_digest(files))]}})
+    assert good.verify(good.resealed(good.with_end(end.encode())), policy=policy).checks
+
+
+# 11: code -----------------------------------------------------------------------------------------
+
+
+def test_other_code_than_the_policy_names(good: GoodRun) -> None:
+    policy = good.policy({"code": {"digests": ["palm-sha256:" + "00" * 32]}})
+    with pytest.raises(CodeError, match="none of the 1 the policy names"):
+        good.verify(policy=policy)
+
+
+@pytest.mark.parametrize(
+    ("rule", "warning"),
+    [
+        ({"unreviewed": True}, "unreviewed code"),
+        ({"covered_by_image": True}, None),
+        ({"digests": [str(workshop.make_code().digest)]}, "self-reported code"),
+    ],
+)
+def test_self_reported_code_is_a_warning_unless_the_image_covers_it(
+    good: GoodRun, rule: Any, warning: Any
+) -> None:
+    reported = CodeSource.SELF_REPORTED
+    begin = put(good.begin, "code.source", reported)
+    bundle = put(good.with_end(put(good.end, "run.code.source", reported).encode()), "begin.statement", b"")
+    bundle = good.resealed(put(bundle, "begin.statement", begin.encode()))
+    warnings = good.verify(bundle, policy=good.policy({"code": rule})).warnings
+    assert [item.partition(":")[0] for item in warnings[1:]] == ([] if warning is None else [warning])
+
+
+def test_statements_of_other_encodings_are_refused_though_sealed(good: GoodRun) -> None:
+    for data in (b"[]", b"{}", good.bundle.end.statement + b" "):
+        with pytest.raises(EvidenceError):
+            good.verify(good.resealed(good.with_end(data)))
+        with pytest.raises(EvidenceError):
+            good.verify(good.resealed(good.with_begin(data)))
+
+
+def test_an_empty_session_key_is_refused(good: GoodRun) -> None:
+    with pytest.raises(InputError, match="session key"):
+        good.verify(put(good.bundle, "session_key", b""))
+
+
+def test_malformed_collateral_is_malformed_input(good: GoodRun) -> None:
+    for name, value in (("tcb_info_signature", "AB"), ("root_ca_crl", "zz"), ("pck_crl_issuer_chain", "")):
+        with pytest.raises((EncodingError, EvidenceError)):
+            good.verify(put(good.bundle, f"collateral.{name}", value))
