@@ -77,7 +77,7 @@ def main() -> None:
             data = dataset.AttestedMmapDataset(path)
             options: dict[str, Any] = {"batch_size": 64, "shuffle": True, "num_workers": 2}
             stock = torch.utils.data.DataLoader(plain_class(path, size), **options)
-            attested = loader.DataLoader(data, **options)
+            attested: loader.DataLoader[Any] = loader.DataLoader(data, **options)
             ratios = []
             for _ in range(pairs):
                 base = seconds(stock)

@@ -66,11 +66,8 @@ def check_measured(end: Statement, role: str) -> None:
     Raises:
         ClaimError: If it is not.
     """
-    roles = end.roles()
-    if role in roles:  # an input named like a role does not fill it
-        filled = roles[role]
-    else:
-        filled = end.run.inputs.get(role) or end.run.outputs.get(role)
+    named: dict[str, object] = {**end.run.outputs, **end.run.inputs, **end.roles()}
+    filled = named.get(role)  # an input named like a role does not fill it
     items = list(filled.values()) if isinstance(filled, dict) else [filled]
     if not items or not all(getattr(item, "source", None) is Source.MEASURED for item in items):
         raise ClaimError(f"the request asks for the role {role!r}, which the evidence has not measured")
@@ -173,6 +170,8 @@ def _property(end: Statement) -> Iterator[tuple[str, str, Source]]:
             for name, item in filled.items():
                 if isinstance(item, Dataset):
                     yield from _dataset(f"{role} {name}", item)
+                elif isinstance(item, Artifact):
+                    yield f"{role} {name}", str(item.digest or "none"), item.source
         elif isinstance(filled, Steps):
             yield role, f"{filled.taken} taken, {filled.skipped} skipped", filled.source
 

@@ -155,9 +155,9 @@ def request(
         raise click.BadParameter(f"expected one of {known}, got {operation!r}", param_hint="--operation")
     if expires is not None and expires_in is not None:
         raise click.UsageError("give --expires or --expires-in, not both")
+    last = _moment(expires, "--expires") if expires is not None else _after(expires_in)
     if output.exists() and not force:
         raise RequestError(f"{output}: there is a request already; --force replaces it and its nonce")
-    last = _moment(expires, "--expires") if expires is not None else _after(expires_in)
     asked = requests.Request(
         type=requests.TYPE,
         nonce=secrets.token_hex(requests.NONCE_BYTES),

@@ -47,11 +47,7 @@ class Reported:
         return {name: series.result() for name, series in sorted(self._series.items())}
 
     def _new(self, name: str) -> _Series:
-        if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
-            raise MeasurementError(
-                f"run.log: expected a name of at most {MAX_NAME_CHARACTERS} printable characters, got "
-                f"{name[:MAX_NAME_CHARACTERS]!r}"
-            )
+        require_name(name, what="run.log")
         if len(self._series) >= MAX_QUANTITIES:
             raise MeasurementError(
                 f"run.log({name}=...): a run logs at most {MAX_QUANTITIES} different names: log the values "
@@ -84,6 +80,19 @@ class _Series:
             least=_jsonable(self._least if self._least <= self._greatest else math.nan),
             greatest=_jsonable(self._greatest if self._least <= self._greatest else math.nan),
             chain=Digest(TAGGED_SHA256, self._chain),
+        )
+
+
+def require_name(name: str, *, what: str) -> None:
+    """Checks a name that a script chose: a mistake is told at once, not when the run is sealed.
+
+    Raises:
+        MeasurementError: If it is empty, too long, or not printable text.
+    """
+    if not 0 < len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
+        raise MeasurementError(
+            f"{what}: expected a name of 1 to {MAX_NAME_CHARACTERS} printable characters, got "
+            f"{name[:MAX_NAME_CHARACTERS]!r}"
         )
 
 

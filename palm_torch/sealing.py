@@ -133,7 +133,11 @@ class Sealer:
         )
         wanted = binding.report_data(ctx, binding.gpu_hash([]))
         raw = self.attester.quote(wanted)
-        if quote.parse_quote(raw).td_report.report_data != wanted:
+        try:
+            sealed = quote.parse_quote(raw).td_report.report_data
+        except InputError as error:
+            raise AttesterError(f"{self.attester.name}: its quote does not parse: {error}") from error
+        if sealed != wanted:
             raise AttesterError(
                 f"{self.attester.name}: the quote carries other report data than was asked for"
             )

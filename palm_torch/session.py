@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from palm_torch import codec, evidence, recorder, request, statement
+from palm_torch import codec, evidence, recorder, reported, request, statement
 from palm_torch.cvm import attester as attesters
 from palm_torch.data import dataset
 from palm_torch.digest import Digest, sha256_digest, sha256_file
 from palm_torch.encoding import encode_json
 from palm_torch.errors import (
+    AttesterError,
     MeasurementError,
     PalmTorchError,
     RequestError,
@@ -28,14 +29,14 @@ from palm_torch.errors import (
 )
 from palm_torch.files import write_atomically
 from palm_torch.hooks import environment, live, rng, settings, source
-from palm_torch.reported import Reported
+from palm_torch.properties import Train
 from palm_torch.roles import Artifact, Source, Value
 from palm_torch.sealing import Sealer
 from palm_torch.statement import Begin, Code, Run, SourceFile, Statement
 from palm_torch.training import Training
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from palm_torch.encoding import Json
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 AVAILABLE: Final = ("train",)
 """Operations that this version can attest; the statements of all eight are defined."""
+
+MAX_CONFIG_BYTES: Final = 1 << 20
 
 ABSENT: Final = Artifact(source=Source.DECLARED, kind="none", digest=None)
 
@@ -84,7 +87,7 @@ class Session:
         self._sealer = Sealer(attesters.select(attester), nonce=nonce)
         self.run_id: Final = self._sealer.run_id
         self._training = Training(self._sealer.record)
-        self._reported = Reported()
+        self._reported = reported.Reported()
         self._inputs: dict[str, Artifact] = {}
         self._outputs: dict[str, Artifact] = {}
         self._config: dict[str, Any] = {}
@@ -94,6 +97,7 @@ class Session:
         self._failures: list[BaseException] = []
         self._begin: Begin | None = None
         self._statement: bytes | None = None
+        self._unlogged: dict[str, Json] | None = None
         self._evidence: Evidence | None = None
 
     # What a script calls ----------------------------------------------------------------------------------
@@ -113,9 +117,16 @@ class Session:
 
         Raises:
             EncodingError: If a value has no JSON form.
+            MeasurementError: If it is more than evidence has room for.
         """
         self._require_open("run.config")
-        self._config.update(json.loads(encode_json(values)))  # a copy: what is changed later was not said
+        encoded = encode_json({**self._config, **values})
+        if len(encoded) > MAX_CONFIG_BYTES:
+            raise MeasurementError(
+                f"run.config: expected at most {MAX_CONFIG_BYTES} bytes of settings in all, got "
+                f"{len(encoded)}; give what is large as a file: run.input(settings=path)"
+            )
+        self._config = json.loads(encoded)  # a copy: what the script changes later was not said
 
     def input(self, **roles: str | Path | bytes) -> None:
         """Names further inputs by role: a file's path, or bytes; they are hashed now.
@@ -126,7 +137,7 @@ class Session:
             MeasurementError: If a file cannot be read.
         """
         self._require_open("run.input")
-        self._inputs.update({role: _artifact(role, item) for role, item in roles.items()})
+        self._inputs.update(_artifacts(roles, but="tokenizer"))
 
     def output(
         self,
@@ -144,7 +155,7 @@ class Session:
         self._require_open("run.output")
         if model is not None:
             self._training.declare_model(model)
-        self._outputs.update({role: _artifact(role, item) for role, item in roles.items()})
+        self._outputs.update(_artifacts(roles))
 
     @property
     def evidence(self) -> Evidence:
@@ -166,6 +177,12 @@ class Session:
         """
         if self._statement is None:
             raise SessionError(f"run.seal(): nothing to seal: the session is {self._state}")
+        if self._unlogged is not None:
+            try:
+                self._sealer.record("final weights", self._unlogged)
+            except AttesterError as error:
+                raise SealError(f"the run was measured but could not be logged: {error}") from error
+            self._unlogged = None
         bundle = self._sealer.end(self._statement)
         self._evidence = evidence.Evidence(
             bundle=bundle,
@@ -226,7 +243,9 @@ class Session:
             self._state = "abandoned: the measurement failed inside the block"
             raise self._no_evidence()
         try:
-            self._statement = self._end_statement().encode()
+            end = self._end_statement()
+            self._statement = end.encode()
+            self._unlogged = {"root": str(end.claims.model.digest)}
         except PalmTorchError as failure:
             self._state = f"abandoned: the run could not be measured: {failure}"
             raise
@@ -326,6 +345,18 @@ def _read_request(path: Path, operation: str) -> bytes:
     if asked.expired(datetime.now(UTC)):
         raise RequestError(f"{path}: expired at {asked.expires}; ask the verifier for a new one")
     return request.nonce_of(data)
+
+
+def _artifacts(items: Mapping[str, str | Path | bytes], *, but: str = "") -> dict[str, Artifact]:
+    """Hashes what a script names; roles that are measured by themselves are not its to fill."""
+    measured = Train.__dataclass_fields__.keys() - {but}
+    for role in items:
+        if role in measured:
+            raise MeasurementError(
+                f"{role}=...: the role {role!r} is not named by the script; choose another"
+            )
+        reported.require_name(role, what="a role")
+    return {role: _artifact(role, item) for role, item in items.items()}
 
 
 def _artifact(role: str, item: str | Path | bytes) -> Artifact:

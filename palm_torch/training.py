@@ -147,7 +147,6 @@ class Training:
         steps = self._meter.finish()
         final = weights.WeightsMeter().measure([named for owned in self._owned for named in owned.tensors()])
         model = _weights(final.tensors, taken="end")
-        self._record("final weights", {"root": str(model.digest)})
         return Train(
             architecture=Artifact(
                 source=Source.MEASURED,

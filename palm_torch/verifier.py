@@ -295,8 +295,9 @@ def _check_continuation(decoded: _Decoded) -> None:
         raise BindingError("the begin statement names another request than the bundle answers")
     if begin.operation != end.operation:
         raise BindingError(f"begun as {begin.operation!r}, ended as {end.operation!r}")
-    if begin.environment.value.get("packages") != end.run.environment.value.get("packages"):
-        raise ClaimError("the installed packages changed between begin and end")
+    packages = begin.environment.value.get("packages")
+    if packages is None or packages != end.run.environment.value.get("packages"):
+        raise ClaimError("the installed packages changed between begin and end, or are not listed")
     if begin.code.source != end.run.code.source:
         raise CodeError("the code identity was taken in one way at begin and in another at end")
     ended = {file.module: file.digest for file in end.run.code.files}

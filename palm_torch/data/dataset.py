@@ -154,18 +154,22 @@ class AttestedMmapDataset(torch.utils.data.Dataset[Record]):
             return []
         wanted = self._numbers(indices)
         try:
-            rows, digests = self._reader.read(wanted, self._numpy_dtype)
+            parts, digests = self._reader.read(wanted, self._numpy_dtype)
         except PalmTorchError as error:
             recorder.failed(error)  # a script that swallows it gets no evidence
             raise
         info = self.info
         carrier.leave(carrier.Note(info.uid, wanted.tobytes(), digests, info.table is None))
-        batch = torch.from_numpy(rows)
-        if self._dtype is not None and batch.dtype != self._dtype:
-            batch = batch.to(self._dtype)
-        if self._targets:
-            return list(zip(batch[:, :-1].unbind(0), batch[:, 1:].unbind(0), strict=True))
-        return list(batch.unbind(0))
+        items: list[Record] = []
+        for part in parts:
+            rows = torch.from_numpy(part)
+            if self._dtype is not None and rows.dtype != self._dtype:
+                rows = rows.to(self._dtype)
+            if self._targets:
+                items.extend(zip(rows[:, :-1].unbind(0), rows[:, 1:].unbind(0), strict=True))
+            else:
+                items.extend(rows.unbind(0))
+        return items
 
     def _numbers(self, indices: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
         given = np.asarray(indices)

@@ -26,6 +26,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 _TORCH_SAYS_DEAD = "DataLoader worker (pid"
 _TORCH_SAYS_LATE = "DataLoader timed out"
+_TORCH_SAYS_RAISED = "Caught "
 
 
 class DataLoader(torch.utils.data.DataLoader[T_co]):
@@ -93,12 +94,15 @@ class DeliveringIterator:
             item = next(self._inner)
         except StopIteration:
             raise
-        except RuntimeError as error:
+        except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
             self._break(error)
-            if self._session is not None and _is_workers_end(error):
-                raise CoverageError(
-                    f"the DataLoader lost its workers, and with them the account of what was read: {error}"
-                ) from error
+            if self._session is not None and self._loader.num_workers and _is_workers_end(error):
+                lost = CoverageError(
+                    "the DataLoader lost its workers, and with them the account of what was read: "
+                    f"{type(error).__name__}: {error}"
+                )
+                recorder.failed(lost)
+                raise lost from error
             raise
         except BaseException as error:
             self._break(error)
@@ -146,6 +150,11 @@ class DeliveringIterator:
         self._loader.forget_workers()
 
 
-def _is_workers_end(error: RuntimeError) -> bool:
-    """Tells torch's report of a dead or late worker from an error that user code raised in a worker."""
-    return str(error).startswith((_TORCH_SAYS_DEAD, _TORCH_SAYS_LATE))
+def _is_workers_end(error: Exception) -> bool:
+    """Tells torch's report of a dead or late worker from an error that user code raised in a worker.
+
+    A worker that died while its batch was on the way shows as a pipe that ends, or a socket that is gone.
+    """
+    if isinstance(error, RuntimeError):
+        return str(error).startswith((_TORCH_SAYS_DEAD, _TORCH_SAYS_LATE))
+    return not str(error).startswith(_TORCH_SAYS_RAISED)

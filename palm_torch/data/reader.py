@@ -89,7 +89,7 @@ class RecordReader:
         )
         self._idle: list[_Workspace] = []
 
-    def read(self, indices: NDArray[np.int64], dtype: np.dtype[Any]) -> tuple[NDArray[Any], bytes]:
+    def read(self, indices: NDArray[np.int64], dtype: np.dtype[Any]) -> tuple[list[NDArray[Any]], bytes]:
         """Reads records by number.
 
         Args:
@@ -97,13 +97,15 @@ class RecordReader:
             dtype: Element type to convert to.
 
         Returns:
-            The records, [n, *record shape], in memory of their own, and their digests, 32 bytes each.
+            The records in memory of their own, as arrays [part, *record shape] that follow one another
+            (one array, unless records are large: small blocks are reused where a large one is mapped and
+            cleared anew for every batch), and their digests, 32 bytes each.
 
         Raises:
             RecordError: If a record's bytes are not those of the manifest.
             ManifestError: If the manifest was rewritten since it was opened.
         """
-        result: NDArray[Any] = np.empty((len(indices), *self.layout.shape), dtype=dtype)
+        parts: list[NDArray[Any]] = []
         digests: list[bytes] = []
         try:
             work = self._idle.pop()
@@ -118,12 +120,12 @@ class RecordReader:
             else:
                 self._gather(numbers.tolist(), work.slots)
             _hash(work, count, digests)
-            result[start : start + part] = work.typed[:count]
+            parts.append(work.typed[:count].astype(dtype))
         joined = b"".join(digests)
         if self.table is not None:
             self._authenticate(indices, joined, work.groups, self.table)
         self._idle.append(work)
-        return result, joined
+        return parts, joined
 
     def _gather(self, numbers: Sequence[int], slots: Iterable[memoryview]) -> None:
         size, starts, buffers = self.layout.record_bytes, self._starts, self._buffers

@@ -193,6 +193,10 @@ class StepMeter:
         if not self._running or self._running[-1] is not record:
             return  # this step had begun before the block was entered
         self._running.pop()
+        if (
+            record not in self._running
+        ):  # the optimizer's own pre-hooks ran after ours and may have set options
+            record.settings.observe(optimizer, record.begun - 1)
         if (found_inf := getattr(optimizer, "found_inf", None)) is not None:
             self._found_inf = found_inf  # set by GradScaler for the duration of a fused step
         if self._running:

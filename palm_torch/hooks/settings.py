@@ -90,11 +90,11 @@ class SettingsHistory:
         self._reads = reads
 
     def observe(self, optimizer: Optimizer, step: int) -> None:
-        """Looks at all options before a step.
+        """Looks at all options, before a step and after it.
 
         Args:
-            optimizer: The optimizer that is about to step.
-            step: How many steps it has begun before.
+            optimizer: The optimizer.
+            step: Number of the step, from 0.
         """
         groups = optimizer.param_groups
         while len(self._groups) < len(groups):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import gmpy2
 import numpy as np
@@ -16,11 +17,14 @@ from palm_torch.commit import coverage, multiset
 from palm_torch.data import ledger, measure
 from palm_torch.data.dataset import AttestedMmapDataset
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 RECORDS = 70
 
 
 @pytest.fixture(scope="module")
-def data():
+def data() -> Iterator[Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.bin"
         np.arange(RECORDS * 2, dtype=np.uint16).reshape(RECORDS, 2).tofile(path)
@@ -28,12 +32,16 @@ def data():
         yield AttestedMmapDataset(path), AttestedMmapDataset(path, record_length=2, manifest=None)
 
 
-batches = st.lists(st.lists(st.integers(-RECORDS, RECORDS - 1), min_size=1, max_size=9), min_size=1, max_size=12)
+batches = st.lists(
+    st.lists(st.integers(-RECORDS, RECORDS - 1), min_size=1, max_size=9), min_size=1, max_size=12
+)
 
 
 @settings(max_examples=40)
 @given(epochs=st.integers(0, 3), batches=batches)
-def test_derived_multiset_is_the_product(data, epochs, batches):
+def test_derived_multiset_is_the_product(
+    data: tuple[AttestedMmapDataset, AttestedMmapDataset], epochs: int, batches: list[list[int]]
+) -> None:
     with_manifest, without = data
     batches = [list(range(RECORDS))] * epochs + batches
     product = multiset.MultisetHash(number=gmpy2.mpz)
@@ -59,7 +67,7 @@ def test_derived_multiset_is_the_product(data, epochs, batches):
     counts=st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 3), min_size=1, max_size=40),
     index=st.integers(0, 39),
 )
-def test_sidecar_round_trip(counts, index):
+def test_sidecar_round_trip(counts: list[int], index: int) -> None:
     data = np.array(counts, "<u4").tobytes()
     root = coverage.coverage_root(data, 4)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,4 +75,7 @@ def test_sidecar_round_trip(counts, index):
         read, width = coverage.read_sidecar(Path(folder) / "map", root)
     assert np.frombuffer(read, f"<u{width}").tolist() == counts
     index %= len(counts)
-    assert coverage.verify_inclusion(coverage.inclusion(read, width, index), root, records=len(counts)) == counts[index]
+    assert (
+        coverage.verify_inclusion(coverage.inclusion(read, width, index), root, records=len(counts))
+        == counts[index]
+    )

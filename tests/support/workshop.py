@@ -12,6 +12,7 @@ import functools
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import records_at_hand as at_hand
@@ -29,7 +30,6 @@ from palm_torch.sealing import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from palm_torch.evidence import Phase
     from palm_torch.policy import Policy
@@ -167,8 +167,9 @@ def put(value: Any, path: str, new: Any) -> Any:
 
 @dataclass(frozen=True)
 class GoodRun:
-    """A run that was sealed well, with the machine that sealed it, its request and its policy."""
+    """A run that was sealed well, with the folder of the machine that sealed it, and its request."""
 
+    folder: Path
     machine: simulated.SimulatedTdx
     request: bytes
     bundle: Bundle
@@ -237,12 +238,17 @@ class GoodRun:
         *,
         machine: simulated.SimulatedTdx | None = None,
         phases: Sequence[binding.Phase] = ("begin", "end"),
+        register_of: Bundle | None = None,
         report: Callable[[quote.TdReport], quote.TdReport] = lambda report: report,
     ) -> Bundle:
-        """Signs a bundle as it stands: the given phases, on this machine or another, report bent if asked."""
+        """Signs a bundle as it stands: as a whole, or the given phases, on this machine or another.
+
+        The register at end is what the bundle's log makes of it, or that of `register_of`; `report` bends
+        everything else.
+        """
         signer = machine or self.machine
         zero = simulated_quote.RTMR_ZERO
-        registers = {"begin": zero, "end": functools.reduce(extended, bundle.log, zero)}
+        registers = {"begin": zero, "end": functools.reduce(extended, (register_of or bundle).log, zero)}
         for name in phases:
             data = report(simulated_quote.make_td_report(report_data(bundle, name), rtmr3=registers[name]))
             bundle = put(bundle, f"{name}.quote", simulated_quote.sign_quote(signer._authority, data))
@@ -290,4 +296,6 @@ def make_good_run(folder: Path, *, challenge: bytes | None = b"") -> GoodRun:
     for kind, payload in EVENTS:
         sealer.record(kind, payload)
     bundle = sealer.end(make_statement(sealer.run_id).encode())
-    return GoodRun(machine=attester, request=asked or b"", bundle=evidence.decode(bundle.encode()))
+    return GoodRun(
+        folder=folder, machine=attester, request=asked or b"", bundle=evidence.decode(bundle.encode())
+    )

@@ -14,7 +14,7 @@ from palm_torch import claims, policy
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import ClaimError
 from palm_torch.policy import ClaimRules, Range
-from palm_torch.properties import Preprocess
+from palm_torch.properties import Bind, Preprocess
 from palm_torch.roles import Artifact, Source, Value
 from palm_torch.statement import Statement
 
@@ -256,6 +256,19 @@ def test_another_property_is_not_appraised() -> None:
     with pytest.raises(ClaimError, match="this version appraises 'train', not 'preprocess'"):
         claims.check_claims(end, rules(property="preprocess"))
     assert {claim.name for claim in claims.claims_of(end, "hardware")} >= {"produced", "function", "code"}
+    bound = Statement(
+        run=GOOD.run,
+        claims=Bind(
+            files={"a.bin": DECLARED},
+            manifest=DECLARED,
+            multiset=at_hand.MANIFEST.multiset,
+            records_root=at_hand.MODEL.digest,
+            records=at_hand.RECORDS,
+            framing=Value(source=Source.MEASURED, value={}),
+        ),
+    )
+    said = {claim.name: claim.value for claim in claims.claims_of(bound, "hardware")}
+    assert said["manifest"] == said["files a.bin"] == str(DECLARED.digest)
 
 
 def test_claims_are_labelled_by_their_source() -> None:

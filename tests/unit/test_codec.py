@@ -167,6 +167,12 @@ def test_every_field_is_wronged_at_least_once() -> None:
     }
 
 
+@pytest.mark.parametrize("key", [1, None, True, b"a", ("a",)])
+def test_a_key_that_is_not_text_has_no_json_form(key: Any) -> None:
+    with pytest.raises(EncodingError, match=f"^JSON keys are text, got {type(key).__name__}$"):
+        codec.to_json({"a": {key: 1}})
+
+
 def test_an_unknown_key_is_refused_and_the_known_ones_are_listed() -> None:
     with pytest.raises(EvidenceError, match=r"doc\.maybe: unknown key 'nam'; known are name, size_bytes"):
         read(whole(maybe={"nam": "m", "name": "m", "size_bytes": 1}), defaults=True)

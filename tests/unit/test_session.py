@@ -52,12 +52,18 @@ class Flaky(simulated.SimulatedTdx):
         super().__init__()
         self._refused = refused
         self._asked = 0
+        self.unwritable = False
 
     def quote(self, report_data: bytes) -> bytes:
         self._asked += 1
         if self._asked in self._refused:
             raise AttesterError("the quoting service does not answer")
         return super().quote(report_data)
+
+    def extend(self, digest: bytes) -> None:
+        if self.unwritable:
+            raise AttesterError("the register cannot be written")
+        super().extend(digest)
 
 
 # What a script says -------------------------------------------------------------------------------------
@@ -94,9 +100,8 @@ def test_what_is_not_one_number_is_not_logged(data: Path, tmp_path: Path) -> Non
             with pytest.raises(MeasurementError, match=r"run\.log\(loss=\.\.\.\): expected"):
                 run.log(loss=value)
         for name in ("", "\ud800", "a\nb", "a" * 201):
-            if name:
-                with pytest.raises(MeasurementError, match=r"run\.log: expected a name"):
-                    run.log(**{name: 1})
+            with pytest.raises(MeasurementError, match=r"run\.log: expected a name"):
+                run.log(**{name: 1})
         run.log(**{f"loss{number}": number for number in range(1000)})
         with pytest.raises(MeasurementError, match="at most 1000 different names"):
             run.log(another=1)
@@ -113,6 +118,8 @@ def test_configuration_is_what_was_said_then_and_labelled(data: Path, tmp_path: 
             run.config(rate=float("nan"))
         with pytest.raises(EncodingError):
             run.config(optimizer=object())
+        with pytest.raises(MeasurementError, match="at most 1048576 bytes of settings"):
+            run.config(vocabulary=["word"] * 200_000)
     config = check(run, tmp_path).claims.configuration.value["config"]
     assert config == {"source": "reported by code", "value": {"model": {"layers": [1, 2]}, "seed": 7}}
 
@@ -129,6 +136,12 @@ def test_inputs_and_outputs_by_role(data: Path, tmp_path: Path) -> None:
             run.input(dictionary=tmp_path / "missing")
         with pytest.raises(MeasurementError, match="cannot be read"):
             run.output(folder=tmp_path)
+        with pytest.raises(MeasurementError, match="the role 'data' is not named by the script"):
+            run.input(data=tokenizer)
+        with pytest.raises(MeasurementError, match="the role 'tokenizer' is not named by the script"):
+            run.output(tokenizer=tokenizer)
+        with pytest.raises(MeasurementError, match="a role: expected a name"):
+            run.input(**{"\ud800": b""})
     files = {"tokenizer": tokenizer, "report": report, "recipe": tokenizer}
     found = check(run, tmp_path, files=files, tokenizer=[str(sha256_digest(b"{}"))])
     assert found.end.run.inputs["prompt"].digest == sha256_digest(b"words")
@@ -238,6 +251,38 @@ def test_failed_seal_leaves_a_diagnosis_and_is_tried_again(
     check(run, tmp_path)
 
 
+def test_register_that_refuses_at_the_end_is_tried_again(
+    data: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Flaky()
+    monkeypatch.setattr(attesters, "select", lambda _kind: machine)
+    run = attested("train")
+
+    def refused_at_the_end() -> None:
+        with run:
+            step(data)
+            machine.unwritable = True
+
+    with pytest.raises(SealError, match="could not be logged: the register cannot be written"):
+        refused_at_the_end()
+    assert len(list(folder.iterdir())) == 1
+    machine.unwritable = False
+    run.seal()
+    assert len(run.evidence.bundle.log) == 2
+    check(run, tmp_path)
+
+
+def test_register_that_refuses_at_the_first_step_ends_the_run(
+    data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Flaky()
+    machine.unwritable = True
+    monkeypatch.setattr(attesters, "select", lambda _kind: machine)
+    with pytest.raises(AttesterError, match="cannot be written"), attested("train"):
+        step(data)
+    assert not list(folder.iterdir())
+
+
 def test_diagnosis_that_cannot_be_written_does_not_lose_the_run(
     data: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,13 +310,14 @@ def test_evidence_is_saved_elsewhere_when_a_place_refuses(data: Path, folder: Pa
 def test_evidence_that_no_verifier_could_read_is_not_sealed(
     data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("palm_torch.evidence.MAX_STATEMENT_BYTES", 1000)
-    with (
-        pytest.raises((SealError, EncodingError), match="at most 1000"),
-        attested("train"),
-    ):
-        step(data)
-    assert folder.is_dir()
+    def run_too_large() -> None:
+        with attested("train"):
+            step(data)
+            monkeypatch.setattr("palm_torch.evidence.MAX_STATEMENT_BYTES", 1000)
+
+    with pytest.raises(SealError, match="statement: expected at most 1000 bytes"):
+        run_too_large()
+    assert len(list(folder.glob("*.failed.json"))) == 1
 
 
 def test_simulation_announces_itself_and_names_the_file(

@@ -14,8 +14,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import ConcatDataset, Subset
 
+from palm_torch import training
 from palm_torch.data.loader import DataLoader
 from palm_torch.errors import CoverageError
+from palm_torch.hooks import environment
 from palm_torch.session import attested
 
 if TYPE_CHECKING:
@@ -514,6 +516,21 @@ def test_learning_rate_may_be_a_tensor(data: Path, tmp_path: Path) -> None:
     assert (options["lr"]["first"], options["lr"]["last"]) == (0.5, 0.125)
 
 
+def test_learning_rate_set_by_the_optimizers_own_hook_is_recorded(data: Path, tmp_path: Path) -> None:
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    rates = iter((0.2, 0.3, 5.0))
+
+    def warm_up(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        optimizer.param_groups[0]["lr"] = next(rates)
+
+    optimizer.register_step_pre_hook(warm_up)
+    with attested("train") as run:
+        train(net, optimizer, DataLoader(opened(data), batch_size=8))
+    options = check(run, tmp_path).claims.configuration.value["optimizers"][0]["groups"][0]["options"]
+    assert (options["lr"]["last"], options["lr"]["greatest"]) == (5.0, 5.0)
+
+
 @pytest.mark.parametrize("form", ["foreach", "fused"])
 def test_forms_of_adamw(data: Path, tmp_path: Path, form: str) -> None:
     net = Net()
@@ -562,9 +579,13 @@ def test_step_without_any_record_raises_before_anything_moved() -> None:
 def test_records_seen_without_gradients_alone_are_nothing_to_train_on(data: Path) -> None:
     net = Net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    fetch = torch.no_grad()(lambda loader: list(loader))
+
+    @torch.no_grad()
+    def fetched() -> list[object]:
+        return list(DataLoader(opened(data), batch_size=8))
+
     with pytest.raises(CoverageError, match=r"torch\.no_grad\(\)"), attested("train"):
-        train(net, optimizer, fetch(DataLoader(opened(data), batch_size=8)))
+        train(net, optimizer, fetched())
 
 
 def _update_counted(net: nn.Module) -> None:
@@ -605,6 +626,24 @@ def test_gradients_without_a_step_raise_at_the_end(data: Path) -> None:
 
     with pytest.raises(CoverageError, match=r"no torch\.optim optimizer stepped"), attested("train"):
         loop()
+
+
+def test_stepping_elsewhere_than_on_the_cpu_raises_at_once(data: Path) -> None:
+    net = Net()
+    elsewhere = torch.optim.SGD(Net().to("meta").parameters(), lr=0.1)
+
+    def loop() -> None:
+        train(net, torch.optim.SGD(net.parameters(), lr=0.1), DataLoader(opened(data), batch_size=8))
+        elsewhere.step()
+
+    with pytest.raises(CoverageError, match="steps tensors on 'meta'"), attested("train"):
+        loop()
+
+
+def test_device_that_the_model_left_is_remembered() -> None:
+    measured = training.Training(lambda *_: None)
+    measured._note_places([torch.empty(1, device="meta"), torch.empty(1)])
+    assert [device.type for device in environment.devices(measured.tensors())] == ["cpu", "meta"]
 
 
 def test_session_without_data_raises(data: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,11 +13,14 @@ from palm_torch.encoding import encode_json
 from palm_torch.errors import ManifestError
 from palm_torch.roles import Multiset
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 COUNT = 70
 DIGESTS = b"".join(records.record_digest(bytes([number])) for number in range(COUNT))
 
 
-def good():
+def good() -> manifest.Manifest:
     product = multiset.MultisetHash()
     product.add_many(DIGESTS)
     return manifest.Manifest(
@@ -36,12 +40,12 @@ def good():
     )
 
 
-def write(path, content):
+def write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
 
 
-def whole():
+def whole() -> bytes:
     return manifest.head(good()) + DIGESTS
 
 
@@ -50,7 +54,7 @@ def with_header(header: bytes) -> bytes:
     return manifest.MAGIC + len(header).to_bytes(4, "big") + header + bytes(-length % 64) + DIGESTS
 
 
-def test_round_trip(tmp_path):
+def test_round_trip(tmp_path: Path) -> None:
     with manifest.ManifestFile.open(write(tmp_path / "m", whole())) as file:
         assert file.manifest == good()
         assert file.manifest.digest == good().digest
@@ -60,7 +64,7 @@ def test_round_trip(tmp_path):
     assert file.mapping.closed
 
 
-def test_digest_is_sha256_of_the_header():
+def test_digest_is_sha256_of_the_header() -> None:
     import hashlib
 
     header = encode_json(to_json(good()))
@@ -68,7 +72,7 @@ def test_digest_is_sha256_of_the_header():
     assert with_header(header) == whole()
 
 
-def test_record_digest_known_answer():
+def test_record_digest_known_answer() -> None:
     import hashlib
 
     from blake3 import blake3
@@ -80,66 +84,84 @@ def test_record_digest_known_answer():
     assert records.group_digests(b"") == b""
 
 
-def json_header(**changes):
+def json_header(**changes: Any) -> bytes:
     return encode_json(to_json(good()) | changes)
 
 
-def shard(**changes):
+def shard(**changes: Any) -> Any:
     return [to_json(good().shards[0]) | changes, to_json(good().shards[1])]
 
 
-MALFORMED = {
-    "empty": b"",
-    "another file": b"\x93NUMPY" + bytes(100),
-    "magic alone": manifest.MAGIC,
-    "version in the magic": whole().replace(b" v1\n", b" v2\n", 1),
-    "cut in the header": whole()[:200],
-    "cut in the digests": whole()[:-1],
-    "digest missing": whole()[:-32],
-    "longer": whole() + b"\0",
-    "header length beyond the limit": manifest.MAGIC + b"\xff\xff\xff\xff" + bytes(100),
-    "header length beyond the file": manifest.MAGIC + b"\x00\x0f\xff\xff" + bytes(100),
-    "padding not zero": with_header(json_header()).replace(b'"version":1}\0', b'"version":1}\1', 1),
-    "not json": with_header(b"hello"),
-    "not canonical": with_header(json_header().replace(b'"version":1', b'"version": 1')),
-    "unknown key": with_header(json_header(extra=1)),
-    "missing key": with_header(encode_json({k: v for k, v in to_json(good()).items() if k != "salted"})),
-    "version": with_header(json_header(version=2)),
-    "format": with_header(json_header(format="../x")),
-    "dtype": with_header(json_header(dtype="")),
-    "no records": with_header(json_header(records=0)),
-    "records differ from shards": with_header(json_header(records=COUNT + 1)),
-    "record bytes": with_header(json_header(record_bytes=0)),
-    "record shape": with_header(json_header(record_shape=[0])),
-    "root of another kind": with_header(json_header(digests_root="sha256:" + "00" * 32)),
-    "multiset scheme": with_header(json_header(multiset=to_json(good().multiset) | {"scheme": "muhash3072"})),
-    "multiset count": with_header(json_header(multiset=to_json(good().multiset) | {"count": COUNT + 1})),
-    "multiset state": with_header(json_header(multiset=to_json(good().multiset) | {"state": "00"})),
-    "no shards": with_header(json_header(shards=[])),
-    "shard twice": with_header(json_header(shards=shard(name="sub/b.bin"))),
-    "shard too small": with_header(json_header(shards=shard(bytes=29))),
-    "shard without records": with_header(json_header(shards=shard(records=0))),
-    "shard digest": with_header(json_header(shards=shard(sha256="palm-sha256:" + "00" * 32))),
-} | {
-    f"shard name {name!r}": with_header(json_header(shards=shard(name=name)))
-    for name in ("", ".", "..", "/etc/passwd", "../a.bin", "sub/../../a", "./a.bin", "a//b", "a/", "a\\b", "a\0b")
-} | {"shard name too long": with_header(json_header(shards=shard(name="a" * 1025)))}
+MALFORMED = (
+    {
+        "empty": b"",
+        "another file": b"\x93NUMPY" + bytes(100),
+        "magic alone": manifest.MAGIC,
+        "version in the magic": whole().replace(b" v1\n", b" v2\n", 1),
+        "cut in the header": whole()[:200],
+        "cut in the digests": whole()[:-1],
+        "digest missing": whole()[:-32],
+        "longer": whole() + b"\0",
+        "header length beyond the limit": manifest.MAGIC + b"\xff\xff\xff\xff" + bytes(100),
+        "header length beyond the file": manifest.MAGIC + b"\x00\x0f\xff\xff" + bytes(100),
+        "padding not zero": with_header(json_header()).replace(b'"version":1}\0', b'"version":1}\1', 1),
+        "not json": with_header(b"hello"),
+        "not canonical": with_header(json_header().replace(b'"version":1', b'"version": 1')),
+        "unknown key": with_header(json_header(extra=1)),
+        "missing key": with_header(encode_json({k: v for k, v in to_json(good()).items() if k != "salted"})),
+        "version": with_header(json_header(version=2)),
+        "format": with_header(json_header(format="../x")),
+        "dtype": with_header(json_header(dtype="")),
+        "no records": with_header(json_header(records=0)),
+        "records differ from shards": with_header(json_header(records=COUNT + 1)),
+        "record bytes": with_header(json_header(record_bytes=0)),
+        "record shape": with_header(json_header(record_shape=[0])),
+        "root of another kind": with_header(json_header(digests_root="sha256:" + "00" * 32)),
+        "multiset scheme": with_header(
+            json_header(multiset=to_json(good().multiset) | {"scheme": "muhash3072"})
+        ),
+        "multiset count": with_header(json_header(multiset=to_json(good().multiset) | {"count": COUNT + 1})),
+        "multiset state": with_header(json_header(multiset=to_json(good().multiset) | {"state": "00"})),
+        "no shards": with_header(json_header(shards=[])),
+        "shard twice": with_header(json_header(shards=shard(name="sub/b.bin"))),
+        "shard too small": with_header(json_header(shards=shard(bytes=29))),
+        "shard without records": with_header(json_header(shards=shard(records=0))),
+        "shard digest": with_header(json_header(shards=shard(sha256="palm-sha256:" + "00" * 32))),
+    }
+    | {
+        f"shard name {name!r}": with_header(json_header(shards=shard(name=name)))
+        for name in (
+            "",
+            ".",
+            "..",
+            "/etc/passwd",
+            "../a.bin",
+            "sub/../../a",
+            "./a.bin",
+            "a//b",
+            "a/",
+            "a\\b",
+            "a\0b",
+        )
+    }
+    | {"shard name too long": with_header(json_header(shards=shard(name="a" * 1025)))}
+)
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_malformed(tmp_path, name):
+def test_malformed(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / "m", MALFORMED[name])
     with pytest.raises(ManifestError, match=re.escape(str(path))):
         manifest.ManifestFile.open(path)
 
 
-def test_missing(tmp_path):
+def test_missing(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="nowhere"):
         manifest.ManifestFile.open(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("at", [1, 7 * 32, COUNT * 32])
-def test_changed_digest_is_not_under_the_root(tmp_path, at):
+def test_changed_digest_is_not_under_the_root(tmp_path: Path, at: int) -> None:
     content = bytearray(whole())
     content[-at] ^= 1
     with (
@@ -149,7 +171,7 @@ def test_changed_digest_is_not_under_the_root(tmp_path, at):
         file.group_digests()
 
 
-def test_every_field_is_in_the_identity():
+def test_every_field_is_in_the_identity() -> None:
     header = good()
     changes = {
         "dtype": "int8",

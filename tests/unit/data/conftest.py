@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from recording import write_tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy as np
@@ -23,7 +24,7 @@ def rows(tmp_path: Path, tokens: Path) -> np.ndarray:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _short_farewell():
+def _short_farewell() -> Iterator[Any]:
     """Torch waits 5 s for a worker that had raised; a test need not."""
     from torch.utils.data import _utils
 

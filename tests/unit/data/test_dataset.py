@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 L = 16
+BYTE = "uint8"
 MANIFEST = "manifest.palm-manifest"
 
 
@@ -31,7 +32,7 @@ def flip(path: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize("with_manifest", [False, True])
-def test_items_are_the_records(tokens, rows, with_manifest):
+def test_items_are_the_records(tokens: Path, rows: np.ndarray, *, with_manifest: bool) -> None:
     if with_manifest:
         measure.measure(tokens, record_length=L)
     data = AttestedMmapDataset(tokens, record_length=None if with_manifest else L)
@@ -47,16 +48,18 @@ def test_items_are_the_records(tokens, rows, with_manifest):
     assert data.__getitems__([]) == []
 
 
-def test_single_file_and_its_manifest_beside_it(tokens, rows):
+def test_single_file_and_its_manifest_beside_it(tokens: Path, rows: np.ndarray) -> None:
     file = tokens / "part-0.bin"
     measured = measure.measure(file, record_length=L)
     assert (tokens / "part-0.bin.palm-manifest").is_file()
     data = AttestedMmapDataset(file)
     assert data.manifest == measured
-    assert torch.equal(torch.stack(data.__getitems__(list(range(40)))), torch.from_numpy(rows[:40].astype(np.int64)))
+    assert torch.equal(
+        torch.stack(data.__getitems__(list(range(40)))), torch.from_numpy(rows[:40].astype(np.int64))
+    )
 
 
-def test_targets_are_shifted_pairs(tokens, rows):
+def test_targets_are_shifted_pairs(tokens: Path, rows: np.ndarray) -> None:
     x, y = AttestedMmapDataset(tokens, record_length=L, targets=True)[7]
     assert x.tolist() == rows[7, :-1].tolist()
     assert y.tolist() == rows[7, 1:].tolist()
@@ -64,13 +67,18 @@ def test_targets_are_shifted_pairs(tokens, rows):
 
 @pytest.mark.parametrize(
     ("dtype", "expected"),
-    [(None, torch.uint16), (torch.int64, torch.int64), (torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16)],
+    [
+        (None, torch.uint16),
+        (torch.int64, torch.int64),
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+    ],
 )
-def test_dtype_of_the_tensors(tokens, dtype, expected):
+def test_dtype_of_the_tensors(tokens: Path, dtype: Any, expected: Any) -> None:
     assert AttestedMmapDataset(tokens, record_length=L, dtype=dtype)[0].dtype == expected
 
 
-def test_npy_rows_keep_their_shape(tmp_path):
+def test_npy_rows_keep_their_shape(tmp_path: Path) -> None:
     array = np.arange(5 * 3 * 4, dtype=np.float32).reshape(5, 3, 4)
     np.save(tmp_path / "a.npy", array)
     measure.measure(tmp_path / "a.npy")
@@ -78,30 +86,30 @@ def test_npy_rows_keep_their_shape(tmp_path):
     assert torch.equal(torch.stack(list(data)[:5]), torch.from_numpy(array))
 
 
-def test_float_records_are_not_cut_to_integers(tmp_path):
+def test_float_records_are_not_cut_to_integers(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((2, 3), np.float32))
     with pytest.raises(DataError, match="dtype=None"):
         AttestedMmapDataset(tmp_path / "a.npy")
 
 
-def test_targets_need_flat_records(tmp_path):
+def test_targets_need_flat_records(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((2, 3, 4), np.int64))
     with pytest.raises(DataError, match="targets"):
         AttestedMmapDataset(tmp_path / "a.npy", targets=True)
 
 
 @pytest.mark.parametrize("index", [123, -124, 10**12])
-def test_index_out_of_range(tokens, index):
+def test_index_out_of_range(tokens: Path, index: int) -> None:
     with pytest.raises(IndexError, match="123"):
         AttestedMmapDataset(tokens, record_length=L)[index]
 
 
-def test_only_integers_are_indices(tokens):
+def test_only_integers_are_indices(tokens: Path) -> None:
     with pytest.raises(TypeError, match="integers"):
         AttestedMmapDataset(tokens, record_length=L).__getitems__([1.5])
 
 
-def test_records_are_private_memory(tokens):
+def test_records_are_private_memory(tokens: Path) -> None:
     data = AttestedMmapDataset(tokens, record_length=L)
     record = data[0]
     before = record.clone()
@@ -110,10 +118,10 @@ def test_records_are_private_memory(tokens):
     assert not torch.equal(data[0], before)
 
 
-def test_records_wider_than_the_scratch_memory(tmp_path):
+def test_records_wider_than_the_scratch_memory(tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 255, (5, 300_000), dtype=np.uint8)
     array.tofile(tmp_path / "wide.bin")
-    measure.measure(tmp_path / "wide.bin", record_length=300_000, token_dtype="uint8")
+    measure.measure(tmp_path / "wide.bin", record_length=300_000, token_dtype=BYTE)
     data = AttestedMmapDataset(tmp_path / "wide.bin", dtype=None)
     assert np.array_equal(torch.stack(data.__getitems__([4, 0, 2])).numpy(), array[[4, 0, 2]])
 
@@ -122,7 +130,7 @@ def test_records_wider_than_the_scratch_memory(tmp_path):
 
 
 @pytest.mark.parametrize("when", ["before opening", "after opening"])
-def test_changed_byte_names_shard_record_and_bytes(tokens, when):
+def test_changed_byte_names_shard_record_and_bytes(tokens: Path, when: str) -> None:
     measure.measure(tokens, record_length=L)
     if when == "before opening":
         flip(tokens / "part-1.bin", 3 * 32 + 5)
@@ -134,13 +142,13 @@ def test_changed_byte_names_shard_record_and_bytes(tokens, when):
     assert len(data.__getitems__([42, 44])) == 2  # its neighbours are as they were
 
 
-def test_without_a_manifest_a_changed_byte_is_only_counted(tokens):
+def test_without_a_manifest_a_changed_byte_is_only_counted(tokens: Path) -> None:
     flip(tokens / "part-1.bin", 3)
     assert AttestedMmapDataset(tokens, record_length=L, manifest=None)[40] is not None
 
 
 @pytest.mark.parametrize("record", [0, 100, 122])
-def test_manifest_rewritten_after_opening(tokens, record):
+def test_manifest_rewritten_after_opening(tokens: Path, record: int) -> None:
     measure.measure(tokens, record_length=L)
     data = AttestedMmapDataset(tokens)
     path = tokens / MANIFEST
@@ -149,7 +157,7 @@ def test_manifest_rewritten_after_opening(tokens, record):
         data.__getitems__([record])
 
 
-def test_changed_record_with_its_digest_in_the_manifest_changed_too(tokens):
+def test_changed_record_with_its_digest_in_the_manifest_changed_too(tokens: Path) -> None:
     measure.measure(tokens, record_length=L)
     data = AttestedMmapDataset(tokens)
     flip(tokens / "part-0.bin", 0)
@@ -162,7 +170,7 @@ def test_changed_record_with_its_digest_in_the_manifest_changed_too(tokens):
         data[0]
 
 
-def test_manifest_whose_digests_do_not_lead_to_its_root(tokens):
+def test_manifest_whose_digests_do_not_lead_to_its_root(tokens: Path) -> None:
     measure.measure(tokens, record_length=L)
     path = tokens / MANIFEST
     flip(path, path.stat().st_size - 1)
@@ -170,7 +178,7 @@ def test_manifest_whose_digests_do_not_lead_to_its_root(tokens):
         AttestedMmapDataset(tokens)
 
 
-def test_record_left_out_after_measuring(tokens):
+def test_record_left_out_after_measuring(tokens: Path) -> None:
     measure.measure(tokens, record_length=L)
     file = tokens / "part-2.bin"
     file.write_bytes(file.read_bytes()[: -2 * L])
@@ -178,14 +186,14 @@ def test_record_left_out_after_measuring(tokens):
         AttestedMmapDataset(tokens)
 
 
-def test_shard_added_after_measuring(tokens):
+def test_shard_added_after_measuring(tokens: Path) -> None:
     measure.measure(tokens, record_length=L)
     (tokens / "part-3.bin").write_bytes(bytes(2 * L))
     with pytest.raises(ManifestError, match="another dataset's"):
         AttestedMmapDataset(tokens)
 
 
-def test_manifest_of_another_dataset(tokens, tmp_path):
+def test_manifest_of_another_dataset(tokens: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "x.bin").write_bytes(bytes(range(64)))
@@ -194,25 +202,25 @@ def test_manifest_of_another_dataset(tokens, tmp_path):
         AttestedMmapDataset(tokens, manifest=other / MANIFEST)
 
 
-def test_manifest_insisted_on_but_missing(tokens):
+def test_manifest_insisted_on_but_missing(tokens: Path) -> None:
     with pytest.raises(ManifestError, match="nowhere"):
         AttestedMmapDataset(tokens, record_length=L, manifest=tokens / "nowhere.palm-manifest")
 
 
-def test_manifest_none_reads_without(tokens):
+def test_manifest_none_reads_without(tokens: Path) -> None:
     measure.measure(tokens, record_length=L)
     assert AttestedMmapDataset(tokens, record_length=L, manifest=None).manifest is None
 
 
-def test_arguments_that_contradict_the_manifest(tokens):
+def test_arguments_that_contradict_the_manifest(tokens: Path) -> None:
     measure.measure(tokens, record_length=L)
     with pytest.raises(DataError, match="records of 8 elements"):
         AttestedMmapDataset(tokens, record_length=8)
     with pytest.raises(DataError, match="expected uint8 elements"):
-        AttestedMmapDataset(tokens, token_dtype="uint8")
+        AttestedMmapDataset(tokens, token_dtype=BYTE)
 
 
-def test_salt(tokens):
+def test_salt(tokens: Path) -> None:
     plain = measure.measure(tokens, record_length=L)
     salted = measure.measure(tokens, record_length=L, salt=b"secret")
     assert salted.salted
@@ -232,44 +240,48 @@ def test_salt(tokens):
 
 
 @pytest.mark.parametrize("with_manifest", [False, True])
-def test_pickling_opens_the_files_again(tokens, with_manifest):
+def test_pickling_opens_the_files_again(tokens: Path, *, with_manifest: bool) -> None:
     if with_manifest:
         measure.measure(tokens, record_length=L)
     data = AttestedMmapDataset(tokens, record_length=L)
     data[0]
-    for again in (pickle.loads(pickle.dumps(data)), copy.deepcopy(data), pickle.loads(pickle.dumps(Subset(data, [0]))).dataset):
+    for again in (
+        pickle.loads(pickle.dumps(data)),  # noqa: S301 (bytes this test made)
+        copy.deepcopy(data),
+        pickle.loads(pickle.dumps(Subset(data, [0]))).dataset,  # noqa: S301 (bytes this test made)
+    ):
         assert again.uid == data.uid
         assert again.manifest == data.manifest
         assert torch.equal(again[122], data[122])
     assert len(pickle.dumps(data)) < 8000  # the digests stay in their file
 
 
-def test_pickled_copy_refuses_files_that_changed_their_size(tokens):
+def test_pickled_copy_refuses_files_that_changed_their_size(tokens: Path) -> None:
     data = pickle.dumps(AttestedMmapDataset(tokens, record_length=L))
     (tokens / "part-2.bin").write_bytes(bytes(2 * L))
     with pytest.raises(DataError, match="changed while"):
-        pickle.loads(data)
+        pickle.loads(data)  # noqa: S301 (bytes this test made)
 
 
-def test_pickled_copy_refuses_another_manifest(tokens):
+def test_pickled_copy_refuses_another_manifest(tokens: Path) -> None:
     measure.measure(tokens, record_length=L)
     data = pickle.dumps(AttestedMmapDataset(tokens))
     flip(tokens / "part-0.bin", 0)
     measure.measure(tokens, record_length=L)
     with pytest.raises(ManifestError, match="on its way"):
-        pickle.loads(data)
+        pickle.loads(data)  # noqa: S301 (bytes this test made)
 
 
-def test_pickled_copy_keeps_the_private_digests(tokens):
+def test_pickled_copy_keeps_the_private_digests(tokens: Path) -> None:
     measure.measure(tokens, record_length=L)
     data = pickle.dumps(AttestedMmapDataset(tokens))
     path = tokens / MANIFEST
     flip(path, path.stat().st_size - 1)
     with pytest.raises(ManifestError, match="rewritten after"):
-        pickle.loads(data)[122]
+        pickle.loads(data)[122]  # noqa: S301 (bytes this test made)
 
 
-def test_opened_lists_what_is_alive_once(tokens):
+def test_opened_lists_what_is_alive_once(tokens: Path) -> None:
     gc.collect()
     before = len(dataset.opened())
     first = AttestedMmapDataset(tokens, record_length=L)
@@ -284,6 +296,6 @@ def test_opened_lists_what_is_alive_once(tokens):
     assert len(dataset.opened()) == before
 
 
-def test_manifest_path_for_files_and_folders(tokens):
+def test_manifest_path_for_files_and_folders(tokens: Path) -> None:
     assert manifest.path_beside(tokens) == tokens / MANIFEST
     assert manifest.path_beside(tokens / "part-0.bin") == tokens / "part-0.bin.palm-manifest"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 
@@ -7,18 +9,21 @@ from palm_torch.data import shards
 from palm_torch.data.formats import table
 from palm_torch.errors import DataError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 W = table.Wanted
 
 
-def opened(path, **wanted):
+def opened(path: Path, **wanted: Any) -> list[shards.ShardFile]:
     return shards.open_all(path, W(**wanted))
 
 
-def test_the_table_is_the_list_of_formats():
+def test_the_table_is_the_list_of_formats() -> None:
     assert set(table.FORMATS) == {"bin", "npy"}
 
 
-def test_raw_records(tmp_path):
+def test_raw_records(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(bytes(range(32)))
     (file,) = opened(tmp_path, record_length=4)
     assert file.view.layout == table.Layout("bin", "uint16", (4,))
@@ -26,7 +31,7 @@ def test_raw_records(tmp_path):
     assert bytes(file.view.buffer) == bytes(range(32))
 
 
-def test_npy_rows_and_flat(tmp_path):
+def test_npy_rows_and_flat(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(12, dtype=np.int32).reshape(3, 4))
     (file,) = opened(tmp_path / "a.npy")
     assert file.view.layout == table.Layout("npy", "int32", (4,))
@@ -36,49 +41,54 @@ def test_npy_rows_and_flat(tmp_path):
     assert (file.view.records, file.view.layout.shape) == (4, (3,))
 
 
-def test_shards_in_the_order_of_their_names(tmp_path):
+def test_shards_in_the_order_of_their_names(tmp_path: Path) -> None:
     for name in ("b.bin", "a10.bin", "a2.bin", ".hidden.bin", "notes.txt", "Z.bin"):
         (tmp_path / name).write_bytes(bytes(4))
     (tmp_path / "sub.bin").mkdir()
-    assert [file.name for file in opened(tmp_path, record_length=2)] == ["Z.bin", "a10.bin", "a2.bin", "b.bin"]
+    assert [file.name for file in opened(tmp_path, record_length=2)] == [
+        "Z.bin",
+        "a10.bin",
+        "a2.bin",
+        "b.bin",
+    ]
 
 
-def fortran(path):
+def fortran(path: Path) -> None:
     np.save(path / "a.npy", np.asfortranarray(np.ones((2, 3), np.int32)))
 
 
-def objects(path):
+def objects(path: Path) -> None:
     np.save(path / "a.npy", np.array([{}, []], dtype=object), allow_pickle=True)
 
 
-def truncated(path):
+def truncated(path: Path) -> None:
     np.save(path / "a.npy", np.ones((4, 3), np.int32))
     data = (path / "a.npy").read_bytes()
     (path / "a.npy").write_bytes(data[:-12])
 
 
-def dtypes_differ(path):
+def dtypes_differ(path: Path) -> None:
     np.save(path / "a.npy", np.ones((2, 3), np.int32))
     np.save(path / "b.npy", np.ones((2, 3), np.int64))
 
 
-def mixed(path):
+def mixed(path: Path) -> None:
     np.save(path / "a.npy", np.ones((2, 3), np.int32))
     (path / "b.bin").write_bytes(bytes(4))
 
 
-def link_out(path):
+def link_out(path: Path) -> None:
     outside = path.parent / f"{path.name}-outside"
     outside.mkdir()
     (outside / "a.bin").write_bytes(bytes(4))
     (path / "a.bin").symlink_to(outside / "a.bin")
 
 
-def raw_bytes(data, name="a.bin"):
+def raw_bytes(data: bytes, name: str = "a.bin") -> Any:
     return lambda path: (path / name).write_bytes(data)
 
 
-def saved(array):
+def saved(array: Any) -> Any:
     return lambda path: np.save(path / "a.npy", array)
 
 
@@ -112,18 +122,18 @@ def saved(array):
         (link_out, {"record_length": 2}, "leads out"),
     ],
 )
-def test_bad_input(tmp_path, make, wanted, says):
+def test_bad_input(tmp_path: Path, make: Any, wanted: Any, says: str) -> None:
     make(tmp_path)
     with pytest.raises(DataError, match=says):
         opened(tmp_path, **wanted)
 
 
-def test_missing_path(tmp_path):
+def test_missing_path(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         opened(tmp_path / "nowhere")
 
 
-def test_file_of_an_unknown_format(tmp_path):
+def test_file_of_an_unknown_format(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"x")
     with pytest.raises(DataError, match=r"end in \.bin, \.npy"):
         opened(tmp_path / "a.parquet")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING, Any
 
 import gmpy2
 import numpy as np
@@ -16,14 +17,17 @@ from palm_torch.encoding import length_prefixed
 from palm_torch.errors import CoverageError, ManifestError
 from palm_torch.recorder import Reads
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def reads_of(data, numbers):
+
+def reads_of(data: AttestedMmapDataset, numbers: list[int]) -> Reads:
     with recording() as session:
         data.__getitems__(numbers)
     return session.batches[0][0]
 
 
-def naive(rows, batches):
+def naive(rows: np.ndarray, batches: list[list[int]]) -> tuple[multiset.MultisetHash, list[int], bytes]:
     """What the ledger must say, in plain loops."""
     digests = [records.record_digest(row.tobytes()) for row in rows]
     product = multiset.MultisetHash()
@@ -34,11 +38,13 @@ def naive(rows, batches):
             product.add(digests[number])
             counts[number] += 1
         joined = b"".join(digests[number] for number in batch)
-        order = hashlib.sha256(b"palm-torch/order/v1" + length_prefixed(order) + length_prefixed(joined)).digest()
+        order = hashlib.sha256(
+            b"palm-torch/order/v1" + length_prefixed(order) + length_prefixed(joined)
+        ).digest()
     return product, counts, order
 
 
-def check(claim, rows, batches):
+def check(claim: Any, rows: np.ndarray, batches: list[list[int]]) -> None:
     product, counts, order = naive(rows, batches)
     assert (claim.delivered, claim.distinct) == (sum(counts), sum(map(bool, counts)))
     assert (claim.least, claim.greatest) == (min(counts), max(counts))
@@ -61,7 +67,9 @@ def check(claim, rows, batches):
     ],
     ids=["one", "few", "epoch", "two epochs and more", "one left out"],
 )
-def test_claims_are_those_of_a_plain_loop(tokens, rows, batches, with_manifest):
+def test_claims_are_those_of_a_plain_loop(
+    tokens: Path, rows: np.ndarray, batches: list[list[int]], *, with_manifest: bool
+) -> None:
     if with_manifest:
         measure.measure(tokens, record_length=LENGTH)
     data = AttestedMmapDataset(tokens, record_length=LENGTH)
@@ -73,7 +81,7 @@ def test_claims_are_those_of_a_plain_loop(tokens, rows, batches, with_manifest):
     check(account.claim()["train"].claim, rows, [*batches, [1]])
 
 
-def test_uses_are_apart(tokens, rows):
+def test_uses_are_apart(tokens: Path, rows: np.ndarray) -> None:
     data = AttestedMmapDataset(tokens, record_length=LENGTH)
     account = ledger.Ledger(data.info)
     account.add(reads_of(data, [1, 2]), "train")
@@ -84,11 +92,11 @@ def test_uses_are_apart(tokens, rows):
     check(claims["eval"].claim, rows, [[3]])
 
 
-def test_nothing_delivered_is_nothing_claimed(tokens):
+def test_nothing_delivered_is_nothing_claimed(tokens: Path) -> None:
     assert ledger.Ledger(AttestedMmapDataset(tokens, record_length=LENGTH).info).claim() == {}
 
 
-def test_record_left_out_shows(tokens):
+def test_record_left_out_shows(tokens: Path) -> None:
     measure.measure(tokens, record_length=LENGTH)
     data = AttestedMmapDataset(tokens)
     account = ledger.Ledger(data.info)
@@ -103,7 +111,7 @@ def test_record_left_out_shows(tokens):
     assert summary.claim.multiset.state != data.manifest.multiset.state
 
 
-def test_whole_epochs_need_no_multiplication(tokens):
+def test_whole_epochs_need_no_multiplication(tokens: Path) -> None:
     measured = measure.measure(tokens, record_length=LENGTH)
     data = AttestedMmapDataset(tokens)
     account = ledger.Ledger(data.info)
@@ -116,7 +124,7 @@ def test_whole_epochs_need_no_multiplication(tokens):
 
 
 @pytest.mark.parametrize(("times", "itemsize"), [(255, 1), (256, 2), (65_535, 2), (65_536, 4)])
-def test_counters_grow_when_they_must(tmp_path, times, itemsize):
+def test_counters_grow_when_they_must(tmp_path: Path, times: int, itemsize: int) -> None:
     np.arange(8, dtype=np.uint16).tofile(tmp_path / "a.bin")
     measure.measure(tmp_path / "a.bin", record_length=2)
     data = AttestedMmapDataset(tmp_path / "a.bin")
@@ -133,10 +141,13 @@ def test_counters_grow_when_they_must(tmp_path, times, itemsize):
     element = gmpy2.mpz(multiset.MSET_MU_3072.element(one.digests))
     assert int(summary.claim.multiset.state, 16) == pow(element, times, multiset.MSET_MU_3072.modulus)
     coverage.write_sidecar(tmp_path / "map", summary.counts, summary.itemsize)
-    assert coverage.read_sidecar(tmp_path / "map", summary.claim.coverage) == (bytes(summary.counts), itemsize)
+    assert coverage.read_sidecar(tmp_path / "map", summary.claim.coverage) == (
+        bytes(summary.counts),
+        itemsize,
+    )
 
 
-def test_too_often_to_count(tokens):
+def test_too_often_to_count(tokens: Path) -> None:
     data = AttestedMmapDataset(tokens, record_length=LENGTH)
     account = ledger.Ledger(data.info)
     account.add(reads_of(data, [3]), "train")
@@ -145,7 +156,7 @@ def test_too_often_to_count(tokens):
         account.add(reads_of(data, [3]), "train")
 
 
-def test_reads_that_do_not_fit(tokens):
+def test_reads_that_do_not_fit(tokens: Path) -> None:
     data = AttestedMmapDataset(tokens, record_length=LENGTH)
     account = ledger.Ledger(data.info)
     good = reads_of(data, [3])
@@ -162,7 +173,7 @@ def test_reads_that_do_not_fit(tokens):
         account.add(Reads(data.uid, np.array([-1], "<i8").tobytes(), good.digests, good.product), "train")
 
 
-def test_manifest_rewritten_before_the_claim(tokens):
+def test_manifest_rewritten_before_the_claim(tokens: Path) -> None:
     measure.measure(tokens, record_length=LENGTH)
     data = AttestedMmapDataset(tokens)
     account = ledger.Ledger(data.info)
@@ -176,7 +187,7 @@ def test_manifest_rewritten_before_the_claim(tokens):
         account.claim()
 
 
-def test_manifest_with_an_impossible_multiset(tokens):
+def test_manifest_with_an_impossible_multiset(tokens: Path) -> None:
     from dataclasses import replace
 
     measure.measure(tokens, record_length=LENGTH)

@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import threading
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,15 +19,19 @@ from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.loader import DataLoader
 from palm_torch.errors import CoverageError, RecordError, SessionError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 N = 123
 
 
 @pytest.fixture
-def data(tokens):
+def data(tokens: Path) -> Any:
     return AttestedMmapDataset(tokens, record_length=LENGTH)
 
 
-def numbers(batch):
+def numbers(batch: Any) -> list[int]:
     """The record numbers in a batch: each record's first token."""
     x = batch[0] if isinstance(batch, (list, tuple)) else batch
     return torch.as_tensor(x).reshape(-1, x.shape[-1])[:, 0].tolist()
@@ -35,14 +40,14 @@ def numbers(batch):
 class Wrapped(Dataset):
     """A dataset of the user's own, with a transform, over an attested one."""
 
-    def __init__(self, inner, *, fail_at=None):
+    def __init__(self, inner: Any, *, fail_at: Any = None) -> None:
         self.inner = inner
         self.fail_at = fail_at
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.inner)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Any:
         record = self.inner[index]
         if index == self.fail_at:
             raise RuntimeError("the user's own trouble")
@@ -50,10 +55,10 @@ class Wrapped(Dataset):
 
 
 class Streaming(IterableDataset):
-    def __init__(self, inner):
+    def __init__(self, inner: Any) -> None:
         self.inner = inner
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         worker = torch.utils.data.get_worker_info()
         step = worker.num_workers if worker else 1
         for index in range(worker.id if worker else 0, len(self.inner), step):
@@ -63,23 +68,23 @@ class Streaming(IterableDataset):
 class Kills(Dataset):
     """Kills its own worker when one record is asked for."""
 
-    def __init__(self, inner):
+    def __init__(self, inner: Any) -> None:
         self.inner = inner
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.inner)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Any:
         if index == 20:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.inner[index]
 
 
-def as_pairs(samples):
+def as_pairs(samples: Any) -> Any:
     return default_collate(samples), "something else"
 
 
-def mark_worker(worker_id):
+def mark_worker(worker_id: int) -> None:
     os.environ["PALM_TEST_WORKER"] = str(worker_id)
 
 
@@ -106,7 +111,7 @@ WORKER_OPTIONS = {
     [(name, workers) for name in OPTIONS for workers in ("none", "workers")]
     + [(name, workers) for name in ("shuffled", "no batches") for workers in ("out of order", "persistent")],
 )
-def test_counts_exactly_what_the_loop_received(data, name, workers):
+def test_counts_exactly_what_the_loop_received(data: AttestedMmapDataset, name: str, workers: str) -> None:
     received = []
     with recording() as session:
         loader = DataLoader(data, **OPTIONS[name], **WORKER_OPTIONS.get(workers, {}))
@@ -121,7 +126,9 @@ def test_counts_exactly_what_the_loop_received(data, name, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_early_break_counts_what_came_and_not_what_was_fetched(data, workers):
+def test_early_break_counts_what_came_and_not_what_was_fetched(
+    data: AttestedMmapDataset, workers: int
+) -> None:
     options = {"num_workers": workers, "persistent_workers": True, "prefetch_factor": 8} if workers else {}
     received = []
     with recording() as session:
@@ -135,7 +142,7 @@ def test_early_break_counts_what_came_and_not_what_was_fetched(data, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_nested_loaders_two_datasets_and_uses(data, tokens, workers):
+def test_nested_loaders_two_datasets_and_uses(data: AttestedMmapDataset, tokens: Path, workers: int) -> None:
     other = AttestedMmapDataset(tokens, record_length=LENGTH)
     with recording() as session:
         evaluation = DataLoader(other, batch_size=16, num_workers=workers)
@@ -151,27 +158,31 @@ def test_nested_loaders_two_datasets_and_uses(data, tokens, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_datasets_around_attested_ones(data, tokens, workers):
+def test_datasets_around_attested_ones(data: AttestedMmapDataset, tokens: Path, workers: int) -> None:
     other = AttestedMmapDataset(tokens, record_length=LENGTH)
     mixture = ConcatDataset([Subset(data, [5, 6, 7, 8]), Wrapped(other)])
     with recording() as session:
-        received = [n for batch in DataLoader(mixture, batch_size=8, num_workers=workers) for n in numbers(batch)]
+        received = [
+            n for batch in DataLoader(mixture, batch_size=8, num_workers=workers) for n in numbers(batch)
+        ]
     assert session.indices(data.uid) == [5, 6, 7, 8]
     assert session.indices(other.uid) == list(range(N))
     assert received == [5, 6, 7, 8, *range(N)]
     assert [reads.dataset for reads in session.batches[0]] == [data.uid, other.uid]
 
 
-def test_iterable_dataset_over_an_attested_one(data):
+def test_iterable_dataset_over_an_attested_one(data: AttestedMmapDataset) -> None:
     with recording() as session:
-        received = [n for batch in DataLoader(Streaming(data), batch_size=8, num_workers=2) for n in numbers(batch)]
+        received = [
+            n for batch in DataLoader(Streaming(data), batch_size=8, num_workers=2) for n in numbers(batch)
+        ]
     assert received == session.indices()
     assert sorted(received) == list(range(N))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_other_ways_to_start_workers(tokens, method):
+def test_other_ways_to_start_workers(tokens: Path, method: str) -> None:
     measure.measure(tokens, record_length=LENGTH)
     data = AttestedMmapDataset(tokens)
     with recording() as session:
@@ -181,7 +192,7 @@ def test_other_ways_to_start_workers(tokens, method):
     assert session.batches[0][0].product == b""
 
 
-def test_outside_a_session_it_is_torchs_loader(data, rows):
+def test_outside_a_session_it_is_torchs_loader(data: AttestedMmapDataset, rows: np.ndarray) -> None:
     got = torch.cat(list(DataLoader(data, batch_size=10, num_workers=2)))
     assert torch.equal(got, torch.from_numpy(rows.astype(np.int64)))
     loader = DataLoader(TensorDataset(torch.arange(4)), batch_size=2)
@@ -190,7 +201,7 @@ def test_outside_a_session_it_is_torchs_loader(data, rows):
     assert iter(iterator := iter(loader)) is iterator
 
 
-def test_reading_by_hand_is_delivering(data):
+def test_reading_by_hand_is_delivering(data: AttestedMmapDataset) -> None:
     with recording() as session:
         data[3]
         with torch.no_grad():
@@ -203,24 +214,24 @@ def test_reading_by_hand_is_delivering(data):
     assert len(session.batches) == 3
 
 
-def test_carrying_collate_under_a_stock_loader_makes_plain_batches(data):
+def test_carrying_collate_under_a_stock_loader_makes_plain_batches(data: AttestedMmapDataset) -> None:
     stock = torch.utils.data.DataLoader(data, batch_size=4, collate_fn=DataLoader(data).collate_fn)
     with recording() as session:
         assert isinstance(next(iter(stock)), torch.Tensor)
     assert session.indices() == [0, 1, 2, 3]
 
 
-def test_wrapping_twice_changes_nothing(data):
+def test_wrapping_twice_changes_nothing(data: AttestedMmapDataset) -> None:
     first = DataLoader(data, batch_size=4, worker_init_fn=mark_worker)
     second = DataLoader(data, batch_size=4, collate_fn=first.collate_fn, worker_init_fn=first.worker_init_fn)
     assert second.collate_fn == first.collate_fn
     assert second.worker_init_fn == first.worker_init_fn == carrier.CarryingWorkerInit(mark_worker)
-    pickle.loads(pickle.dumps(first.collate_fn))
+    pickle.loads(pickle.dumps(first.collate_fn))  # noqa: S301 (bytes this test made)
 
 
-def test_carrier_pins_its_batch():
+def test_carrier_pins_its_batch() -> None:
     class Pinned:
-        def pin_memory(self):
+        def pin_memory(self) -> Any:
             return "pinned"
 
     carried = carrier.Carrier([Pinned()], ()).pin_memory()
@@ -230,17 +241,17 @@ def test_carrier_pins_its_batch():
 # What cannot be counted ------------------------------------------------------------------------------
 
 
-def test_stock_loader_with_workers_says_what_to_write(data):
+def test_stock_loader_with_workers_says_what_to_write(data: AttestedMmapDataset) -> None:
     with pytest.raises(CoverageError, match=r"use\s+palm_torch\.DataLoader"):
         next(iter(torch.utils.data.DataLoader(data, num_workers=1)))
 
 
-def test_batch_without_an_attested_dataset(data):
+def test_batch_without_an_attested_dataset() -> None:
     with recording(), pytest.raises(CoverageError, match=r"TensorDataset.*AttestedMmapDataset"):
         next(iter(DataLoader(TensorDataset(torch.arange(4)))))
 
 
-def test_pass_begun_before_the_session(data):
+def test_pass_begun_before_the_session(data: AttestedMmapDataset) -> None:
     begun = iter(DataLoader(data, batch_size=4))
     next(begun)
     with recording() as session, pytest.raises(SessionError, match="before the session began"):
@@ -248,7 +259,7 @@ def test_pass_begun_before_the_session(data):
     assert not session.batches
 
 
-def test_pass_continued_after_the_session(data):
+def test_pass_continued_after_the_session(data: AttestedMmapDataset) -> None:
     with recording("one"):
         begun = iter(DataLoader(data, batch_size=4))
         next(begun)
@@ -260,7 +271,7 @@ def test_pass_continued_after_the_session(data):
         next(begun_again)
 
 
-def test_loader_made_before_the_session_is_fine(data):
+def test_loader_made_before_the_session_is_fine(data: AttestedMmapDataset) -> None:
     loader = DataLoader(data, batch_size=64, num_workers=1, persistent_workers=True)
     for _ in loader:
         pass
@@ -270,10 +281,10 @@ def test_loader_made_before_the_session_is_fine(data):
     assert session.indices() == list(range(N))
 
 
-def test_another_thread(data):
+def test_another_thread(data: AttestedMmapDataset) -> None:
     errors = []
 
-    def read():
+    def read() -> None:
         for use in (lambda: next(iter(DataLoader(data))), lambda: data[0]):
             try:
                 use()
@@ -288,7 +299,7 @@ def test_another_thread(data):
     assert not session.batches
 
 
-def test_changed_record_in_a_worker_keeps_its_class(tokens):
+def test_changed_record_in_a_worker_keeps_its_class(tokens: Path) -> None:
     measure.measure(tokens, record_length=LENGTH)
     data = AttestedMmapDataset(tokens)
     with (tokens / "part-0.bin").open("r+b") as stream:
@@ -301,12 +312,12 @@ def test_changed_record_in_a_worker_keeps_its_class(tokens):
         next(begun)
         with pytest.raises(RecordError, match="record 10 "):
             next(begun)
-        with pytest.raises(CoverageError, match="broke earlier.*RecordError"):
+        with pytest.raises(CoverageError, match=r"broke earlier.*RecordError"):
             next(begun)
     assert session.indices() == list(range(8))
 
 
-def test_killed_worker(data):
+def test_killed_worker(data: AttestedMmapDataset) -> None:
     with recording() as session:
         begun = iter(DataLoader(Kills(data), batch_size=4, num_workers=1, prefetch_factor=1))
         with pytest.raises(CoverageError, match=r"lost its workers.*pid.*\d+") as caught:
@@ -319,7 +330,7 @@ def test_killed_worker(data):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_errors_of_the_users_own_stay_theirs(data, workers):
+def test_errors_of_the_users_own_stay_theirs(data: AttestedMmapDataset, workers: int) -> None:
     options = {"num_workers": workers, "persistent_workers": bool(workers)}
     with recording() as session:
         loader = DataLoader(Wrapped(data, fail_at=2), batch_size=2, **options)
@@ -332,11 +343,11 @@ def test_errors_of_the_users_own_stay_theirs(data, workers):
     assert session.indices() == [0, 1, 0, 1]
 
 
-def test_recorder_that_refuses_breaks_the_pass(data):
+def test_recorder_that_refuses_breaks_the_pass(data: AttestedMmapDataset) -> None:
     with recording() as session:
         begun = iter(DataLoader(data))
 
-        def refuse(reads, *, grad_enabled):
+        def refuse(_reads: object, **_: object) -> None:
             raise CoverageError("cannot account for it")
 
         session.deliver = refuse

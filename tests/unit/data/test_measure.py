@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import tempfile
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from palm_torch.data import measure
 from palm_torch.data import shards as shards_module
 from palm_torch.errors import DataError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 MANIFEST = "manifest.palm-manifest"
 
 
 @pytest.mark.parametrize("salt", [None, b"secret"])
-def test_manifest_is_that_of_a_plain_loop(tokens, rows, salt):
+def test_manifest_is_that_of_a_plain_loop(tokens: Path, rows: np.ndarray, salt: bytes | None) -> None:
     made = measure.measure(tokens, record_length=LENGTH, salt=salt)
     digests = [records.record_digest(row.tobytes(), salt=salt) for row in rows]
     product = multiset.MultisetHash()
@@ -39,14 +43,14 @@ def test_manifest_is_that_of_a_plain_loop(tokens, rows, salt):
         assert file.group_digests() == b"".join(groups)
 
 
-def test_resharding_keeps_the_multiset(tokens, rows, tmp_path):
+def test_resharding_keeps_the_multiset(tokens: Path, rows: np.ndarray, tmp_path: Path) -> None:
     rows[::-1].tofile(tmp_path / "one.bin")
     one = measure.measure(tmp_path / "one.bin", record_length=LENGTH)
     assert one.multiset == measure.measure(tokens, record_length=LENGTH).multiset
     assert one.digest != measure.measure(tokens, record_length=LENGTH).digest
 
 
-def test_npy_header_is_part_of_the_file_but_not_of_a_record(tmp_path):
+def test_npy_header_is_part_of_the_file_but_not_of_a_record(tmp_path: Path) -> None:
     array = np.arange(200, dtype=np.float32).reshape(50, 4)
     np.save(tmp_path / "a.npy", array)
     made = measure.measure(tmp_path / "a.npy")
@@ -55,29 +59,31 @@ def test_npy_header_is_part_of_the_file_but_not_of_a_record(tmp_path):
         assert file.mapping[file.offset : file.offset + 32] == records.record_digest(array[0].tobytes())
 
 
-def test_progress_ends_at_the_total(tokens):
+def test_progress_ends_at_the_total(tokens: Path) -> None:
     seen = []
     measure.measure(tokens, record_length=LENGTH, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (RECORDS * 32, RECORDS * 32)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_parts_need_not_end_with_a_group(tokens, monkeypatch):
+def test_parts_need_not_end_with_a_group(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = measure.measure(tokens, record_length=LENGTH)
     monkeypatch.setattr(measure, "_READ_BYTES", 100)
     assert measure.measure(tokens, record_length=LENGTH) == whole
 
 
-def leftovers(folder):
-    return sorted(name for name in os.listdir(folder) if not name.startswith("part-"))
+def leftovers(folder: Path) -> list[str]:
+    return sorted(item.name for item in folder.iterdir() if not item.name.startswith("part-"))
 
 
 @pytest.mark.parametrize("before", [None, b"an older manifest"])
-def test_disk_full_at_the_end_leaves_what_was_there(tokens, monkeypatch, before):
+def test_disk_full_at_the_end_leaves_what_was_there(
+    tokens: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
+) -> None:
     if before:
         (tokens / MANIFEST).write_bytes(before)
 
-    def full(_descriptor):
+    def full(_descriptor: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, "fsync", full)
@@ -87,15 +93,15 @@ def test_disk_full_at_the_end_leaves_what_was_there(tokens, monkeypatch, before)
     assert not before or (tokens / MANIFEST).read_bytes() == before
 
 
-def test_disk_full_while_digests_are_kept(tokens, monkeypatch):
+def test_disk_full_while_digests_are_kept(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
-        def __enter__(self):
+        def __enter__(self) -> Any:
             return self
 
-        def __exit__(self, *_):
+        def __exit__(self, *_: object) -> None:
             pass
 
-        def write(self, _):
+        def write(self, _: Any) -> Path:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
@@ -104,8 +110,8 @@ def test_disk_full_while_digests_are_kept(tokens, monkeypatch):
     assert leftovers(tokens) == []
 
 
-def test_interrupted(tokens):
-    def interrupt(_done, _total):
+def test_interrupted(tokens: Path) -> None:
+    def interrupt(_done: Any, _total: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -114,10 +120,12 @@ def test_interrupted(tokens):
 
 
 @pytest.mark.parametrize(("more", "says"), [(32, "expected 40 records, got 41"), (7, "its length changed")])
-def test_file_that_grows_while_it_is_measured(tokens, monkeypatch, more, says):
+def test_file_that_grows_while_it_is_measured(
+    tokens: Path, monkeypatch: pytest.MonkeyPatch, more: int, says: str
+) -> None:
     opened = shards_module.open_all
 
-    def then_grow(path, wanted):
+    def then_grow(path: Path, wanted: Any) -> Any:
         found = opened(path, wanted)
         with (tokens / "part-0.bin").open("ab") as stream:
             stream.write(bytes(more))
@@ -129,27 +137,27 @@ def test_file_that_grows_while_it_is_measured(tokens, monkeypatch, more, says):
     assert leftovers(tokens) == []
 
 
-def test_file_that_vanishes_while_it_is_measured(tokens, monkeypatch):
+def test_file_that_vanishes_while_it_is_measured(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = shards_module.open_all
 
-    def then_remove(path, wanted):
+    def then_remove(path: Path, wanted: Any) -> Any:
         found = opened(path, wanted)
         (tokens / "part-1.bin").unlink()
         return found
 
     monkeypatch.setattr(shards_module, "open_all", then_remove)
-    with pytest.raises(DataError, match="part-1.bin: cannot be read"):
+    with pytest.raises(DataError, match=r"part-1\.bin: cannot be read"):
         measure.measure(tokens, record_length=LENGTH)
 
 
 @pytest.mark.parametrize("record_length", [None, 7])
-def test_bad_data_makes_no_manifest(tokens, record_length):
+def test_bad_data_makes_no_manifest(tokens: Path, record_length: int | None) -> None:
     with pytest.raises(DataError):
         measure.measure(tokens, record_length=record_length)
     assert leftovers(tokens) == []
 
 
-def test_file_name_that_no_manifest_can_hold(tokens):
+def test_file_name_that_no_manifest_can_hold(tokens: Path) -> None:
     (tokens / "part-0.bin").rename(tokens / "part\\0.bin")
     with pytest.raises(DataError, match="no manifest can be written"):
         measure.measure(tokens, record_length=LENGTH)

@@ -1,0 +1,47 @@
+"""After the run is sealed, somebody improves it: a cleaner dataset, a lower loss, a better model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import records_at_hand as at_hand
+from workshop import put
+
+from palm_torch import statement
+from palm_torch.digest import sha256_digest
+from palm_torch.errors import BindingError, EvidenceError
+
+if TYPE_CHECKING:
+    from workshop import GoodRun
+
+IMPROVEMENTS: dict[str, tuple[str, Any]] = {
+    "another dataset": ("claims.data.dataset1.manifest", sha256_digest(b"licensed data")),
+    "a lower loss": ("run.reported.loss.last", 0.01),
+    "a reported value called measured": ("run.reported.loss.source", "measured"),
+    "other weights": ("claims.model", at_hand.INITIAL),
+    "more epochs": ("claims.data.dataset1.uses.train.least", 3),
+    "a smaller learning rate": (
+        "claims.configuration.value.optimizers.0.groups.0.options.lr.greatest",
+        0.0001,
+    ),
+    "reviewed code": ("run.code.files.0.digest", sha256_digest(b"the reviewed script")),
+    "self-reported code called imported": ("run.code.source", statement.CodeSource.SELF_REPORTED),
+}
+
+
+@pytest.mark.parametrize("name", IMPROVEMENTS)
+def test_an_edited_claim_breaks_the_seal(good: GoodRun, name: str) -> None:
+    with pytest.raises(BindingError, match="end quote: report data seals other claims"):
+        good.verify(good.with_end(put(good.end, *IMPROVEMENTS[name]).encode()))
+
+
+def test_the_subject_cannot_be_edited_alone(good: GoodRun) -> None:
+    model = at_hand.MODEL.digest.value.hex().encode()
+    data = good.bundle.end.statement
+    at = data.index(model, data.index(b'"subject"'))
+    forged = data[:at] + b"0" * 64 + data[at + 64 :]
+    with pytest.raises(EvidenceError, match="subject"):
+        good.verify(good.with_end(forged))
+    with pytest.raises(EvidenceError, match="subject"):
+        good.verify(good.resealed(good.with_end(forged)))

@@ -1,0 +1,206 @@
+"""Sealing with attesters that work, refuse, lie and recover."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import workshop
+
+from palm_torch import evidence, sealing, statement
+from palm_torch.cvm import quote
+from palm_torch.digest import SHA256, Digest
+from palm_torch.errors import AttesterError, EncodingError, SealError, SessionError
+from palm_torch.sealing import Sealer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from palm_torch.cvm.collateral import Collateral
+    from palm_torch.cvm.simulated import SimulatedTdx
+
+
+class Bent:
+    """The simulated machine, except for what a test replaces."""
+
+    def __init__(self, machine: SimulatedTdx, **replaced: Any) -> None:
+        self.machine = machine
+        self.replaced = replaced
+
+    def __getattr__(self, name: str) -> Any:
+        return self.replaced[name] if name in self.replaced else getattr(self.machine, name)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> SimulatedTdx:
+    return workshop.machine(tmp_path / "keys")
+
+
+def begun(attester: Any) -> Sealer:
+    sealer = Sealer(attester, nonce=bytes(32))
+    sealer.begin(workshop.make_begin(sealer.run_id, sealer.register() or "", bytes(32)).encode())
+    return sealer
+
+
+def end_of(sealer: Sealer) -> bytes:
+    return workshop.make_statement(sealer.run_id).encode()
+
+
+def test_a_run_sealed_without_events(machine: Any) -> None:
+    sealer = begun(machine)
+    bundle = sealer.end(end_of(sealer))
+    assert bundle.log == ()
+    assert bundle.run_id == sealer.run_id
+    assert len(bytes.fromhex(sealer.run_id)) == sealing.RUN_ID_BYTES
+    assert bundle.challenge == evidence.Challenge(kind="challenged", nonce=bytes(32))
+
+
+def test_each_run_has_a_name_and_a_key_of_its_own(machine: Any) -> None:
+    first, second = (begun(machine) for _ in range(2))
+    one, two = first.end(end_of(first)), second.end(end_of(second))
+    assert one.run_id != two.run_id
+    assert one.session_key != two.session_key
+
+
+def test_without_a_request_the_nonce_is_random_and_the_run_unchallenged(machine: Any) -> None:
+    first, second = (Sealer(machine, nonce=None) for _ in range(2))
+    assert first.request is second.request is None
+    assert first._challenge.kind == "unchallenged"
+    assert first._challenge.nonce != second._challenge.nonce
+    assert begun(machine).request == Digest(SHA256, bytes(32))
+
+
+def test_events_are_numbered_and_extend_the_register(machine: Any) -> None:
+    sealer = begun(machine)
+    before = machine.register()
+    sealer.record("epoch", {"number": 1})
+    sealer.record("epoch", {"number": 2})
+    bundle = sealer.end(end_of(sealer))
+    assert [entry[:30] for entry in bundle.log] == [
+        b'{"payload":{"number":1},"seq":',
+        b'{"payload":{"number":2},"seq":',
+    ]
+    assert machine.register() == workshop.extended(workshop.extended(before, bundle.log[0]), bundle.log[1])
+    assert quote.parse_quote(bundle.end.quote).td_report.rtmr3 == machine.register()
+    assert quote.parse_quote(bundle.begin.quote).td_report.rtmr3 == before
+
+
+def test_a_platform_without_a_register_has_none_to_name(machine: Any) -> None:
+    sealer = Sealer(Bent(machine, runtime_register="none"), nonce=None)
+    assert sealer.register() is None
+    sealer.begin(b"begin")
+    sealer.record("epoch", {})
+    assert machine.register() == bytes(48)
+
+
+def test_the_end_needs_a_beginning(machine: Any) -> None:
+    with pytest.raises(SessionError, match="has not begun"):
+        Sealer(machine, nonce=None).end(b"end")
+
+
+# Limits -------------------------------------------------------------------------------------------
+
+
+def test_a_full_log(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "MAX_LOG_ENTRIES", 2)
+    sealer = begun(machine)
+    sealer.record("epoch", {})
+    sealer.record("epoch", {})
+    register = machine.register()
+    with pytest.raises(SealError, match="the event log holds at most 2 entries"):
+        sealer.record("epoch", {})
+    assert machine.register() == register
+    assert len(sealer.end(end_of(sealer)).log) == 2
+
+
+def test_an_event_too_large_to_travel_is_refused_when_it_happens(machine: Any) -> None:
+    sealer = begun(machine)
+    register = machine.register()
+    with pytest.raises(SealError, match="event 'big': expected at most 1048576 bytes"):
+        sealer.record("big", {"text": "x" * evidence.MAX_LOG_ENTRY_BYTES})
+    with pytest.raises(EncodingError):
+        sealer.record("odd", {"number": float("nan")})
+    assert machine.register() == register
+    assert sealer.end(end_of(sealer)).log == ()
+
+
+def test_statements_too_large_to_travel_cannot_be_sealed(machine: Any) -> None:
+    sealer = Sealer(machine, nonce=None)
+    too_large = bytes(statement.MAX_STATEMENT_BYTES + 1)
+    with pytest.raises(
+        SealError, match="the begin statement could not be sealed: statement: expected at most"
+    ):
+        sealer.begin(too_large)
+    sealer = begun(machine)
+    with pytest.raises(SealError, match="could not be sealed: statement: expected at most"):
+        sealer.end(too_large)
+
+
+def test_what_could_not_be_read_again_is_not_evidence(machine: Any) -> None:
+    with pytest.raises(SealError, match="could not be sealed: statement: not a JSON document"):
+        begun(machine).end(b"end")
+
+
+# Attesters ----------------------------------------------------------------------------------------
+
+
+def refuse(*_: Any) -> Any:
+    raise AttesterError("the quoting service is away")
+
+
+def test_an_attester_that_refuses_at_begin(machine: Any) -> None:
+    with pytest.raises(AttesterError, match="is away"):
+        begun(Bent(machine, quote=refuse))
+
+
+@pytest.mark.parametrize("what", ["quote", "collateral"])
+def test_an_attester_that_refuses_at_the_end_can_be_asked_again(machine: Any, what: Any) -> None:
+    attester = Bent(machine)
+    sealer = begun(attester)
+    sealer.record("epoch", {})
+    attester.replaced[what] = refuse
+    with pytest.raises(SealError, match="measured but could not be sealed: the quoting service is away"):
+        sealer.end(end_of(sealer))
+    attester.replaced.clear()
+    assert len(sealer.end(end_of(sealer)).log) == 1
+
+
+def test_an_event_the_register_does_not_take_is_no_event(machine: Any) -> None:
+    attester = Bent(machine)
+    sealer = begun(attester)
+    attester.replaced["extend"] = refuse
+    with pytest.raises(AttesterError):
+        sealer.record("epoch", {})
+    attester.replaced.clear()
+    sealer.record("epoch", {})
+    assert len(sealer.end(end_of(sealer)).log) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda machine: lambda _: machine.quote(bytes(64)), "carries other report data"),
+        (lambda _: lambda _: b"", "does not parse"),
+        (lambda machine: lambda data: machine.quote(data) + b"\0", "does not parse"),
+    ],
+    ids=["another report", "nothing", "trailing byte"],
+)
+def test_a_quote_that_is_not_what_was_asked_for(machine: Any, wrong: Any, message: Any) -> None:
+    bent: Callable[[bytes], bytes] = wrong(machine)
+    with pytest.raises(AttesterError, match=message):
+        begun(Bent(machine, quote=bent))
+    attester = Bent(machine)
+    sealer = begun(attester)
+    attester.replaced["quote"] = bent
+    with pytest.raises(SealError, match=message):
+        sealer.end(end_of(sealer))
+
+
+def nothing() -> Collateral | None:
+    return None
+
+
+def test_a_machine_that_does_not_know_its_collateral(machine: Any) -> None:
+    sealer = begun(Bent(machine, collateral=nothing))
+    assert sealer.end(end_of(sealer)).collateral is None
