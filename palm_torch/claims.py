@@ -153,7 +153,8 @@ def _sources(end: Statement) -> Iterator[tuple[str, Source]]:
 
 
 def _said(end: Statement) -> Iterator[tuple[str, str, Source]]:
-    yield from _property(end)
+    for role, filled in end.roles().items():
+        yield from _role(role, filled)
     yield "code", str(end.run.code.digest), Source.MEASURED
     for group, items in (("input", end.run.inputs), ("output", end.run.outputs)):
         for name, artifact in items.items():
@@ -162,18 +163,16 @@ def _said(end: Statement) -> Iterator[tuple[str, str, Source]]:
         yield name, f"{series.first} → {series.last} over {series.count} values", series.source
 
 
-def _property(end: Statement) -> Iterator[tuple[str, str, Source]]:
-    for role, filled in end.roles().items():
-        if isinstance(filled, (Weights, Artifact)):
-            yield role, str(filled.digest or "none"), filled.source
-        elif isinstance(filled, dict):
-            for name, item in filled.items():
-                if isinstance(item, Dataset):
-                    yield from _dataset(f"{role} {name}", item)
-                elif isinstance(item, Artifact):
-                    yield f"{role} {name}", str(item.digest or "none"), item.source
-        elif isinstance(filled, Steps):
-            yield role, f"{filled.taken} taken, {filled.skipped} skipped", filled.source
+def _role(name: str, filled: object) -> Iterator[tuple[str, str, Source]]:
+    if isinstance(filled, (Weights, Artifact)):
+        yield name, str(filled.digest or "none"), filled.source
+    elif isinstance(filled, Dataset):
+        yield from _dataset(name, filled)
+    elif isinstance(filled, Steps):
+        yield name, f"{filled.taken} taken, {filled.skipped} skipped", filled.source
+    elif isinstance(filled, dict):
+        for key, item in filled.items():
+            yield from _role(f"{name} {key}", item)
 
 
 def _dataset(name: str, dataset: Dataset) -> Iterator[tuple[str, str, Source]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,12 +23,14 @@ from palm_torch.digest import SHA256, Digest
 from palm_torch.encoding import encode_json
 from palm_torch.errors import AttesterError, InputError, SealError, SessionError
 from palm_torch.evidence import Bundle, Challenge, Phase
+from palm_torch.files import write_atomically
 
 if TYPE_CHECKING:
     from palm_torch.cvm.attester import Attester
     from palm_torch.encoding import Json
 
 RUN_ID_BYTES: Final = 16
+FAILED_TYPE: Final = "palm-torch/failed-seal/v1"
 
 
 class Sealer:
@@ -142,3 +145,23 @@ class Sealer:
                 f"{self.attester.name}: the quote carries other report data than was asked for"
             )
         return raw
+
+
+def diagnose(failure: SealError, *, run_id: str, operation: str) -> str:
+    """Writes down what failed into the working folder, and says where.
+
+    The file is no evidence; that it cannot be written is no reason to lose the run.
+    """
+    path = Path(f"palm-{run_id}.failed.json")
+    content: dict[str, Json] = {
+        "type": FAILED_TYPE,
+        "evidence": False,
+        "run_id": run_id,
+        "operation": operation,
+        "error": str(failure),
+    }
+    try:
+        write_atomically(path, [encode_json(content)], error=SealError)
+    except SealError as refused:
+        return f"no diagnosis was written: {refused}"
+    return f"diagnosis in {path.absolute()}"

@@ -14,10 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from palm_torch import codec, evidence, recorder, reported, request, statement
+from palm_torch import codec, evidence, recorder, reported, request, sealing, statement, surroundings
 from palm_torch.cvm import attester as attesters
 from palm_torch.data import dataset
-from palm_torch.digest import Digest, sha256_digest, sha256_file
 from palm_torch.encoding import encode_json
 from palm_torch.errors import (
     AttesterError,
@@ -27,16 +26,13 @@ from palm_torch.errors import (
     SealError,
     SessionError,
 )
-from palm_torch.files import write_atomically
-from palm_torch.hooks import environment, live, rng, settings, source
-from palm_torch.properties import Train
+from palm_torch.hooks import environment, live, settings
 from palm_torch.roles import Artifact, Source, Value
-from palm_torch.sealing import Sealer
-from palm_torch.statement import Begin, Code, Run, SourceFile, Statement
+from palm_torch.statement import Begin, Run, Statement
 from palm_torch.training import Training
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from palm_torch.encoding import Json
@@ -84,7 +80,7 @@ class Session:
     def __init__(self, operation: str, request_path: Path | None, attester: str) -> None:
         nonce = None if request_path is None else _read_request(request_path, operation)
         self._operation = operation
-        self._sealer = Sealer(attesters.select(attester), nonce=nonce)
+        self._sealer = sealing.Sealer(attesters.select(attester), nonce=nonce)
         self.run_id: Final = self._sealer.run_id
         self._training = Training(self._sealer.record)
         self._reported = reported.Reported()
@@ -137,7 +133,7 @@ class Session:
             MeasurementError: If a file cannot be read.
         """
         self._require_open("run.input")
-        self._inputs.update(_artifacts(roles, but="tokenizer"))
+        self._inputs.update(surroundings.artifacts(roles, but="tokenizer"))
 
     def output(
         self,
@@ -155,7 +151,7 @@ class Session:
         self._require_open("run.output")
         if model is not None:
             self._training.declare_model(model)
-        self._outputs.update(_artifacts(roles))
+        self._outputs.update(surroundings.artifacts(roles))
 
     @property
     def evidence(self) -> Evidence:
@@ -243,9 +239,7 @@ class Session:
             self._state = "abandoned: the measurement failed inside the block"
             raise self._no_evidence()
         try:
-            end = self._end_statement()
-            self._statement = end.encode()
-            self._unlogged = {"root": str(end.claims.model.digest)}
+            self._statement = self._end_statement().encode()
         except PalmTorchError as failure:
             self._state = f"abandoned: the run could not be measured: {failure}"
             raise
@@ -253,7 +247,9 @@ class Session:
         try:
             self.seal()
         except SealError as failure:
-            raise SealError(f"{failure}; run.seal() tries again; {self._diagnose(failure)}") from failure
+            raise SealError(
+                f"{failure}; run.seal() tries again; {sealing.diagnose(failure, run_id=self.run_id, operation=self._operation)}"
+            ) from failure
 
     # ------------------------------------------------------------------------------------------------------
 
@@ -263,8 +259,8 @@ class Session:
             run_id=self.run_id,
             operation="train",
             request=self._sealer.request,
-            code=_code(source.loaded_sources(), ()),
-            environment=_environment(),
+            code=surroundings.code_now(),
+            environment=surroundings.environment_now(),
             gpu=(),
             register=self._sealer.register(),
             manifests={
@@ -277,7 +273,7 @@ class Session:
                 source=Source.MEASURED,
                 value={"optimizers": codec.to_json([settings.now(item) for item in live.optimizers()])},
             ),
-            seeds=_seeds(),
+            seeds=surroundings.seeds_now(),
         )
 
     def _end_statement(self) -> Statement:
@@ -288,13 +284,14 @@ class Session:
             self._config,
             Value(
                 source=Source.MEASURED,
-                value={"begin": self._begin.seeds.value, "end": _seeds().value},
+                value={"begin": self._begin.seeds.value, "end": surroundings.seeds_now().value},
             ),
         )
+        self._unlogged = {"root": str(claims.model.digest)}
         run = Run(
             run_id=self.run_id,
-            code=_code(source.loaded_sources(), self._begin.code.files),
-            environment=_environment(),
+            code=surroundings.code_now(before=self._begin.code.files),
+            environment=surroundings.environment_now(),
             devices=environment.devices(self._training.tensors()),
             inputs=dict(self._inputs),
             outputs=dict(self._outputs),
@@ -317,22 +314,6 @@ class Session:
         error.__cause__ = first
         return error
 
-    def _diagnose(self, failure: SealError) -> str:
-        """Writes down what failed, and says where; not evidence, and no reason to lose the run."""
-        path = Path(f"palm-{self.run_id}.failed.json")
-        content: dict[str, Json] = {
-            "type": "palm-torch/failed-seal/v1",
-            "evidence": False,
-            "run_id": self.run_id,
-            "operation": self._operation,
-            "error": str(failure),
-        }
-        try:
-            write_atomically(path, [encode_json(content)], error=SealError)
-        except SealError as refused:
-            return f"no diagnosis was written: {refused}"
-        return f"diagnosis in {path.absolute()}"
-
 
 def _read_request(path: Path, operation: str) -> bytes:
     try:
@@ -345,46 +326,3 @@ def _read_request(path: Path, operation: str) -> bytes:
     if asked.expired(datetime.now(UTC)):
         raise RequestError(f"{path}: expired at {asked.expires}; ask the verifier for a new one")
     return request.nonce_of(data)
-
-
-def _artifacts(items: Mapping[str, str | Path | bytes], *, but: str = "") -> dict[str, Artifact]:
-    """Hashes what a script names; roles that are measured by themselves are not its to fill."""
-    measured = Train.__dataclass_fields__.keys() - {but}
-    for role in items:
-        if role in measured:
-            raise MeasurementError(
-                f"{role}=...: the role {role!r} is not named by the script; choose another"
-            )
-        reported.require_name(role, what="a role")
-    return {role: _artifact(role, item) for role, item in items.items()}
-
-
-def _artifact(role: str, item: str | Path | bytes) -> Artifact:
-    if isinstance(item, bytes):
-        return Artifact(source=Source.MEASURED, kind="bytes", digest=sha256_digest(item))
-    try:
-        digest: Digest = sha256_file(Path(item))
-    except OSError as error:
-        raise MeasurementError(f"{role}={str(item)!r}: cannot be read: {error.strerror}") from error
-    return Artifact(source=Source.MEASURED, kind="file", digest=digest)
-
-
-def _code(now: tuple[SourceFile, ...], before: tuple[SourceFile, ...]) -> Code:
-    """Keeps the digests of modules already loaded at begin: a file edited since was not what ran."""
-    files = {file.module: file for file in (*now, *before)}
-    ordered = tuple(files[module] for module in sorted(files))
-    return Code(
-        source=statement.CodeSource.SELF_REPORTED, digest=statement.code_digest(ordered), files=ordered
-    )
-
-
-def _environment() -> Value:
-    return Value(source=Source.MEASURED, value=_object(codec.to_json(environment.environment())))
-
-
-def _seeds() -> Value:
-    return Value(source=Source.MEASURED, value=_object(codec.to_json(rng.rng_digests())))
-
-
-def _object(value: Json) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {"value": value}
