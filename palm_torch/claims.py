@@ -160,7 +160,11 @@ def _said(end: Statement) -> Iterator[tuple[str, str, Source]]:
         for name, artifact in items.items():
             yield f"{group} {name}", str(artifact.digest or "none"), artifact.source
     for name, series in end.run.reported.items():
-        yield name, f"{series.first} → {series.last} over {series.count} values", series.source
+        yield (
+            name,
+            f"{_short(series.first)} → {_short(series.last)} over {series.count} values",
+            series.source,
+        )
 
 
 def _role(name: str, filled: object) -> Iterator[tuple[str, str, Source]]:
@@ -173,6 +177,10 @@ def _role(name: str, filled: object) -> Iterator[tuple[str, str, Source]]:
     elif isinstance(filled, dict):
         for key, item in filled.items():
             yield from _role(f"{name} {key}", item)
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.6g}"
 
 
 def _dataset(name: str, dataset: Dataset) -> Iterator[tuple[str, str, Source]]:

@@ -247,9 +247,8 @@ class Session:
         try:
             self.seal()
         except SealError as failure:
-            raise SealError(
-                f"{failure}; run.seal() tries again; {sealing.diagnose(failure, run_id=self.run_id, operation=self._operation)}"
-            ) from failure
+            told = sealing.diagnose(failure, run_id=self.run_id, operation=self._operation)
+            raise SealError(f"{failure}; run.seal() tries again; {told}") from failure
 
     # ------------------------------------------------------------------------------------------------------
 

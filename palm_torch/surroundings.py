@@ -72,8 +72,9 @@ def _artifact(role: str, item: str | Path | bytes) -> Artifact:
         raise MeasurementError(f"{role}=...: expected a path or bytes, got {type(item).__name__}")
     try:
         digest = sha256_file(Path(item))
-    except (OSError, ValueError) as error:
-        raise MeasurementError(f"{role}={str(item)!r}: cannot be read: {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MeasurementError(f"{role}={str(item)!r}: cannot be read: {reason}") from error
     return Artifact(source=Source.MEASURED, kind="file", digest=digest)
 
 

@@ -56,6 +56,7 @@ def verify(
         challenge=None if request is None else _read_request(Path(request)),
         freshness=freshness,
         files={role: Path(path) for role, path in (artifacts or {}).items()},
+        what=str(evidence),
     )
 
 

@@ -87,6 +87,7 @@ def verify(
     challenge: bytes | None = None,
     freshness: Literal["required", "not_checked"] = "required",
     files: Mapping[str, Path] | None = None,
+    what: str = "evidence",
 ) -> AttestationResult:
     """Appraises one evidence bundle.
 
@@ -98,6 +99,7 @@ def verify(
         challenge: The bytes of the request file that the evidence should answer; None if there was none.
         freshness: ``not_checked`` accepts challenged evidence without its request, and says so.
         files: Files to compare with what the evidence says of a role: role → path.
+        what: Name of the bundle, for messages about malformed bytes.
 
     Returns:
         The result, at least a warning.
@@ -110,14 +112,16 @@ def verify(
         raise InputError("at: expected a time with a time zone")
     findings = _Findings()
     try:
-        return _verify(data, policy, at, time_source, challenge, freshness, files or {}, findings)
+        decoded = _decode(data, what)  # 1
+        findings.passed("encoding", f"{len(data)} bytes, canonical, version 1")
+        return _verify(decoded, policy, at, time_source, challenge, freshness, files or {}, findings)
     except RejectedError as error:
         error.checks = tuple(findings.checks)
         raise
 
 
 def _verify(
-    data: bytes,
+    decoded: _Decoded,
     policy: Policy,
     at: datetime,
     time_source: str,
@@ -126,9 +130,7 @@ def _verify(
     files: Mapping[str, Path],
     findings: _Findings,
 ) -> AttestationResult:
-    decoded = _decode(data)  # 1
     bundle, end = decoded.bundle, decoded.end
-    findings.passed("encoding", f"{len(data)} bytes, canonical, version 1")
 
     state = _check_challenge(decoded, challenge, freshness, at, findings)  # 2
 
@@ -182,8 +184,8 @@ def _verify(
     )
 
 
-def _decode(data: bytes) -> _Decoded:
-    bundle = evidence.decode(data)
+def _decode(data: bytes, what: str) -> _Decoded:
+    bundle = evidence.decode(data, what=what)
     if bundle.attester != "tdx":
         raise PlatformError(f"attester {bundle.attester!r}: this version appraises 'tdx'")
     if bundle.begin.gpus or bundle.end.gpus:

@@ -7,7 +7,8 @@ alive. Nothing is called on objects of foreign types: `type` never runs their co
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING, Final
+import itertools
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from torch import nn
 from torch.optim import Optimizer
@@ -19,27 +20,32 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+T = TypeVar("T")
+
 TESTED_TORCH: Final = "2.13"
 """The torch version whose private names this package was tested with."""
 
 
-def modules() -> list[nn.Module]:
-    """Returns every module alive in this process whose construction has begun with ``super().__init__()``.
+def instances(kind: type[T]) -> list[T]:
+    """Returns every live object of a class or its subclasses.
 
-    Objects that `gc.freeze` has put aside are invisible to the collector, and so to this function.
+    Objects that `gc.freeze` has put aside are invisible to the collector, and so to this function. A
+    process with torch has some 300,000 objects, so types are compared in bulk: about 10 ms.
     """
-    return [
-        item for item in gc.get_objects() if issubclass(type(item), nn.Module) and "_modules" in vars(item)
-    ]
+    objects = gc.get_objects()
+    kinds = list(map(type, objects))
+    wanted = {found for found in set(kinds) if issubclass(found, kind)}
+    return list(itertools.compress(objects, map(wanted.__contains__, kinds)))
+
+
+def modules() -> list[nn.Module]:
+    """Returns every live module whose construction has begun with ``super().__init__()``."""
+    return [module for module in instances(nn.Module) if "_modules" in vars(module)]
 
 
 def optimizers() -> list[Optimizer]:
-    """Returns every optimizer alive in this process that has parameter groups."""
-    return [
-        item
-        for item in gc.get_objects()
-        if issubclass(type(item), Optimizer) and vars(item).get("param_groups")
-    ]
+    """Returns every live optimizer that has parameter groups."""
+    return [item for item in instances(Optimizer) if vars(item).get("param_groups")]
 
 
 def roots(alive: Iterable[nn.Module]) -> list[nn.Module]:

@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 OPTIMIZER_MODULE: Final = register_optimizer_step_pre_hook.__module__
 """Where torch's function that calls the hooks around a step is defined."""
 
-_FIRST_LOOKS: Final = 3
-"""First deliveries at which new gradient scalers are looked for; after them only at powers of two."""
-
 
 @dataclass(frozen=True, slots=True)
 class OptimizerRecord:
@@ -142,7 +139,7 @@ class StepMeter:
             CoverageError: If this version of torch keeps the scale elsewhere.
         """
         self._deliveries += 1
-        if self._deliveries <= _FIRST_LOOKS or self._deliveries.bit_count() == 1:
+        if self._deliveries == 1:
             self._scalers.find()
         else:
             self._scalers.poll()

@@ -8,7 +8,6 @@ names, because the public ones wait for the device; their absence is an error.
 
 from __future__ import annotations
 
-import gc
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,8 +60,8 @@ class ScalerWatch:
         Raises:
             CoverageError: If this version of torch keeps the scale elsewhere.
         """
-        for item in gc.get_objects():
-            if issubclass(type(item), GradScaler) and id(item) not in self._scalers and item.is_enabled():
+        for item in live.instances(GradScaler):
+            if id(item) not in self._scalers and item.is_enabled():
                 self._scalers[id(item)] = scaler = _Scaler(item)
                 if at_begin:
                     scaler.begin(self._reads)

@@ -39,7 +39,7 @@ class OptionHistory:
     Attributes:
         first: Value at the first step.
         last: Value at the last step.
-        least: Least number it was; None if it never was a number.
+        least: Least number it was; None if at some step it was none, or was infinite or NaN.
         greatest: Greatest number it was; None likewise.
         changes: How often it differed from the step before.
         chain: h ← SHA-256(tag ‖ LP(h) ‖ LP(u64 step) ‖ LP(canonical JSON)) at the first step and at each
@@ -154,7 +154,18 @@ class _Group:
 class _Option:
     """One option; `seen` is the object seen last if it cannot change in place, else a unique mark."""
 
-    __slots__ = ("_changes", "_encoded", "_first", "_greatest", "_head", "_hint", "_last", "_least", "seen")
+    __slots__ = (
+        "_changes",
+        "_encoded",
+        "_first",
+        "_greatest",
+        "_head",
+        "_hint",
+        "_last",
+        "_least",
+        "_ordered",
+        "seen",
+    )
 
     def __init__(self) -> None:
         self.seen: object = self
@@ -164,6 +175,7 @@ class _Option:
         self._last: Json = None
         self._least: int | float | None = None
         self._greatest: int | float | None = None
+        self._ordered = True
         self._changes = -1
         self._head = bytes(32)
 
@@ -202,7 +214,9 @@ class _Option:
         self._encoded, self._last = encoded, plain
         self._changes += 1
         self._head = tagged_hash(TAG, self._head, step.to_bytes(_U64_BYTES, "big"), encoded)
-        if isinstance(plain, (int, float)) and not isinstance(plain, bool):
+        if isinstance(plain, bool) or not isinstance(plain, (int, float)):
+            self._ordered = False  # infinity and NaN included: there is no range to speak of any more
+        else:
             self._least = plain if self._least is None else min(self._least, plain)
             self._greatest = plain if self._greatest is None else max(self._greatest, plain)
 
@@ -210,8 +224,8 @@ class _Option:
         return OptionHistory(
             self._first,
             self._last,
-            self._least,
-            self._greatest,
+            self._least if self._ordered else None,
+            self._greatest if self._ordered else None,
             max(self._changes, 0),
             Digest(TAGGED_SHA256, self._head),
         )

@@ -12,7 +12,14 @@ import palm_torch
 
 PACKAGE = Path(palm_torch.__file__).parent
 HEAVY = ("torch", "numpy", "gmpy2")
-WITH_TORCH = ("palm_torch.data", "palm_torch.hooks", "palm_torch.session", "palm_torch.training")
+WITH_TORCH = (
+    "palm_torch.data",
+    "palm_torch.hooks",
+    "palm_torch.demo",
+    "palm_torch.session",
+    "palm_torch.surroundings",
+    "palm_torch.training",
+)
 """What may import torch, with everything under it. All else is the verifier half, new files included."""
 
 NOT_IMPORTED = ("palm_torch.__main__",)

@@ -63,14 +63,23 @@ def _fresh_process() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Works in a folder of its own, into which no test may write anything."""
+def _nothing_left_behind() -> Iterator[None]:
+    """No test may leave a file in the working folder, or a session open."""
+
+    def found() -> set[Path]:
+        return {path for kind in ("*.palm.json", "*.failed.json", "*.tmp") for path in Path.cwd().glob(kind)}
+
+    before = found()
+    yield
+    assert found() == before
+    assert recorder.session_id() is None
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "working"
     folder.mkdir()
-    monkeypatch.chdir(folder)
-    yield folder
-    assert list(folder.iterdir()) == []
-    assert recorder.session_id() is None
+    return folder
 
 
 def step(data: Path, **options: Any) -> None:
@@ -209,6 +218,7 @@ def test_swallowed_loss_of_a_worker(data: Path, folder: Path) -> None:
         timeout=60,
         check=True,
     )
+    assert list(folder.iterdir()) == []
     first, second = script.stdout.splitlines()
     assert first.startswith("CoverageError: the DataLoader lost its workers")
     assert second.startswith("SessionError: there will be no evidence")

@@ -10,7 +10,8 @@ import workshop
 from palm_torch import evidence, sealing, statement
 from palm_torch.cvm import quote
 from palm_torch.digest import SHA256, Digest
-from palm_torch.errors import AttesterError, EncodingError, SealError, SessionError
+from palm_torch.encoding import decode_json
+from palm_torch.errors import AttesterError, EncodingError, EvidenceError, SealError, SessionError
 from palm_torch.sealing import Sealer
 
 if TYPE_CHECKING:
@@ -204,3 +205,32 @@ def nothing() -> Collateral | None:
 def test_a_machine_that_does_not_know_its_collateral(machine: Any) -> None:
     sealer = begun(Bent(machine, collateral=nothing))
     assert sealer.end(end_of(sealer)).collateral is None
+
+
+# Diagnosis ----------------------------------------------------------------------------------------
+
+
+def test_a_failed_seal_is_written_down_and_is_no_evidence(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "palm-ab.failed.json"
+    failure = SealError("the quoting service is away")
+    assert sealing.diagnose(failure, run_id="ab", operation="train") == f"diagnosis in {path}"
+    found = decode_json(path.read_bytes(), what="diagnosis", max_bytes=1_000)
+    assert found == {
+        "type": sealing.FAILED_TYPE,
+        "evidence": False,
+        "run_id": "ab",
+        "operation": "train",
+        "error": "the quoting service is away",
+    }
+    with pytest.raises(EvidenceError):
+        evidence.decode(path.read_bytes())
+
+
+def test_a_diagnosis_that_cannot_be_written_does_not_hide_the_failure(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    (tmp_path / "palm-ab.failed.json").mkdir()
+    monkeypatch.chdir(tmp_path)
+    said = sealing.diagnose(SealError("away"), run_id="ab", operation="train")
+    assert said.startswith("no diagnosis was written: palm-ab.failed.json: could not be written")

@@ -140,6 +140,10 @@ def test_inputs_and_outputs_by_role(data: Path, tmp_path: Path) -> None:
             run.input(data=tokenizer)
         with pytest.raises(MeasurementError, match="the role 'tokenizer' is not named by the script"):
             run.output(tokenizer=tokenizer)
+        with pytest.raises(MeasurementError, match="expected a path or bytes, got object"):
+            run.input(tokenizer=object())
+        with pytest.raises(MeasurementError, match="cannot be read: embedded null"):
+            run.input(recipe="a\0b")
         with pytest.raises(MeasurementError, match="a role: expected a name"):
             run.input(**{"\ud800": b""})
     files = {"tokenizer": tokenizer, "report": report, "recipe": tokenizer}
