@@ -167,9 +167,9 @@ def request(
         expires=None if last is None else last.strftime(requests.TIME_FORMAT),
     )
     files.write_atomically(output, [asked.encode()], error=RequestError)
-    known = {field.name for field in dataclasses.fields(properties.PROPERTIES[operation])}
+    fields = {field.name for field in dataclasses.fields(properties.PROPERTIES[operation])}
     for role in roles:
-        if role not in known:
+        if role not in fields:
             click.echo(
                 f"note: {role!r} is no role of {operation}: the script has to name it with run.input or "
                 "run.output",

@@ -23,6 +23,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from palm_torch import recorder
 from palm_torch.commit import multiset
+from palm_torch.data import stacking
 from palm_torch.errors import CoverageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class _Gathering(threading.local):
     """The notes of the batch that this thread is fetching; None while it fetches none."""
 
     notes: list[Note] | None = None
+    stacks: bool = False
 
 
 _here: Final = _Gathering()
@@ -61,6 +63,7 @@ class _Worker:
     """The notes of the batch that this worker process is fetching, whichever of its threads reads."""
 
     notes: list[Note] | None = None
+    stacks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ class CarryingCollate:
 
         Called by a stock loader in the main process, where reads count as they happen, it adds nothing.
         """
-        batch = self.inner(samples)
+        batch = samples.collated() if type(samples) is stacking.Stacked else self.inner(samples)
         notes = _notes()
         if notes is None:
             return batch
@@ -117,13 +120,16 @@ class CarryingWorkerInit:
 
     Attributes:
         inner: The user's own ``worker_init_fn``, or None.
+        stacks: Whether batches may be read stacked: see `stacking`.
     """
 
     inner: Callable[[int], None] | None
+    stacks: bool
 
     def __call__(self, worker_id: int) -> None:
         """Starts gathering in this worker process, then runs the user's function."""
         _Worker.notes = []
+        _Worker.stacks = self.stacks
         if self.inner is not None:
             self.inner(worker_id)
 
@@ -152,16 +158,28 @@ def leave(note: Note) -> None:
         running.deliver(reads_of([note]), grad_enabled=torch.is_grad_enabled())
 
 
-def gather() -> list[Note] | None:
-    """Begins to gather this thread's notes; returns what `restore` needs to end it."""
-    before = _here.notes
-    _here.notes = []
+def gather(*, stacks: bool = False) -> tuple[list[Note] | None, bool]:
+    """Begins to gather this thread's notes.
+
+    Args:
+        stacks: Whether the batch may be read stacked: see `stacking`.
+
+    Returns:
+        What `restore` needs to end it.
+    """
+    before = _here.notes, _here.stacks
+    _here.notes, _here.stacks = [], stacks
     return before
 
 
-def restore(before: list[Note] | None) -> None:
+def restore(before: tuple[list[Note] | None, bool]) -> None:
     """Ends gathering, back to what was before `gather`."""
-    _here.notes = before
+    _here.notes, _here.stacks = before
+
+
+def stacks() -> bool:
+    """Returns whether what is being fetched may be read stacked: see `stacking`."""
+    return _Worker.stacks if _Worker.notes is not None else _here.stacks
 
 
 def reads_of(notes: Sequence[Note]) -> tuple[recorder.Reads, ...]:

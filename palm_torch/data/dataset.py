@@ -17,9 +17,10 @@ from palm_torch import recorder
 from palm_torch.commit import manifest as manifests
 from palm_torch.commit import records
 from palm_torch.commit.manifest import Manifest
-from palm_torch.data import carrier, reader, shards
+from palm_torch.data import carrier, reader, shards, stacking
 from palm_torch.data.formats import table
 from palm_torch.data.group_table import GroupTable
+from palm_torch.data.stacking import Record
 from palm_torch.errors import CoverageError, DataError, ManifestError, PalmTorchError
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-Record: TypeAlias = "torch.Tensor | tuple[torch.Tensor, torch.Tensor]"
+_Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _NUMPY_NAMES: Final = {
     getattr(torch, name): name for name in sorted(table.ELEMENT_TYPES) if hasattr(torch, name)
 }
+_TORCH_TYPES: Final = {name: dtype for dtype, name in _NUMPY_NAMES.items()}
 _INDEX: Final = np.dtype("<i8")
 
 
@@ -105,6 +107,9 @@ class AttestedMmapDataset(torch.utils.data.Dataset[Record]):
         self._dtype = dtype
         self._targets = targets
         self._numpy_dtype = _working_dtype(self._reader.layout, dtype)
+        self._stacks = bool(self._reader.layout.shape) and self._numpy_dtype.name in (
+            _TORCH_TYPES if dtype is None else [_NUMPY_NAMES.get(dtype)]
+        )
         if targets and len(self._reader.layout.shape) != 1:
             raise DataError(
                 f"{where}: targets=True shifts flat records by one element, got rows of shape "
@@ -141,37 +146,59 @@ class AttestedMmapDataset(torch.utils.data.Dataset[Record]):
             IndexError: If there is no such record.
             RecordError: If its bytes are not those of the manifest.
         """
-        return self.__getitems__([index])[0]
+        return self._read([index], stacks=False)[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Record]:
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Record]:
         """Reads the records of a batch at once: what torch's fetcher asks for first.
 
         Raises:
             IndexError: If a record is not there.
             RecordError: If a record's bytes are not those of the manifest.
         """
-        if not len(indices):
-            return []
+        return self._read(indices, stacks=self._stacks and carrier.stacks()) if len(indices) else []
+
+    def _read(self, indices: Sequence[int], *, stacks: bool) -> Sequence[Record]:
         wanted = self._numbers(indices)
         try:
-            parts, digests = self._reader.read(wanted, self._numpy_dtype)
+            items, digests = self._stacked(wanted) if stacks else self._singly(wanted)
         except PalmTorchError as error:
             recorder.failed(error)  # a script that swallows it gets no evidence
             raise
-        info = self.info
-        carrier.leave(carrier.Note(info.uid, wanted.tobytes(), digests, info.table is None))
+        carrier.leave(carrier.Note(self.uid, wanted.tobytes(), digests, self.info.table is None))
+        return items
+
+    def _stacked(self, wanted: _Numbers) -> tuple[Sequence[Record], bytes]:
+        """Reads into the tensors that the default collate function would stack the records into."""
+        length, *rest = self._reader.layout.shape
+        columns = (slice(None, -1), slice(1, None)) if self._targets else (slice(None),)
+        dtype = self._dtype or _TORCH_TYPES[self._numpy_dtype.name]
+        tensors = [stacking.empty((len(wanted), length - len(columns) + 1, *rest), dtype) for _ in columns]
+        arrays = [tensor.numpy() for tensor in tensors]
+
+        def keep(before: int, rows: np.ndarray[Any, Any]) -> None:
+            for array, column in zip(arrays, columns, strict=True):
+                np.copyto(array[before : before + len(rows)], rows[:, column], casting="same_kind")
+
+        digests = self._reader.read(wanted, keep)
+        return stacking.Stacked(tensors), digests
+
+    def _singly(self, wanted: _Numbers) -> tuple[Sequence[Record], bytes]:
+        """Reads into blocks of a few records: small ones are reused, large ones mapped anew every time."""
         items: list[Record] = []
-        for part in parts:
-            rows = torch.from_numpy(part)
+
+        def keep(_before: int, scratch: np.ndarray[Any, Any]) -> None:
+            rows = torch.from_numpy(scratch.astype(self._numpy_dtype))
             if self._dtype is not None and rows.dtype != self._dtype:
                 rows = rows.to(self._dtype)
             if self._targets:
                 items.extend(zip(rows[:, :-1].unbind(0), rows[:, 1:].unbind(0), strict=True))
             else:
                 items.extend(rows.unbind(0))
-        return items
 
-    def _numbers(self, indices: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        digests = self._reader.read(wanted, keep)
+        return items, digests
+
+    def _numbers(self, indices: Sequence[int]) -> _Numbers:
         given = np.asarray(indices)
         if given.dtype.kind not in "iu":
             raise TypeError(f"records are numbered by integers, got {given.dtype}")
@@ -181,6 +208,13 @@ class AttestedMmapDataset(torch.utils.data.Dataset[Record]):
         if least < -count or greatest >= count:
             raise IndexError(f"record {greatest if greatest >= count else least} of {count}")
         return np.where(wanted < 0, wanted + count, wanted) if least < 0 else wanted
+
+    @classmethod
+    def beneath(cls, dataset: object) -> bool:
+        """Returns whether a loader's dataset hands on what `__getitems__` returns, unchanged."""
+        while type(dataset) is torch.utils.data.Subset:
+            dataset = dataset.dataset
+        return type(dataset) is cls
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Takes up a copy; in the process that opened the dataset it is listed as open too."""

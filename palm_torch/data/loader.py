@@ -14,7 +14,8 @@ import torch
 import torch.utils.data
 
 from palm_torch import recorder
-from palm_torch.data import carrier
+from palm_torch.data import carrier, stacking
+from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.errors import CoverageError, PalmTorchError, SessionError
 
 if TYPE_CHECKING:
@@ -40,12 +41,19 @@ class DataLoader(torch.utils.data.DataLoader[T_co]):
         super().__init__(*args, **kwargs)
         if not isinstance(self.collate_fn, carrier.CarryingCollate):
             self.collate_fn = carrier.CarryingCollate(self.collate_fn)
-        if not isinstance(self.worker_init_fn, carrier.CarryingWorkerInit):
-            self.worker_init_fn = carrier.CarryingWorkerInit(self.worker_init_fn)
+        begin = self.worker_init_fn
+        inner = begin.inner if isinstance(begin, carrier.CarryingWorkerInit) else begin
+        self.worker_init_fn = carrier.CarryingWorkerInit(inner, self.stacks())
 
     def __iter__(self) -> Iterator[T_co]:  # type: ignore[override]  # torch names its private iterator class
         """Starts an epoch."""
         return DeliveringIterator(self, super().__iter__())
+
+    def stacks(self) -> bool:
+        """Returns whether nothing stands between an attested dataset and torch's own collate function."""
+        collate = self.collate_fn
+        inner = collate.inner if isinstance(collate, carrier.CarryingCollate) else collate
+        return AttestedMmapDataset.beneath(self.dataset) and stacking.is_default(inner)
 
     def forget_workers(self) -> None:
         """Lets go of persistent workers after a failure: one may hold notes of a batch that never came."""
@@ -66,6 +74,7 @@ class DeliveringIterator:
         self._loader = loader
         self._inner = inner
         self._session = recorder.session_id()
+        self._stacks = loader.stacks()
         self._broken: str | None = None
 
     def __iter__(self) -> DeliveringIterator:
@@ -89,7 +98,7 @@ class DeliveringIterator:
                 f"this pass over the DataLoader broke earlier ({self._broken}); begin a new one"
             )
         self._check_session()
-        before = carrier.gather()
+        before = carrier.gather(stacks=self._stacks)
         try:
             item = next(self._inner)
         except StopIteration:

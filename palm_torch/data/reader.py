@@ -21,7 +21,7 @@ from palm_torch.data.group_table import GroupScratch, GroupTable
 from palm_torch.errors import DataError, ManifestError, RecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -89,23 +89,21 @@ class RecordReader:
         )
         self._idle: list[_Workspace] = []
 
-    def read(self, indices: NDArray[np.int64], dtype: np.dtype[Any]) -> tuple[list[NDArray[Any]], bytes]:
+    def read(self, indices: NDArray[np.int64], keep: Callable[[int, NDArray[Any]], None]) -> bytes:
         """Reads records by number.
 
         Args:
             indices: Record numbers, each from 0 to `records` − 1, int64, [n].
-            dtype: Element type to convert to.
+            keep: Called with the number of records before, and scratch memory with the next records,
+                [part, *record shape]; it has to take what it needs before it returns.
 
         Returns:
-            The records in memory of their own, as arrays [part, *record shape] that follow one another
-            (one array, unless records are large: small blocks are reused where a large one is mapped and
-            cleared anew for every batch), and their digests, 32 bytes each.
+            The digests, 32 bytes each.
 
         Raises:
             RecordError: If a record's bytes are not those of the manifest.
             ManifestError: If the manifest was rewritten since it was opened.
         """
-        parts: list[NDArray[Any]] = []
         digests: list[bytes] = []
         try:
             work = self._idle.pop()
@@ -120,12 +118,12 @@ class RecordReader:
             else:
                 self._gather(numbers.tolist(), work.slots)
             _hash(work, count, digests)
-            parts.append(work.typed[:count].astype(dtype))
+            keep(start, work.typed[:count])
         joined = b"".join(digests)
         if self.table is not None:
             self._authenticate(indices, joined, work.groups, self.table)
         self._idle.append(work)
-        return parts, joined
+        return joined
 
     def _gather(self, numbers: Sequence[int], slots: Iterable[memoryview]) -> None:
         size, starts, buffers = self.layout.record_bytes, self._starts, self._buffers

@@ -225,7 +225,9 @@ def test_wrapping_twice_changes_nothing(data: AttestedMmapDataset) -> None:
     first = DataLoader(data, batch_size=4, worker_init_fn=mark_worker)
     second = DataLoader(data, batch_size=4, collate_fn=first.collate_fn, worker_init_fn=first.worker_init_fn)
     assert second.collate_fn == first.collate_fn
-    assert second.worker_init_fn == first.worker_init_fn == carrier.CarryingWorkerInit(mark_worker)
+    assert (
+        second.worker_init_fn == first.worker_init_fn == carrier.CarryingWorkerInit(mark_worker, stacks=True)
+    )
     pickle.loads(pickle.dumps(first.collate_fn))  # noqa: S301 (bytes this test made)
 
 
