@@ -11,6 +11,8 @@ from palm_torch.roles import Source
 from palm_torch.statement import Series
 
 SERIES_TAG: Final = "palm-torch/series/v1"
+BATCH: Final = 256
+"""Values that may wait to be summed up."""
 
 MAX_QUANTITIES: Final = 1_000
 """Different names that one run may log: values of one name are summed up, names are not."""
@@ -62,16 +64,26 @@ class _Series:
         self._first = self._last = 0.0
         self._least, self._greatest = math.inf, -math.inf
         self._chain = bytes(32)
+        self._waiting: list[float] = []
 
     def append(self, value: float) -> None:
-        self._first = self._first if self._count else value
-        self._last = value
-        self._count += 1
-        if not math.isnan(value):
-            self._least, self._greatest = min(self._least, value), max(self._greatest, value)
-        self._chain = tagged_hash(SERIES_TAG, self._chain, repr(value).encode("ascii"))
+        self._waiting.append(value)
+        if len(self._waiting) >= BATCH:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Sums up what waits: many at once, because each alone would find the processor's caches cold."""
+        for value in self._waiting:
+            self._first = self._first if self._count else value
+            self._last = value
+            self._count += 1
+            if not math.isnan(value):
+                self._least, self._greatest = min(self._least, value), max(self._greatest, value)
+            self._chain = tagged_hash(SERIES_TAG, self._chain, repr(value).encode("ascii"))
+        self._waiting.clear()
 
     def result(self) -> Series:
+        self._settle()
         return Series(
             source=Source.REPORTED,
             count=self._count,
@@ -97,6 +109,8 @@ def require_name(name: str, *, what: str) -> None:
 
 
 def _number(name: str, value: object) -> float:
+    if type(value) is float:
+        return value
     try:
         if isinstance(value, _HasItem):
             value = value.item()

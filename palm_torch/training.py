@@ -8,7 +8,9 @@ hook, before anything moved, and again when the run ends.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -23,7 +25,7 @@ from palm_torch.data import dataset
 from palm_torch.data.ledger import Ledger, LedgerSummary
 from palm_torch.digest import TAGGED_SHA256, Digest, tagged_digest
 from palm_torch.errors import CoverageError
-from palm_torch.hooks import architecture, discovery, weights
+from palm_torch.hooks import architecture, discovery, live, weights
 from palm_torch.hooks.buffers import BufferSnapshot, Taken
 from palm_torch.hooks.meter import StepMeter
 from palm_torch.hooks.watch import ParameterWatch
@@ -76,6 +78,7 @@ class Training:
         self._with_gradients = 0
         self._unfed_steps = 0
         self._buffers: BufferSnapshot | None = None
+        self._alive: list[weakref.ref[nn.Module]] = []
         self._watch = ParameterWatch()
         self._meter = StepMeter(before_first_step=self._before_first_step, after_step=self._after_step)
         self._owned: list[_Owned] = []
@@ -113,8 +116,13 @@ class Training:
 
     def deliver(self, reads: Sequence[Reads], *, grad_enabled: bool) -> None:
         """Counts a delivered batch; see `palm_torch.recorder.Recorder`."""
+        with live.one_look() if self._buffers is None else contextlib.nullcontext():
+            self._count_delivery(reads, grad_enabled=grad_enabled)
+
+    def _count_delivery(self, reads: Sequence[Reads], *, grad_enabled: bool) -> None:
         if self._buffers is None:
             self._buffers = BufferSnapshot()
+            self._alive = [weakref.ref(module) for module in live.modules()]
         self._meter.delivered()
         for item in reads:
             if item.dataset not in self._ledgers:  # now, for the dataset may be gone before the step
@@ -231,7 +239,8 @@ class Training:
     def _find(self, parameters: Sequence[torch.Tensor]) -> discovery.Owners:
         if self._declared is not None:
             return discovery.declared(self._declared, parameters)
-        return discovery.find_owners(parameters)
+        known = [module for reference in self._alive if (module := reference()) is not None]
+        return discovery.find_owners(parameters, among=known)
 
     def _after_step(self, optimizer: Optimizer) -> None:
         self._unfed_steps += not self._pending

@@ -16,6 +16,21 @@ MINIMUM_PERCENT: Final = {
     "palm_torch/encoding.py": 100.0,
     "palm_torch/digest.py": 100.0,
     "palm_torch/codec.py": 100.0,
+    "palm_torch/files.py": 100.0,
+    "palm_torch/roles.py": 100.0,
+    "palm_torch/properties.py": 100.0,
+    "palm_torch/statement.py": 100.0,
+    "palm_torch/evidence.py": 100.0,
+    "palm_torch/result.py": 100.0,
+    "palm_torch/recorder.py": 100.0,
+    "palm_torch/request.py": 100.0,
+    "palm_torch/commit/": 100.0,
+    "palm_torch/cvm/": 100.0,
+    "palm_torch/policy.py": 100.0,
+    "palm_torch/claims.py": 100.0,
+    "palm_torch/consistency.py": 100.0,
+    "palm_torch/artifacts.py": 100.0,
+    "palm_torch/verifier.py": 100.0,
 }
 """Prefix of a path to the least covered share, in percent of lines and branches together."""
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 ORDER_TAG: Final = "palm-torch/order/v1"
 ORDER_START: Final = bytes(32)
+WAITING_BATCHES: Final = 64
+"""Batches that may wait to be counted; some 40 bytes per record while they do."""
 
 _INDEX_BYTES: Final = 8
 _TALLY_RECORDS: Final = 1 << 16
@@ -92,22 +94,34 @@ class Ledger:
 class _Account:
     """Counts, order and product of one use."""
 
-    __slots__ = ("_counts", "_info", "_order", "_product")
+    __slots__ = ("_counts", "_info", "_order", "_product", "_waiting")
 
     def __init__(self, info: DatasetInfo) -> None:
         self._info = info
         self._counts: NDArray[Any] = np.zeros(info.records, dtype=np.uint8)
         self._order = ORDER_START
         self._product = multiset.MultisetHash(number=NUMBER) if info.table is None else None
+        self._waiting: list[Reads] = []
 
     def add(self, reads: Reads) -> None:
+        """Takes a batch in; it is counted with others, for each alone would find the caches cold."""
+        self._waiting.append(reads)
+        if len(self._waiting) >= WAITING_BATCHES:
+            self._settle()
+
+    def _settle(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for reads in waiting:
+            self._count(reads)
+
+    def _count(self, reads: Reads) -> None:
         indices = np.frombuffer(reads.indices, dtype="<i8")
         if len(reads.digests) != len(indices) * records.DIGEST_BYTES or not len(indices):
             raise CoverageError(
                 f"{self._info.path}: expected one 32-byte digest per record, got {len(reads.digests)} bytes "
                 f"for {len(indices)} records"
             )
-        if int(indices.min()) < 0 or int(indices.max()) >= len(self._counts):
+        if int(indices.view("<u8").max()) >= len(self._counts):  # negative numbers are huge ones
             raise CoverageError(f"{self._info.path}: expected records below {len(self._counts)}, got others")
         if self._product is not None:
             self._product.multiply(reads.product, len(indices))
@@ -116,6 +130,7 @@ class _Account:
         self._order = tagged_hash(ORDER_TAG, self._order, reads.digests)
 
     def summary(self) -> LedgerSummary:
+        self._settle()
         counts, info = self._counts, self._info
         tally = dict(_tally(counts))
         view = memoryview(counts.view(np.uint8).data)

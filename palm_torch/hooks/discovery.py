@@ -121,24 +121,29 @@ def declared(
     return owners
 
 
-def find_owners(parameters: Sequence[Tensor]) -> Owners:
+def find_owners(parameters: Sequence[Tensor], *, among: Sequence[nn.Module] = ()) -> Owners:
     """Finds the modules that own the stepped parameters.
 
     Args:
         parameters: All tensors in the parameter groups of the optimizers that step, in that order.
+        among: Modules known from an earlier look, tried before a new one is taken.
 
     Raises:
         CoverageError: If a parameter has no owner, or several sets of modules could be the owners.
     """
     position = {id(parameter): index for index, parameter in reversed(list(enumerate(parameters)))}
-    found = _candidates(position)
-    _require_owner(parameters, found)
-    cover = _smallest_cover(found, frozenset(position))
+    wanted = frozenset(position)
+    found = _candidates(position, among)
+    cover = _smallest_cover(found, wanted) if wanted <= _owned(found) else None
+    if cover is None:
+        found = _candidates(position, live.modules())
+        _require_owner(parameters, found)
+        cover = _smallest_cover(found, wanted)
     if cover is None:
         del found  # what the script has dropped may hang in a cycle: collect it and look once more
         gc.collect()
-        found = _candidates(position)
-        cover = _smallest_cover(found, frozenset(position))
+        found = _candidates(position, live.modules())
+        cover = _smallest_cover(found, wanted)
     if cover is None:
         raise _ambiguous(found, len(position))
     ordered = sorted(cover, key=lambda item: min(position[key] for key in item[1]))
@@ -146,9 +151,13 @@ def find_owners(parameters: Sequence[Tensor]) -> Owners:
     return Owners(modules, _names(modules))
 
 
-def _candidates(wanted: Mapping[int, int]) -> _Candidates:
-    """Returns the outermost live modules, wrappers removed, with the stepped parameters each one has."""
-    inner = {id(module): module for module in map(wrappers.unwrap, live.roots(live.modules()))}
+def _owned(found: _Candidates) -> frozenset[int]:
+    return frozenset[int]().union(*(owned for _, owned in found))
+
+
+def _candidates(wanted: Mapping[int, int], modules: Sequence[nn.Module]) -> _Candidates:
+    """Returns the outermost modules, wrappers removed, with the stepped parameters each one has."""
+    inner = {id(module): module for module in map(wrappers.unwrap, live.roots(modules))}
     owned = {
         key: frozenset(id(parameter) for parameter in module.parameters()) & wanted.keys()
         for key, module in inner.items()

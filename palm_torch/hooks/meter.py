@@ -18,6 +18,7 @@ from operator import is_
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import torch
+from torch.optim import optimizer as optimizer_module
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from palm_torch import recorder
@@ -174,11 +175,9 @@ class StepMeter:
             self._drop_interrupted(running=_outer_calls(len(self._running)))
         record = self._known.get(optimizer)
         if record is None:
-            self._scalers.find()
             record = self._known[optimizer] = _Stepped(optimizer, self._reads)
             self._records.append(record)
-        else:
-            self._scalers.poll()
+        self._scalers.poll()
         if record not in self._running:  # otherwise it is super().step()
             self._introduce(optimizer, record)
             record.settings.observe(optimizer, record.begun)
@@ -190,10 +189,8 @@ class StepMeter:
         if not self._running or self._running[-1] is not record:
             return  # this step had begun before the block was entered
         self._running.pop()
-        if (
-            record not in self._running
-        ):  # the optimizer's own pre-hooks ran after ours and may have set options
-            record.settings.observe(optimizer, record.begun - 1)
+        if record not in self._running and _others_look_in(optimizer):
+            record.settings.observe(optimizer, record.begun - 1)  # they ran after us and may set options
         if (found_inf := getattr(optimizer, "found_inf", None)) is not None:
             self._found_inf = found_inf  # set by GradScaler for the duration of a fused step
         if self._running:
@@ -286,6 +283,12 @@ class _Stepped:
 
     def _forget(self, _reference: weakref.ref[Optimizer]) -> None:
         self._tensors = []
+
+
+def _others_look_in(optimizer: Optimizer) -> bool:
+    """Says whether pre-step hooks of others exist; so it is taken to be where torch does not tell."""
+    everywhere: Any = getattr(optimizer_module, "_global_optimizer_pre_hooks", (None, None))
+    return len(everywhere) > 1 or bool(getattr(optimizer, "_optimizer_step_pre_hooks", True))
 
 
 def _outer_calls(known: int) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from palm_torch.digest import TAGGED_SHA256, Digest, tagged_hash
 from palm_torch.encoding import MAX_INTEGER, Json, encode_json
-from palm_torch.hooks.deferred import DeferredReads
+from palm_torch.hooks.deferred import BATCH, DeferredReads
 from palm_torch.hooks.wrappers import qualified_name
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ class _Option:
         "_last",
         "_least",
         "_ordered",
+        "_waiting",
         "seen",
     )
 
@@ -176,6 +177,7 @@ class _Option:
         self._least: int | float | None = None
         self._greatest: int | float | None = None
         self._ordered = True
+        self._waiting: list[tuple[int, Json]] = []
         self._changes = -1
         self._head = bytes(32)
 
@@ -188,7 +190,9 @@ class _Option:
         except TypeError:
             return False
         self.seen = value if isinstance(value, _IMMUTABLE) else self
-        self._record(step, plain)
+        self._waiting.append((step, plain))
+        if len(self._waiting) >= BATCH:
+            self._settle()
         return True
 
     def _tensor(self, value: Tensor, step: int, reads: DeferredReads) -> bool:
@@ -199,8 +203,15 @@ class _Option:
             if hint == self._hint:
                 return True
             self._hint = hint
+        self._settle()
         reads.read(value, partial(self._number, step))
         return True
+
+    def _settle(self) -> None:
+        """Records what waits: many at once, because each alone would find the processor's caches cold."""
+        for step, plain in self._waiting:
+            self._record(step, plain)
+        self._waiting.clear()
 
     def _number(self, step: int, value: float) -> None:
         self._record(step, _plain(value))
@@ -221,6 +232,7 @@ class _Option:
             self._greatest = plain if self._greatest is None else max(self._greatest, plain)
 
     def result(self) -> OptionHistory:
+        self._settle()
         return OptionHistory(
             self._first,
             self._last,
