@@ -17,8 +17,8 @@ from palm_torch.files import write_atomically
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RECORD_TOKENS: Final = 129
-"""Tokens in a record: 128 to predict from, and one more to predict."""
+RECORD_TOKENS: Final = 257
+"""Tokens in a record: 256 to predict from, and one more to predict."""
 
 TOKEN_BYTES: Final = 2
 _LEFT_OUT: Final = frozenset({"site-packages", "dist-packages", "test", "tests", "__pycache__"})

@@ -53,8 +53,8 @@ class Size:
     """
 
     steps: int = 625
-    batch: int = 64
-    validation_records: int = 256
+    batch: int = 32
+    validation_records: int = 128
     shards: int = 4
     workers: int = 2
 
