@@ -35,7 +35,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 import palm_torch
 from palm_torch import session
 from palm_torch.data import carrier, loader, measure
-from palm_torch.demo import corpus, loop
+from palm_torch.demo import corpus, loop, story
 from palm_torch.demo.model import TinyGPT
 from palm_torch.hooks import meter
 
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 BAR_PERCENT = 0.5
-BATCH = 64
-WORKERS = 2
+BATCH = story.FULL.batch
+WORKERS = story.FULL.workers
 PAIR_STEPS = 25
-VALIDATION_RECORDS = 256
+VALIDATION_RECORDS = story.FULL.validation_records
 
 
 class Plain(Dataset[Any]):
