@@ -1,6 +1,6 @@
 """Train a small GPT on token shards, and seal what was done: an ordinary script plus three lines.
 
-    palm-torch measure corpus/ --record-length 129
+    palm-torch measure corpus/ --record-length 257
     python examples/tiny_gpt.py corpus/
 
 The lines that palm-torch asks for are marked.
@@ -22,11 +22,11 @@ from palm_torch.demo.model import TinyGPT
 def main(folder: str) -> None:
     """Trains for one epoch over the records of a folder of uint16 shards."""
     torch.manual_seed(0)
-    model = TinyGPT(context=128)
+    model = TinyGPT(context=256)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     with palm_torch.attested("train") as run:  # 1: around the loop
-        data = palm_torch.AttestedMmapDataset(folder, record_length=129, targets=True)  # 2: hashed as sampled
+        data = palm_torch.AttestedMmapDataset(folder, record_length=257, targets=True)  # 2: hashed as sampled
         loader: palm_torch.DataLoader[Any] = palm_torch.DataLoader(  # 3: counts what the loop received
             data, batch_size=64, shuffle=True, num_workers=2
         )

@@ -53,7 +53,7 @@ class TinyGPT(nn.Module):
         heads: Attention heads per block.
     """
 
-    def __init__(self, *, context: int = 128, channels: int = 48, layers: int = 2, heads: int = 2) -> None:
+    def __init__(self, *, context: int = 256, channels: int = 48, layers: int = 2, heads: int = 2) -> None:
         super().__init__()
         self.token = nn.Embedding(VOCABULARY, channels)
         self.position = nn.Embedding(context, channels)
