@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from palm_torch.errors import ClaimError
 from palm_torch.policy import ANY, NONE
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from palm_torch.statement import Statement
 
 T = TypeVar("T")
+_RESERVATIONS: Final = {
+    "steps_without_new_records": "steps followed no newly delivered record of their optimizer",
+    "writes_outside_steps": "times parameters were written to between steps, by other code than an optimizer",
+}
+"""Counts in the configuration that are zero in a plain training loop."""
+
 Strength = Literal["hardware", "simulated", "code"]
 
 
@@ -82,6 +88,23 @@ def waved_through(rules: ClaimRules) -> list[str]:
     ]
 
 
+def reservations(end: Statement) -> list[str]:
+    """Returns what in a statement keeps a result from being affirming, whatever the policy says."""
+    if not isinstance(end.claims, Train):
+        return []
+    found = [
+        f"data {name}, {use}: counted as read; code between the dataset and the loop may have dropped records"
+        for name, dataset in end.claims.data.items()
+        for use, delivered in dataset.uses.items()
+        if not delivered.exact
+    ]
+    for key, says in _RESERVATIONS.items():
+        count = end.claims.configuration.value.get(key)
+        if count != 0:
+            found.append(f"{count} {says}")
+    return found
+
+
 def claims_of(end: Statement, strength: Strength) -> tuple[Claim, ...]:
     """Returns what the evidence says, each claim with its strength."""
     labels: dict[Source, Literal["reported by code", "declared"]] = {
@@ -108,18 +131,18 @@ def _check_range(name: str, value: float, allowed: Range | None) -> None:
 
 
 def _check_argument(name: str, configuration: Value, allowed: Range) -> None:
-    found = 0
     for optimizer in _members(configuration.value, "optimizers", list):
         for group in _members(optimizer, "groups", list):
             options = _members(group, "options", dict)
             if name not in options:
-                continue
-            found += 1
+                raise ClaimError(
+                    f"arguments.{name}: the policy demands {allowed}, a parameter group does not say"
+                )
             for end_of_range in ("least", "greatest"):
                 value = _finite(f"arguments.{name}", _members(options[name], end_of_range, object))
                 _check_range(f"arguments.{name}", value, allowed)
-    if not found:
-        raise ClaimError(f"arguments.{name}: the policy demands {allowed}, no optimizer has such a setting")
+    if not configuration.value["optimizers"]:
+        raise ClaimError(f"arguments.{name}: the policy demands {allowed}, no optimizer is listed")
 
 
 def _members(value: object, key: str, kind: type[T]) -> T:
@@ -161,7 +184,7 @@ def _said(end: Statement) -> Iterator[tuple[str, str, Source]]:
             yield f"{group} {name}", str(artifact.digest or "none"), artifact.source
     for name, series in end.run.reported.items():
         yield (
-            name,
+            f"reported {name}",
             f"{_short(series.first)} → {_short(series.last)} over {series.count} values",
             series.source,
         )

@@ -20,6 +20,9 @@ Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json
 
 MAX_INTEGER: Final = 2**53 - 1
 MAX_DEPTH: Final = 32
+MAX_VALUES: Final = 2_000_000
+"""Most commas and colons of a document, outside of text or in it: small values take much more memory
+than their spelling."""
 _U32_BYTES: Final = 4
 
 
@@ -57,6 +60,8 @@ def decode_json(data: bytes, *, what: str, max_bytes: int) -> Json:
     """
     if len(data) > max_bytes:
         raise EncodingError(f"{what}: expected at most {max_bytes} bytes, got {len(data)}")
+    if data.count(b",") + data.count(b":") > MAX_VALUES:
+        raise EncodingError(f"{what}: expected at most {MAX_VALUES} values")
     try:
         value: Json = json.loads(
             data.decode("utf-8"), parse_int=_integer, parse_constant=functools.partial(_refuse_constant, what)

@@ -7,6 +7,7 @@ what `Bundle.encode` makes, within the limits below.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Final, Literal
 
 from palm_torch import codec
 from palm_torch.encoding import MAX_INTEGER, decode_json, encode_json
-from palm_torch.errors import EncodingError, EvidenceError, SealError
+from palm_torch.errors import EncodingError, EvidenceError, PalmTorchError, SealError
 from palm_torch.files import write_atomically
 from palm_torch.statement import MAX_STATEMENT_BYTES
 
@@ -141,8 +142,8 @@ def read_bounded(path: Path, *, max_bytes: int, what: str) -> bytes:
     try:
         with path.open("rb") as stream:
             data = stream.read(max_bytes + 1)
-    except OSError as error:
-        raise EvidenceError(f"{path}: cannot read {what}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise EvidenceError(f"{path}: cannot read {what}: {getattr(error, 'strerror', error)}") from error
     if len(data) > max_bytes:
         raise EvidenceError(f"{path}: {what} is larger than {max_bytes} bytes")
     return data
@@ -176,10 +177,22 @@ class Evidence:
             SealError: If the place cannot be written to; the session can save again elsewhere.
         """
         target = self._named(Path(path))
+        if not target.name or "\0" in str(target) or target.is_dir():
+            raise SealError(f"{str(path)!r}: expected the path of a file to write, such as 'train.palm.json'")
         stem = target.name.removesuffix(SIMULATED_SUFFIX if self.simulated else SUFFIX)
-        for suffix, write in sorted(self.sidecars.items()):
-            write(target.with_name(f"{stem}{suffix}"))
-        write_atomically(target, [self.bundle.encode()], error=SealError)
+        beside = {
+            target.with_name(f"{stem}{suffix}"): write for suffix, write in sorted(self.sidecars.items())
+        }
+        new = [sidecar for sidecar in beside if not sidecar.exists()]
+        try:
+            for sidecar, write in beside.items():
+                write(sidecar)
+            write_atomically(target, [self.bundle.encode()], error=SealError)
+        except PalmTorchError:
+            for sidecar in new:
+                with contextlib.suppress(OSError):  # never written, or where nothing can be written
+                    sidecar.unlink()
+            raise
         return target
 
     def _named(self, path: Path) -> Path:

@@ -18,6 +18,7 @@ in so many words: ``[any]`` for a reference value, ``unreviewed: true`` for code
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -110,11 +111,14 @@ class CodeRules:
         covered_by_image: The registers of `Platform` pin an image whose measured root file system holds
             all code.
         unreviewed: Nobody reviewed the code; the result is at most a warning.
+        packages: Digests of the list of installed packages; unset means that any will do, which the
+            result says.
     """
 
     digests: tuple[Digest, ...] = ()
     covered_by_image: bool = False
     unreviewed: bool = False
+    packages: tuple[Digest, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses none and several."""
@@ -229,6 +233,26 @@ class _StrictLoader(yaml.SafeLoader):
         return mapping
 
 
+def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    """Reads a decimal number; YAML 1.1 would take 010 for eight and 1:30 for ninety."""
+    if not _DECIMAL.fullmatch(node.value):
+        raise PolicyError(
+            f"policy: line {node.start_mark.line + 1}: expected a decimal number, got {node.value[:40]!r}"
+        )
+    del loader
+    return float(node.value) if set(node.value) & set(".eE") else int(node.value)
+
+
+_DECIMAL: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII)
+for _tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+    _StrictLoader.add_constructor(_tag, _number)
+_StrictLoader.add_implicit_resolver(  # 1e-3, which YAML 1.1 takes for text
+    "tag:yaml.org,2002:float",
+    re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][-+]?[0-9]+$", re.ASCII),
+    list("-0123456789"),
+)
+
+
 def parse(text: bytes, *, what: str = "policy") -> Policy:
     """Parses a policy.
 
@@ -262,5 +286,5 @@ def load(path: Path) -> Policy:
     try:
         with path.open("rb") as stream:
             return parse(stream.read(MAX_POLICY_BYTES + 1), what=str(path))
-    except OSError as error:
-        raise PolicyError(f"{path}: cannot read the policy: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise PolicyError(f"{path}: cannot read the policy: {getattr(error, 'strerror', error)}") from error

@@ -29,12 +29,15 @@ class Reads:
         indices: Record indices in the order read, int64 little endian, 8 bytes each.
         digests: Record digests in the same order, 32 bytes each.
         product: Product of the multiset elements, 384 bytes; empty when a manifest authenticates.
+        exact: Whether the batch consists of these very records: no code stood between the dataset and
+            torch's own collate function that could have dropped some or read others.
     """
 
     dataset: str
     indices: bytes
     digests: bytes
     product: bytes
+    exact: bool = False
 
 
 class Recorder(Protocol):

@@ -87,6 +87,8 @@ class Delivered:
         multiset: Multiset hash of what was delivered.
         order: Hash chain over the record digests in the order delivered.
         coverage: Root of the map of multiplicities by index.
+        exact: Whether the batches consisted of these very records. Otherwise code between the dataset and
+            the loop may have dropped records, and what is counted is what was read for the loop.
     """
 
     delivered: int
@@ -96,6 +98,7 @@ class Delivered:
     multiset: Multiset
     order: Digest
     coverage: Digest
+    exact: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

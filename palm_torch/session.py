@@ -290,7 +290,7 @@ class Session:
         run = Run(
             run_id=self.run_id,
             code=surroundings.code_now(before=self._begin.code.files),
-            environment=surroundings.environment_now(),
+            environment=surroundings.environment_now(before=self._begin.environment),
             devices=environment.devices(self._training.tensors()),
             inputs=dict(self._inputs),
             outputs=dict(self._outputs),

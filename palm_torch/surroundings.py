@@ -34,9 +34,17 @@ def code_now(*, before: tuple[SourceFile, ...] = ()) -> Code:
     )
 
 
-def environment_now() -> Value:
-    """Returns interpreter, packages, switches and threads of this moment."""
-    return Value(source=Source.MEASURED, value=_object(codec.to_json(environment.environment())))
+def environment_now(*, before: Value | None = None) -> Value:
+    """Returns interpreter, packages, switches and threads of this moment.
+
+    Args:
+        before: An earlier environment, whose packages stay listed beside those found since.
+    """
+    now = _object(codec.to_json(environment.environment()))
+    if before is not None:
+        listed = before.value["packages"]
+        now["packages"] = [*listed, *(item for item in now["packages"] if item not in listed)]
+    return Value(source=Source.MEASURED, value=now)
 
 
 def seeds_now() -> Value:

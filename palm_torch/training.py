@@ -53,14 +53,16 @@ class _Owned:
     prefix: str
     initial: weights.WeightsMeasurement
     taken: Taken
+    measured: dict[int, weakref.ref[torch.Tensor]]
+    architecture: Digest
 
     def tensors(self) -> list[weights.NamedTensor]:
         return _prefixed(self.owners.tensors(), self.prefix)
 
-    def parameters(self) -> Iterator[torch.Tensor]:
-        for module in self.owners.modules:
-            yield from module.parameters()
-        yield from self.owners.loose.values()
+    def knows(self, tensor: torch.Tensor) -> bool:
+        """Returns whether this very tensor was measured before the first step."""
+        reference = self.measured.get(id(tensor))
+        return reference is not None and reference() is tensor
 
 
 class Training:
@@ -77,6 +79,8 @@ class Training:
         self._pending: list[Sequence[Reads]] = []
         self._with_gradients = 0
         self._unfed_steps = 0
+        self._fed: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
+        self._stepped: dict[int, weakref.ref[torch.Tensor]] = {}
         self._buffers: BufferSnapshot | None = None
         self._alive: list[weakref.ref[nn.Module]] = []
         self._watch = ParameterWatch()
@@ -154,6 +158,7 @@ class Training:
             )
         steps = self._meter.finish()
         final = weights.WeightsMeter().measure([named for owned in self._owned for named in owned.tensors()])
+        self._require_stepped(final)
         model = _weights(final.tensors, taken="end")
         return Train(
             architecture=Artifact(
@@ -180,6 +185,7 @@ class Training:
                     ),
                     "scalers": codec.to_json(steps.scalers),
                     "steps_without_new_records": self._unfed_steps,
+                    "writes_outside_steps": sum(record.written_outside for record in steps.optimizers),
                     "config": {"source": Source.REPORTED.value, "value": dict(configuration)},
                 },
             ),
@@ -216,16 +222,20 @@ class Training:
                 f"{type(optimizer).__name__} steps tensors on {elsewhere[0]!r}, and this version collects no "
                 "evidence of GPUs, so no verifier would accept the run: train on the CPU"
             )
-        held = {id(tensor) for owned in self._owned for tensor in owned.parameters()}
-        missing = [tensor for tensor in new if id(tensor) not in held]
+        self._stepped.update((id(tensor), weakref.ref(tensor)) for tensor in new)
+        missing = [tensor for tensor in new if not any(owned.knows(tensor) for owned in self._owned)]
         if not missing:
             return
         owners = self._find(missing)
+        self._require_new(owners)
         prefix = "" if not self._owned else f"{'+'.join(owners.names) or 'tensors'}#{len(self._owned) + 1}."
         tensors, taken = (self._buffers or BufferSnapshot()).initial(owners)
         self._note_places(named.tensor for named in tensors)
         initial = weights.WeightsMeter().measure(_prefixed(tensors, prefix))
-        self._owned.append(_Owned(owners, prefix, initial, taken))
+        measured = {id(item): weakref.ref(item) for item in _all_of(owners)}
+        self._owned.append(
+            _Owned(owners, prefix, initial, taken, measured, architecture.describe(owners).digest)
+        )
         self._record(
             "initial weights",
             {
@@ -236,6 +246,34 @@ class Training:
             },
         )
 
+    def _require_new(self, owners: discovery.Owners) -> None:
+        known = {id(module) for owned in self._owned for module in owned.owners.modules}
+        for name, module in zip(owners.names, owners.modules, strict=True):
+            if id(module) in known:
+                raise CoverageError(
+                    f"an optimizer steps parameters of {name} that were not there at its first step, but "
+                    "replaced or added since: what they were before is not measured; load or grow the model "
+                    "before the first step, or begin another session for the next stage"
+                )
+
+    def _require_stepped(self, final: weights.WeightsMeasurement) -> None:
+        """Checks that no trainable parameter changed but by an optimizer.
+
+        Raises:
+            CoverageError: Naming the first that did.
+        """
+        before = {spec.name: root for owned in self._owned for spec, root in owned.initial.tensors}
+        after = {spec.name: root for spec, root in final.tensors}
+        for named in (named for owned in self._owned for named in owned.tensors()):
+            reference = self._stepped.get(id(named.tensor))
+            stepped = reference is not None and reference() is named.tensor
+            if named.trainable and not stepped and before.get(named.name) not in (None, after[named.name]):
+                raise CoverageError(
+                    f"parameter {named.name} changed, but no optimizer that was measured has stepped it: a "
+                    "hand-written update, or weights loaded after the first step, cannot be attested; give "
+                    "it to a torch.optim optimizer, or set requires_grad to False if it is not trained"
+                )
+
     def _find(self, parameters: Sequence[torch.Tensor]) -> discovery.Owners:
         if self._declared is not None:
             return discovery.declared(self._declared, parameters)
@@ -243,7 +281,9 @@ class Training:
         return discovery.find_owners(parameters, among=known)
 
     def _after_step(self, optimizer: Optimizer) -> None:
-        self._unfed_steps += not self._pending
+        fed = self._fed.get(optimizer, 0)
+        self._unfed_steps += fed == self._with_gradients
+        self._fed[optimizer] = self._with_gradients
         for reads in self._pending:
             self._count(reads, "train")
         self._pending.clear()
@@ -278,7 +318,7 @@ class Training:
         return described
 
     def _architecture(self) -> Digest:
-        digests = [architecture.describe(owned.owners).digest for owned in self._owned]
+        digests = [owned.architecture for owned in self._owned]
         if len(digests) == 1:
             return digests[0]
         return tagged_digest("palm-torch/architectures/v1", *(digest.value for digest in digests))
@@ -299,6 +339,12 @@ _NO_DATA = (
 _ONLY_EVALUATED = (
     "what was delivered under torch.no_grad() counts as evaluation; fetch training batches outside of it"
 )
+
+
+def _all_of(owners: discovery.Owners) -> Iterator[torch.Tensor]:
+    for module in owners.modules:
+        yield from module.parameters()
+    yield from owners.loose.values()
 
 
 def _prefixed(tensors: Sequence[weights.NamedTensor], prefix: str) -> list[weights.NamedTensor]:

@@ -161,6 +161,7 @@ def _verify(
     claims.check_claims(end, policy.claims)  # 12
     findings.passed("claims", f"the {end.operation} claims are what the policy demands")
     findings.not_checked += claims.waved_through(policy.claims)
+    findings.warnings += claims.reservations(end)
     for role, path in files.items():  # 13
         artifacts.compare(role, path, end)
         findings.passed("artifact", f"{path} is the {role} of the evidence")
@@ -298,8 +299,11 @@ def _check_continuation(decoded: _Decoded) -> None:
     if begin.operation != end.operation:
         raise BindingError(f"begun as {begin.operation!r}, ended as {end.operation!r}")
     packages = begin.environment.value.get("packages")
-    if packages is None or packages != end.run.environment.value.get("packages"):
-        raise ClaimError("the installed packages changed between begin and end, or are not listed")
+    ended_with = end.run.environment.value.get("packages")
+    if not isinstance(packages, list) or not isinstance(ended_with, list):
+        raise ClaimError("the installed packages are not listed")
+    if ended_with[: len(packages)] != packages:
+        raise ClaimError("packages that were installed at begin are missing, or others, at end")
     if begin.code.source != end.run.code.source:
         raise CodeError("the code identity was taken in one way at begin and in another at end")
     ended = {file.module: file.digest for file in end.run.code.files}
@@ -321,6 +325,13 @@ def _check_devices(end: Statement) -> None:
 
 def _check_code(policy: Policy, end: Statement, findings: _Findings) -> None:
     code = end.run.code
+    packages = statement.value_digest(end.run.environment.value.get("packages"))
+    if not policy.code.packages:
+        findings.not_checked.append(
+            f"which installed packages ran: the policy names none; these are {packages}"
+        )
+    elif packages not in policy.code.packages:
+        raise CodeError(f"installed packages {packages} are none of those the policy names")
     if policy.code.digests and code.digest not in policy.code.digests:
         raise CodeError(f"code {code.digest} is none of the {len(policy.code.digests)} the policy names")
     if policy.code.unreviewed:

@@ -200,6 +200,8 @@ def _tiles(spec: TensorSpec) -> Iterator[tuple[tuple[int, int], tuple[int, int],
 
     The numbers are those of `Grid.tile_at`, without its price: there may be a million tiles.
     """
+    if not spec.nbytes:
+        return  # no elements, no tiles, however many rows there are
     item_bytes, tiling = ITEM_BYTES[spec.dtype], spec.tiling()
     (rows, columns), (tile_rows, tile_columns) = tiling.shape, tiling.tile
     start = 0

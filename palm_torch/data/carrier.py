@@ -64,6 +64,7 @@ class _Worker:
 
     notes: list[Note] | None = None
     stacks: bool = False
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +74,23 @@ class Carrier:
     Attributes:
         batch: What the collate function made.
         reads: One item per dataset, in the order first read.
+        failure: What went wrong in the worker, whether or not the code around the dataset let it pass.
     """
 
     batch: Any
     reads: tuple[recorder.Reads, ...]
+    failure: str = ""
 
     def pin_memory(self) -> Carrier:
         """Returns the carrier with the batch's tensors in pinned memory; torch's pinning thread asks."""
-        return Carrier(pin_memory(self.batch), self.reads)  # type: ignore[no-untyped-call]
+        return Carrier(pin_memory(self.batch), self.reads, self.failure)  # type: ignore[no-untyped-call]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Returns plain tuples: the way from the worker costs a tenth of what frozen dataclasses cost."""
         return _carrier, (
             self.batch,
-            [(item.dataset, item.indices, item.digests, item.product) for item in self.reads],
+            [(item.dataset, item.indices, item.digests, item.product, item.exact) for item in self.reads],
+            self.failure,
         )
 
 
@@ -111,7 +115,8 @@ class CarryingCollate:
             return batch
         taken = notes.copy()
         notes.clear()
-        return Carrier(batch, reads_of(taken))
+        failure, _Worker.failure = _Worker.failure, ""
+        return Carrier(batch, reads_of(taken, exact=stacks() and len(taken) == 1), failure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +187,13 @@ def stacks() -> bool:
     return _Worker.stacks if _Worker.notes is not None else _here.stacks
 
 
-def reads_of(notes: Sequence[Note]) -> tuple[recorder.Reads, ...]:
+def note_failure(error: Exception) -> None:
+    """Remembers an error for the main process, should the code around the dataset swallow it here."""
+    if _Worker.notes is not None and not _Worker.failure:
+        _Worker.failure = f"{type(error).__name__}: {error}"
+
+
+def reads_of(notes: Sequence[Note], *, exact: bool = False) -> tuple[recorder.Reads, ...]:
     """Sums notes up to one item per dataset, in the order first read, and multiplies where needed."""
     by_dataset: dict[str, list[Note]] = {}
     for note in notes:
@@ -191,12 +202,13 @@ def reads_of(notes: Sequence[Note]) -> tuple[recorder.Reads, ...]:
     for dataset, parts in by_dataset.items():
         digests = b"".join([part.digests for part in parts])
         product = multiset.product_of(digests, number=NUMBER) if parts[0].multiply else b""
-        summed.append(recorder.Reads(dataset, b"".join([part.indices for part in parts]), digests, product))
+        indices = b"".join([part.indices for part in parts])
+        summed.append(recorder.Reads(dataset, indices, digests, product, exact))
     return tuple(summed)
 
 
-def _carrier(batch: Any, reads: list[tuple[str, bytes, bytes, bytes]]) -> Carrier:  # noqa: ANN401 (any batch)
-    return Carrier(batch, tuple(recorder.Reads(*item) for item in reads))
+def _carrier(batch: Any, reads: list[tuple[str, bytes, bytes, bytes, bool]], failure: str) -> Carrier:  # noqa: ANN401 (any batch)
+    return Carrier(batch, tuple(recorder.Reads(*item) for item in reads), failure)
 
 
 def _notes() -> list[Note] | None:

@@ -163,6 +163,7 @@ class AttestedMmapDataset(torch.utils.data.Dataset[Record]):
             items, digests = self._stacked(wanted) if stacks else self._singly(wanted)
         except PalmTorchError as error:
             recorder.failed(error)  # a script that swallows it gets no evidence
+            carrier.note_failure(error)
             raise
         carrier.leave(carrier.Note(self.uid, wanted.tobytes(), digests, self.info.table is None))
         return items

@@ -94,12 +94,13 @@ class Ledger:
 class _Account:
     """Counts, order and product of one use."""
 
-    __slots__ = ("_counts", "_info", "_order", "_product", "_waiting")
+    __slots__ = ("_counts", "_exact", "_info", "_order", "_product", "_waiting")
 
     def __init__(self, info: DatasetInfo) -> None:
         self._info = info
         self._counts: NDArray[Any] = np.zeros(info.records, dtype=np.uint8)
         self._order = ORDER_START
+        self._exact = True
         self._product = multiset.MultisetHash(number=NUMBER) if info.table is None else None
         self._waiting: list[Reads] = []
 
@@ -128,6 +129,7 @@ class _Account:
         self._make_room(indices)
         np.add.at(self._counts, indices, 1)
         self._order = tagged_hash(ORDER_TAG, self._order, reads.digests)
+        self._exact &= reads.exact
 
     def summary(self) -> LedgerSummary:
         self._settle()
@@ -143,6 +145,7 @@ class _Account:
             multiset=Multiset(scheme=made.parameters.name, count=made.count, state=made.state.hex()),
             order=Digest(TAGGED_SHA256, self._order),
             coverage=coverage.coverage_root(view, counts.itemsize),
+            exact=self._exact,
         )
         return LedgerSummary(claim, view, counts.itemsize)
 

@@ -125,6 +125,10 @@ class DeliveringIterator:
         running = recorder.current()
         if running is None:
             return batch
+        if isinstance(item, carrier.Carrier) and item.failure:
+            error = CoverageError(f"a worker could not account for what it read: {item.failure}")
+            self._break(error)
+            raise error
         if not reads:
             error = CoverageError(
                 f"the loop was given a batch that no attested dataset had part in (dataset: "

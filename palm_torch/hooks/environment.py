@@ -36,10 +36,19 @@ VARIABLES: Final = (
     "MKL_NUM_THREADS",
     "MKL_CBWR",
     "OPENBLAS_NUM_THREADS",
+    "NCCL_ALGO",
+    "NCCL_PROTO",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "TORCH_BLAS_PREFER_CUBLASLT",
+    "TORCH_COMPILE_DISABLE",
+    "TORCH_CUDNN_V8_API_DISABLED",
+    "TORCHDYNAMO_DISABLE",
+    "TORCHINDUCTOR_FREEZING",
+    "TORCHINDUCTOR_MAX_AUTOTUNE",
 )
 """Environment variables that change what is computed, or in which order."""
 
-VARIABLE_PREFIXES: Final = ("TORCH", "PYTORCH_", "NCCL_ALGO", "NCCL_PROTO")
 
 FLAGS: Final = (
     "are_deterministic_algorithms_enabled",
@@ -104,7 +113,7 @@ class Environment:
         threads: ``intra_op`` and ``inter_op``.
         flags: The switches in `FLAGS`, ``default_dtype`` and ``flush_denormal``.
         autocast: For ``cpu`` and ``cuda``: None when off, else the dtype.
-        variables: Environment variables of `VARIABLES` and `VARIABLE_PREFIXES` that are set.
+        variables: Environment variables of `VARIABLES` that are set.
         packages: All installed distributions, sorted by name.
     """
 
@@ -203,11 +212,7 @@ def _autocast(kind: str) -> str | None:
 
 
 def _variables() -> dict[str, str]:
-    chosen = {
-        name: value
-        for name, value in os.environ.items()
-        if name in VARIABLES or name.startswith(VARIABLE_PREFIXES)
-    }
+    chosen = {name: value for name, value in os.environ.items() if name in VARIABLES}
     return {name: _short(chosen[name]) for name in sorted(chosen)}
 
 

@@ -18,7 +18,6 @@ from operator import is_
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import torch
-from torch.optim import optimizer as optimizer_module
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from palm_torch import recorder
@@ -48,6 +47,8 @@ class OptimizerRecord:
         steps_inside: Finished steps made from within another optimizer's step.
         without_effect: Those of `steps` whose fused kernel found an infinite gradient and moved nothing.
         interrupted: Steps that raised.
+        written_outside: How often its first or last parameter had been written to since its last step, as
+            their version counters tell: a hint that something else trains or loads weights.
     """
 
     settings: OptimizerSettings
@@ -55,6 +56,7 @@ class OptimizerRecord:
     steps_inside: int
     without_effect: int
     interrupted: int
+    written_outside: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ class StepMeter:
         if record not in self._running:  # otherwise it is super().step()
             self._introduce(optimizer, record)
             record.settings.observe(optimizer, record.begun)
+            record.note_writes(optimizer)
             record.begun += 1
         self._running.append(record)
 
@@ -189,8 +192,9 @@ class StepMeter:
         if not self._running or self._running[-1] is not record:
             return  # this step had begun before the block was entered
         self._running.pop()
-        if record not in self._running and _others_look_in(optimizer):
-            record.settings.observe(optimizer, record.begun - 1)  # they ran after us and may set options
+        if record not in self._running:  # hooks of others and the step itself may have set options
+            record.settings.observe(optimizer, record.begun - 1)
+            record.remember_writes(optimizer)
         if (found_inf := getattr(optimizer, "found_inf", None)) is not None:
             self._found_inf = found_inf  # set by GradScaler for the duration of a fused step
         if self._running:
@@ -244,6 +248,7 @@ class _Stepped:
 
     __slots__ = (
         "_tensors",
+        "_versions",
         "_watch",
         "begun",
         "interrupted",
@@ -252,11 +257,14 @@ class _Stepped:
         "steps",
         "steps_inside",
         "without_effect",
+        "written_outside",
     )
 
     def __init__(self, optimizer: Optimizer, reads: DeferredReads) -> None:
         self.settings = SettingsHistory(optimizer, reads)
         self.begun = self.steps = self.steps_inside = self.without_effect = self.interrupted = 0
+        self.written_outside = 0
+        self._versions: tuple[int, ...] | None = None
         self.on_cuda = any(tensor.is_cuda for group in optimizer.param_groups for tensor in group["params"])
         self._tensors: list[list[Tensor]] = []
         self._watch = weakref.ref(optimizer, self._forget)
@@ -273,22 +281,38 @@ class _Stepped:
         self._tensors = [list(group["params"]) for group in optimizer.param_groups]
         self.on_cuda = any(tensor.is_cuda for tensors in self._tensors for tensor in tensors)
 
+    def note_writes(self, optimizer: Optimizer) -> None:
+        if self._versions is not None:
+            self.written_outside += self._versions != _versions_of(optimizer)
+
+    def remember_writes(self, optimizer: Optimizer) -> None:
+        self._versions = _versions_of(optimizer)
+
     def count_without_effect(self, found_inf: float) -> None:
         self.without_effect += found_inf != 0
 
     def result(self) -> OptimizerRecord:
         return OptimizerRecord(
-            self.settings.result(), self.steps, self.steps_inside, self.without_effect, self.interrupted
+            self.settings.result(),
+            self.steps,
+            self.steps_inside,
+            self.without_effect,
+            self.interrupted,
+            self.written_outside,
         )
 
     def _forget(self, _reference: weakref.ref[Optimizer]) -> None:
         self._tensors = []
 
 
-def _others_look_in(optimizer: Optimizer) -> bool:
-    """Says whether pre-step hooks of others exist; so it is taken to be where torch does not tell."""
-    everywhere: Any = getattr(optimizer_module, "_global_optimizer_pre_hooks", (None, None))
-    return len(everywhere) > 1 or bool(getattr(optimizer, "_optimizer_step_pre_hooks", True))
+def _versions_of(optimizer: Optimizer) -> tuple[int, ...]:
+    """Returns identity and version of the first and the last parameter of each group."""
+    ends = (group["params"][at] for group in optimizer.param_groups if group["params"] for at in (0, -1))
+    return tuple(
+        number
+        for tensor in ends
+        for number in (id(tensor), 0 if tensor.is_inference() else tensor._version)  # noqa: SLF001 (no public name)
+    )
 
 
 def _outer_calls(known: int) -> int:

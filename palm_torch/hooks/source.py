@@ -127,12 +127,15 @@ class _Accounted:
         distribution, expected = self._recorded.get(path, (None, None))
         if distribution is None:
             return _hashed(name, path)
-        if expected is None or not path.endswith(".py"):  # extension modules are large: RECORD binds them
+        if expected is not None and not path.endswith(
+            ".py"
+        ):  # extension modules are large: RECORD binds them
             return None
         listed = _hashed(name, path)
         if listed.digest is not None and listed.digest.value == expected:
             return None
-        reason = f"installed file differs from the RECORD of {distribution.name} {distribution.version}"
+        differs = "differs from" if expected is not None else "has no digest in"
+        reason = f"installed file {differs} the RECORD of {distribution.name} {distribution.version}"
         return SourceFile(module=name, digest=listed.digest, reason=reason)
 
     def _in_library(self, path: str) -> bool:

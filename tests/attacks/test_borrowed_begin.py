@@ -39,7 +39,7 @@ def test_a_file_edited_between_begin_and_end(good: GoodRun) -> None:
 
 
 def test_a_package_replaced_between_begin_and_end(good: GoodRun) -> None:
-    with pytest.raises(ClaimError, match="packages changed between begin and end"):
+    with pytest.raises(ClaimError, match="packages that were installed at begin"):
         good.verify(good.sealed_begin("environment.value.packages", [["torch", "0.0"]]))
 
 

@@ -33,6 +33,7 @@ def multiset_of(counts: bytes) -> Multiset:
 def delivered(counts: bytes) -> Delivered:
     """Returns what a ledger says after delivering the records that often."""
     return Delivered(
+        exact=True,
         delivered=sum(counts),
         distinct=sum(count > 0 for count in counts),
         least=min(counts),
@@ -117,6 +118,8 @@ def make_train() -> Train:
         configuration=Value(
             source=Source.MEASURED,
             value={
+                "steps_without_new_records": 0,
+                "writes_outside_steps": 0,
                 "optimizers": [
                     {
                         "class_name": "torch.optim.adamw.AdamW",
@@ -125,7 +128,10 @@ def make_train() -> Train:
                             {"options": {"lr": option(0.0001, 0.0002)}},
                         ],
                     },
-                    {"class_name": "torch.optim.rprop.Rprop", "groups": [{"options": {}}]},
+                    {
+                        "class_name": "torch.optim.rprop.Rprop",
+                        "groups": [{"options": {"lr": option(0.001, 0.001)}}],
+                    },
                 ],
                 "config": {"warmup": 100},
             },

@@ -110,6 +110,7 @@ def plausible(numbers: tuple[int, ...], records: int) -> bool:
     delivered, distinct, least, greatest = numbers
     return consistency._plausible(
         Delivered(
+            exact=True,
             delivered=delivered,
             distinct=distinct,
             least=least,

@@ -70,7 +70,7 @@ def test_challenged_evidence_without_its_request(good: GoodRun) -> None:
         good.verify(challenge=NEVER)
     result = good.verify(challenge=NEVER, freshness="not_checked")
     assert result.freshness == "not_checked"
-    assert result.not_checked[-1] == "whether the evidence answers the request it was made for"
+    assert "whether the evidence answers the request it was made for" in result.not_checked
     assert "freshness not checked, by the verifier's choice" in result.warnings
 
 

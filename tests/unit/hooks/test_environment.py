@@ -93,14 +93,14 @@ def test_autocast_is_seen() -> None:
 
 def test_only_variables_that_matter_and_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    monkeypatch.setenv("TORCH_LOGS", "x" * 1000)
-    monkeypatch.setenv("TORCH_SHOW_CPP_STACKTRACES", "caf\udce9")
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "x" * 1000)
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "caf\udce9")
     monkeypatch.setenv("SECRET_TOKEN", "hush")
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     found = environment.environment().variables
     assert found["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    assert found["TORCH_LOGS"].startswith("sha256:")
-    assert found["TORCH_SHOW_CPP_STACKTRACES"].startswith("sha256:")
+    assert found["PYTORCH_CUDA_ALLOC_CONF"].startswith("sha256:")
+    assert found["TORCHDYNAMO_DISABLE"].startswith("sha256:")
     assert "SECRET_TOKEN" not in found
     assert "PYTHONHASHSEED" not in found
 
