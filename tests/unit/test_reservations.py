@@ -55,7 +55,7 @@ def test_packages_that_the_policy_names(good: GoodRun) -> None:
     result = good.verify(policy=good.policy({"code.packages": [str(found)]}))
     assert not any("installed packages" in line for line in result.not_checked)
     other = statement.value_digest([])
-    with pytest.raises(CodeError, match="installed packages .* are none of those"):
+    with pytest.raises(CodeError, match=r"installed packages .* are none of those"):
         good.verify(policy=good.policy({"code.packages": [str(other)]}))
 
 
