@@ -61,7 +61,7 @@ fuzz: $(STAMP)
 		$(BIN)/python -m pytest --timeout=3600 $(wildcard tests/property tests/negative tests/fuzz)
 
 bench: $(STAMP)
-	@set -e; for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python "$$bench"; done
+	@status=0; for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || status=1; done; exit $$status
 
 docs: $(STAMP)
 	$(BIN)/python tools/check_docs.py

@@ -12,6 +12,7 @@ from palm_torch.errors import ArtifactError, DataError
 from palm_torch.roles import Artifact, Dataset, Multiset, Weights
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from palm_torch.statement import Statement
@@ -54,11 +55,20 @@ def _filled(role: str, end: Statement) -> Weights | Dataset | Artifact:
         filled = None
     filled = filled or end.run.outputs.get(role) or end.run.inputs.get(role)
     if not isinstance(filled, (Weights, Dataset, Artifact)):
-        known = [*end.roles(), *end.run.inputs, *end.run.outputs]
+        known = list(_comparable(end))
         raise ArtifactError(
             f"the evidence has no role {role!r} to compare a file with; it has {', '.join(known)}"
         )
     return filled
+
+
+def _comparable(end: Statement) -> Iterator[str]:
+    """Yields the names of everything a file can be compared with."""
+    for role, filled in {**end.roles(), **end.run.inputs, **end.run.outputs}.items():
+        if isinstance(filled, dict):
+            yield from (f"{role}.{name}" for name in filled)
+        elif isinstance(filled, (Weights, Dataset, Artifact)):
+            yield role
 
 
 def _compare_file(role: str, path: Path, artifact: Artifact) -> None:
@@ -73,6 +83,8 @@ def _compare_file(role: str, path: Path, artifact: Artifact) -> None:
 
 
 def _compare_manifest(role: str, path: Path, dataset: Dataset) -> None:
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; its manifest is {path / 'manifest.palm-manifest'}")
     with ManifestFile.open(path) as file:
         file.group_digests()  # the record digests are those of the header
         recomputed = _multiset_of(file) if dataset.manifest is None else file.manifest.multiset

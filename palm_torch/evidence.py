@@ -149,7 +149,7 @@ def read_bounded(path: Path, *, max_bytes: int, what: str) -> bytes:
     return data
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Evidence:
     """A sealed bundle in the hands of whoever ran the session.
 
@@ -162,6 +162,11 @@ class Evidence:
     bundle: Bundle
     simulated: bool
     sidecars: Mapping[str, Callable[[Path], None]]
+
+    def __repr__(self) -> str:
+        """Returns one line, without the bundle's bytes."""
+        kind = "simulated" if self.simulated else self.bundle.attester
+        return f"<Evidence of run {self.bundle.run_id}, {kind}>"
 
     def save(self, path: str | Path) -> Path:
         """Writes the bundle and its sidecars, each whole or not at all.

@@ -96,6 +96,8 @@ class AttestedMmapDataset(torch.utils.data.Dataset[Record]):
         salt: bytes | None = None,
     ) -> None:
         where = Path(path)
+        if dtype is not None and not isinstance(dtype, torch.dtype):
+            raise DataError(f"dtype: expected a torch.dtype such as torch.int64, or None, got {dtype!r}")
         wanted = table.Wanted(record_length, token_dtype)
         authentic = _open_table(where, manifest)
         if authentic is not None:

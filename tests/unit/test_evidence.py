@@ -166,3 +166,7 @@ def test_a_place_that_cannot_be_written_leaves_nothing_and_another_can_be_tried(
         sealed(good).save(tmp_path / "folder")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.simulated.palm.json"]
     assert sealed(good).save(tmp_path / "a").exists()
+
+
+def test_it_prints_in_one_line(good: GoodRun) -> None:
+    assert repr(sealed(good)) == f"<Evidence of run {good.bundle.run_id}, simulated>"

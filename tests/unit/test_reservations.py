@@ -11,7 +11,7 @@ import workshop
 from workshop import put
 
 from palm_torch import artifacts, claims, encoding, policy, statement
-from palm_torch.errors import ArtifactError, ClaimError, CodeError, EncodingError, PolicyError
+from palm_torch.errors import ArtifactError, ClaimError, CodeError, DataError, EncodingError, PolicyError
 from palm_torch.policy import Range
 
 if TYPE_CHECKING:
@@ -100,3 +100,15 @@ def test_other_spellings_are_refused(good: GoodRun, text: str) -> None:
     spelled = good.policy_text({"claims.steps": {"least": "NUMBER"}}).replace(b"NUMBER", text.encode())
     with pytest.raises(PolicyError, match="expected a decimal number"):
         policy.parse(spelled)
+
+
+def test_the_roles_a_file_can_be_compared_with_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ArtifactError, match=r"it has architecture, data\.dataset1, tokenizer, initial, model"
+    ):
+        artifacts.compare("data.dataset9", tmp_path / "any", GOOD)
+
+
+def test_a_folder_is_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"its manifest is .*manifest\.palm-manifest"):
+        artifacts.compare("data", tmp_path, GOOD)

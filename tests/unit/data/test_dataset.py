@@ -299,3 +299,8 @@ def test_opened_lists_what_is_alive_once(tokens: Path) -> None:
 def test_manifest_path_for_files_and_folders(tokens: Path) -> None:
     assert manifest.path_beside(tokens) == tokens / MANIFEST
     assert manifest.path_beside(tokens / "part-0.bin") == tokens / "part-0.bin.palm-manifest"
+
+
+def test_a_dtype_that_is_none_of_torchs(tokens: Path) -> None:
+    with pytest.raises(DataError, match=r"expected a torch\.dtype"):
+        AttestedMmapDataset(tokens, record_length=LENGTH, dtype="int64")  # type: ignore[arg-type]
