@@ -303,4 +303,4 @@ def test_manifest_path_for_files_and_folders(tokens: Path) -> None:
 
 def test_a_dtype_that_is_none_of_torchs(tokens: Path) -> None:
     with pytest.raises(DataError, match=r"expected a torch\.dtype"):
-        AttestedMmapDataset(tokens, record_length=LENGTH, dtype="int64")  # type: ignore[arg-type]
+        AttestedMmapDataset(tokens, record_length=16, dtype="int64")  # type: ignore[arg-type]
