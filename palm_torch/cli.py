@@ -287,7 +287,10 @@ def _moment(text: str, option: str) -> datetime:
         ) from error
     if moment.tzinfo is None:
         raise click.BadParameter(f"{text!r} has no time zone; append Z for UTC", param_hint=option)
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise click.BadParameter(f"{text!r} lies outside of the calendar", param_hint=option) from error
 
 
 def _after(duration: str | None) -> datetime | None:
@@ -299,7 +302,12 @@ def _after(duration: str | None) -> datetime | None:
             f"expected a number and one of s, m, h, d, w, such as 7d, got {duration!r}",
             param_hint="--expires-in",
         )
-    return datetime.now(UTC) + timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    try:
+        return datetime.now(UTC) + timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    except OverflowError as error:
+        raise click.BadParameter(
+            f"{duration!r} lies outside of the calendar", param_hint="--expires-in"
+        ) from error
 
 
 def _read_salt(path: Path) -> bytes:

@@ -43,6 +43,8 @@ def check(end: Statement) -> None:
 
 
 def _check_weights(role: str, weights: Weights) -> None:
+    if (weights.taken == "end") == (role in ("initial", "base")):
+        raise ClaimError(f"{role}: weights taken at {weights.taken!r}")
     try:
         root = weights_root.claimed_root(weights.tensors)
     except DataError as error:

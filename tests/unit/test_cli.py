@@ -409,3 +409,17 @@ def test_streams_without_settings_are_used_as_they_are(
     monkeypatch.chdir(files)
     monkeypatch.setattr(sys, stream, io.StringIO())
     assert cli.main(["verify", "good.palm.json", "--policy", "policy.yaml", "--json"]) in (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--expires", "0001-01-01T00:00:00+14:00"],
+        ["--expires-in", "999999w"],
+        ["--expires-in", "9" * 30 + "d"],
+    ],
+)
+def test_times_beyond_the_calendar_are_usage_errors(tmp_path: Path, arguments: list[str]) -> None:
+    out = tmp_path / "request.json"
+    assert cli.main(["request", "--operation", "train", "-o", str(out), *arguments]) == 3
+    assert not out.exists()

@@ -154,3 +154,9 @@ def test_a_dataset_that_is_a_role_by_itself_is_checked_too() -> None:
         consistency.check(
             put(Statement(run=GOOD.run, claims=claims), "claims.dataset.uses.train.delivered", 1)
         )
+
+
+@pytest.mark.parametrize(("role", "taken"), [("initial", "end"), ("model", "first_step")])
+def test_weights_are_taken_when_their_role_says(role: str, taken: str) -> None:
+    with pytest.raises(ClaimError, match=f"{role}: weights taken at"):
+        consistency.check(put(GOOD, f"claims.{role}.taken", taken))
