@@ -13,10 +13,10 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from tiny_gpt_model import TinyGPT
 from torch.nn import functional
 
 import palm_torch
-from palm_torch.demo.model import TinyGPT
 
 
 def main(folder: str) -> None:

@@ -1,0 +1,1 @@
+../palm_torch/demo/model.py
