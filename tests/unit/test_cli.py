@@ -15,6 +15,7 @@ import pytest
 import workshop
 
 from palm_torch import cli, request, verification
+from palm_torch.commands import measure
 from palm_torch.commit import manifest as manifests
 from palm_torch.roles import Artifact, Source
 
@@ -386,7 +387,7 @@ def test_measure_takes_a_salt_and_a_type(palm: Palm, tmp_path: Path) -> None:
     assert palm(*words)[0] == cli.ACCEPTED
     with manifests.ManifestFile.open(tmp_path / "manifest.palm-manifest") as opened:
         assert (opened.manifest.salted, opened.manifest.records) == (True, 16)
-    for content in (b"", bytes(cli.MAX_SALT_BYTES + 1)):
+    for content in (b"", bytes(measure.MAX_SALT_BYTES + 1)):
         salt.write_bytes(content)
         assert palm(*words)[0] == cli.MALFORMED
     salt.unlink()

@@ -1,0 +1,64 @@
+"""`palm-torch request`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from palm_torch import terminal
+from palm_torch.commands.arguments import FILE, after, moment
+from palm_torch.errors import RequestError
+
+
+@click.command(short_help="Write a challenge for evidence to answer.")
+@click.option("--operation", required=True, help="What to attest, such as train.")
+@click.option(
+    "--role", "roles", multiple=True, help="Role that must be filled with something measured; repeatable."
+)
+@click.option("--expires-in", help="How long an answer is in time, such as 90m, 12h or 7d.")
+@click.option("--expires", help="Last moment for an answer, ISO 8601 with time zone.")
+@click.option("-o", "--output", type=FILE, default=Path("request.json"), show_default=True)
+@click.option("--force", is_flag=True, help="Replace a request that is there already.")
+def request(
+    operation: str,
+    roles: tuple[str, ...],
+    expires_in: str | None,
+    expires: str | None,
+    output: Path,
+    force: bool,
+) -> None:
+    """Write a challenge: a request file with a fresh nonce, for evidence to answer."""
+    import secrets  # noqa: PLC0415 (this command alone draws a nonce)
+
+    from palm_torch import files, properties  # noqa: PLC0415 (as in `demo`)
+    from palm_torch import request as requests  # noqa: PLC0415 (as in `demo`)
+
+    if operation not in properties.PROPERTIES:
+        known = ", ".join(properties.OPERATIONS)
+        raise click.BadParameter(f"expected one of {known}, got {operation!r}", param_hint="--operation")
+    if expires is not None and expires_in is not None:
+        raise click.UsageError("give --expires or --expires-in, not both")
+    last = moment(expires, "--expires") if expires is not None else after(expires_in)
+    if output.exists() and not force:
+        raise RequestError(f"{output}: there is a request already; --force replaces it and its nonce")
+    asked = requests.Request(
+        type=requests.TYPE,
+        nonce=secrets.token_hex(requests.NONCE_BYTES),
+        operation=operation,  # type: ignore[arg-type]  # one of PROPERTIES, as was checked
+        roles=roles,
+        expires=None if last is None else last.strftime(requests.TIME_FORMAT),
+    )
+    files.write_atomically(output, [asked.encode()], error=RequestError)
+    fields = {field.name for field in dataclasses.fields(properties.PROPERTIES[operation])}
+    for role in roles:
+        if role not in fields:
+            click.echo(
+                f"note: {role!r} is no role of {operation}: the script has to name it with run.input or "
+                "run.output",
+                err=True,
+            )
+    click.echo(f"request  {terminal.printable(str(output))}")
+    click.echo(f"sha256   {requests.nonce_of(asked.encode()).hex()}")
+    click.echo(f"expires  {asked.expires or 'never'}")
