@@ -6,17 +6,21 @@ STAMP  := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$p; break; }; done)
+FUZZ_SECONDS ?= 600
+FUZZ_JOBS    ?= 1
 CODE   := palm_torch examples benchmarks tests tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check vectors fuzz bench docs clean vectors-named
+.PHONY: mutate help demo test check vectors fuzz thorough bench docs clean vectors-named
 
 help:
 	@echo "make demo      train, seal, verify, then watch six tamperings being rejected"
 	@echo "make test      the whole test suite"
 	@echo "make check     lint, types, floors, tests with coverage, documents (what CI runs)"
 	@echo "make vectors   write the golden files again; fails when that changes one of them"
-	@echo "make fuzz      the property and negative tests with twenty times as many examples"
+	@echo "make fuzz      every decoder under coverage-guided fuzzing, FUZZ_SECONDS=600 each, FUZZ_JOBS=1 at a time"
+	@echo "make thorough  the property and negative tests with ten to twenty times as many examples"
+	@echo "make mutate    mutation testing of what every verdict rests on (a quarter of an hour)"
 	@echo "make bench     every benchmark, each figure beside its bar"
 	@echo "make docs      links, anchors and Python blocks of the documents"
 	@echo "make clean     remove caches and build outputs ($(VENV) stays)"
@@ -41,6 +45,7 @@ check: vectors-named $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_docs.py
+	$(BIN)/python tools/fuzz.py --seconds 2 --jobs 2 --fresh
 	rm -f .coverage .coverage.*
 	@$(MAKE) --no-print-directory test PYTEST_FLAGS="--cov --cov-report="
 	$(BIN)/coverage report
@@ -57,8 +62,15 @@ vectors: $(STAMP)
 	git diff --exit-code --stat -- tests/vectors
 
 fuzz: $(STAMP)
-	HYPOTHESIS_PROFILE=thorough PALM_TORCH_VECTORS="$${PALM_TORCH_VECTORS:-none}" \
-		$(BIN)/python -m pytest --timeout=3600 $(wildcard tests/property tests/negative tests/fuzz)
+	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS)
+
+thorough: $(STAMP)
+	HYPOTHESIS_PROFILE=thorough PALM_TORCH_THOROUGH=1 PALM_TORCH_VECTORS="$${PALM_TORCH_VECTORS:-none}" \
+		$(BIN)/python -m pytest --timeout=3600 tests/property tests/negative
+
+mutate: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutate]'
+	$(BIN)/python tools/mutate.py
 
 bench: $(STAMP)
 	@status=0; for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || status=1; done; exit $$status

@@ -9,48 +9,21 @@ epochs are interleaved; printed is the median of the pairs' ratios.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch.utils.data
+from support import baseline
 
 from palm_torch import recorder
-from palm_torch.data import dataset, ledger, loader, measure
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from palm_torch.data import dataset, loader, measure
 
 FILE_BYTES = 256 << 20
 BARS = {2048: 1.25, 8192: 1.15}
-
-
-class Counting:
-    """A session that does with the reads what a real one does: count them."""
-
-    def __init__(self, data: dataset.AttestedMmapDataset) -> None:
-        self.ledger = ledger.Ledger(data.info)
-
-    def deliver(self, reads: Sequence[recorder.Reads], *, grad_enabled: bool) -> None:
-        """Counts a batch."""
-        for item in reads:
-            self.ledger.add(item, "train" if grad_enabled else "eval")
-
-
-def plain_dataset() -> Any:  # noqa: ANN401 (a class of a neighbouring script)
-    """Returns the plain dataset class of the records benchmark."""
-    spec = importlib.util.spec_from_file_location("plain_records", Path(__file__).with_name("records.py"))
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError("records.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module.Plain
 
 
 def seconds(batches: torch.utils.data.DataLoader[Any]) -> float:
@@ -68,7 +41,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=15)
     pairs = parser.parse_args().pairs
-    plain_class = plain_dataset()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokens.bin"
         np.random.default_rng(1).integers(0, 256, FILE_BYTES, dtype=np.uint8).tofile(path)
@@ -76,12 +48,12 @@ def main() -> None:
             measure.measure(path, record_length=size // 2)
             data = dataset.AttestedMmapDataset(path)
             options: dict[str, Any] = {"batch_size": 64, "shuffle": True, "num_workers": 2}
-            stock = torch.utils.data.DataLoader(plain_class(path, size), **options)
+            stock = torch.utils.data.DataLoader(baseline.Plain(path, size), **options)
             attested: loader.DataLoader[Any] = loader.DataLoader(data, **options)
             ratios = []
             for _ in range(pairs):
                 base = seconds(stock)
-                with recorder.install(Counting(data), "benchmark"):
+                with recorder.install(baseline.Counting(data), "benchmark"):
                     ratios.append(seconds(attested) / base)
             low, high = sorted(ratios)[len(ratios) // 4], sorted(ratios)[-1 - len(ratios) // 4]
             print(

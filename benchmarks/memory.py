@@ -13,49 +13,20 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.utils.data
+from support import baseline
 
 from palm_torch import recorder
-from palm_torch.data import dataset, ledger, loader, measure
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from palm_torch.data import dataset, loader, measure
 
 SIZES = (10**4, 10**7)
 TOKENS = 8
 BAR_BYTES = 64 << 20
 BAR_BYTES_PER_RECORD = 2
-
-
-class Plain(torch.utils.data.Dataset[torch.Tensor]):
-    """The same records without attestation."""
-
-    def __init__(self, path: Path) -> None:
-        self.rows = np.asarray(np.memmap(path, dtype=np.uint16, mode="r")).reshape(-1, TOKENS)
-
-    def __len__(self) -> int:
-        """Returns the number of records."""
-        return len(self.rows)
-
-    def __getitems__(self, indices: list[int]) -> list[torch.Tensor]:
-        """Reads a batch."""
-        return list(torch.from_numpy(self.rows[indices].astype(np.int64)).unbind(0))
-
-
-class Counting:
-    """A session that does with the reads what a real one does: count them."""
-
-    def __init__(self, data: dataset.AttestedMmapDataset) -> None:
-        self.ledger = ledger.Ledger(data.info)
-
-    def deliver(self, reads: Sequence[recorder.Reads], *, grad_enabled: bool) -> None:
-        """Counts a batch."""
-        for item in reads:
-            self.ledger.add(item, "train" if grad_enabled else "eval")
 
 
 def rss_anon_bytes(field: str) -> int:
@@ -69,12 +40,12 @@ def epoch(path: Path, *, attested: bool) -> int:
     greatest = rss_anon_bytes("RssAnon")
     options: dict[str, Any] = {"batch_size": 4096}
     if not attested:
-        for at, _ in enumerate(torch.utils.data.DataLoader(Plain(path), **options)):
+        for at, _ in enumerate(torch.utils.data.DataLoader(baseline.Plain(path, 2 * TOKENS), **options)):
             greatest = greatest if at % 64 else max(greatest, rss_anon_bytes("RssAnon"))
         return max(greatest, rss_anon_bytes("RssAnon"))
     data = dataset.AttestedMmapDataset(path)
     greatest = max(greatest, rss_anon_bytes("RssAnon"))
-    session = Counting(data)
+    session = baseline.Counting(data)
     with recorder.install(session, "benchmark"):
         for at, _ in enumerate(loader.DataLoader(data, **options)):
             greatest = greatest if at % 64 else max(greatest, rss_anon_bytes("RssAnon"))

@@ -20,38 +20,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset, default_collate
+from support import baseline
+from torch.utils.data import default_collate
 
 from palm_torch.data import carrier, dataset, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
+
 FILE_BYTES = 256 << 20
 BATCH = 64
 BARS_US = {512: (3.5, 6.0), 2048: (4.0, 7.0), 8192: (5.0, 9.0), 65536: (15.0, 25.0)}
-
-
-class Plain(Dataset[torch.Tensor]):
-    """What a careful user would write by hand."""
-
-    def __init__(self, path: Path, record_bytes: int) -> None:
-        tokens = record_bytes // 2
-        self.rows = np.asarray(np.memmap(path, dtype=np.uint16, mode="r")).reshape(-1, tokens)
-
-    def __len__(self) -> int:
-        """Returns the number of records."""
-        return len(self.rows)
-
-    def __getitems__(self, indices: list[int]) -> list[torch.Tensor]:
-        """Reads a batch, record by record."""
-        rows = self.rows
-        return [torch.from_numpy(rows[index].astype(np.int64)) for index in indices]
-
-    def at_once(self, indices: list[int]) -> list[torch.Tensor]:
-        """Reads a batch as one array."""
-        return list(torch.from_numpy(self.rows[indices].astype(np.int64)).unbind(0))
 
 
 def cpu_us(function: Callable[[list[int]], Any], batches: list[list[int]]) -> float:
@@ -91,7 +72,7 @@ def main() -> None:
         random.integers(0, 256, FILE_BYTES, dtype=np.uint8).tofile(path)
         for size, bars in BARS_US.items():
             measure.measure(path, record_length=size // 2)
-            plain = Plain(path, size)
+            plain = baseline.Plain(path, size)
             ways = {
                 "baseline": collated(plain.__getitems__),
                 "at once": collated(plain.at_once),

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 import palm_torch
-from palm_torch import session
+from palm_torch.attesting.session import Session
 from palm_torch.data import carrier, loader, measure
 from palm_torch.demo import corpus, loop, story
 from palm_torch.demo.model import TinyGPT
@@ -188,7 +188,7 @@ def _clocks(spent: defaultdict[str, list[int]]) -> Iterator[None]:
         (_BaseDataLoaderIter, "__next__", "waiting for torch's loader"),
         (meter.StepMeter, "_before", "before a step"),
         (meter.StepMeter, "_after", "after a step"),
-        (session.Session, "log", "run.log"),
+        (Session, "log", "run.log"),
     ]
     with contextlib.ExitStack() as stack:
         for owner, attribute, name in places:

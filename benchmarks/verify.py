@@ -1,6 +1,6 @@
 """How long verifying takes: one bundle of a real training run, in this process and from the shell.
 
-verify in process    median over many calls of `palm_torch.verifier.verify`     bar 50 ms
+verify in process    median over many calls of `palm_torch.appraisal.verifier.verify`     bar 50 ms
 verify from shell    median over whole processes of ``python -m palm_torch verify``, interleaved with
                      bare interpreters                                          bar 0.5 s
 """
@@ -46,7 +46,8 @@ def _make_bundle(output: Path) -> None:
 
 
 def _in_process(demo: Path) -> float:
-    from palm_torch import policy, verifier  # noqa: PLC0415 (as above)
+    from palm_torch.appraisal import verifier  # noqa: PLC0415 (as above)
+    from palm_torch.policies import policy  # noqa: PLC0415 (as above)
 
     data = (demo / "train.simulated.palm.json").read_bytes()
     challenge = (demo / "request.json").read_bytes()

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Final
 from palm_torch import extras
 
 if TYPE_CHECKING:
+    from palm_torch.attesting.attested import attested
     from palm_torch.data.dataset import AttestedMmapDataset
     from palm_torch.data.loader import DataLoader
-    from palm_torch.session import attested
+    from palm_torch.data.stateful import StatefulDataLoader
     from palm_torch.verification import verify
 
 __version__ = "0.1.0"
 
-__all__ = ["AttestedMmapDataset", "DataLoader", "__version__", "attested", "verify"]
+__all__ = ["AttestedMmapDataset", "DataLoader", "StatefulDataLoader", "__version__", "attested", "verify"]
 
 _DOORS: Final = {
     "AttestedMmapDataset": "palm_torch.data.dataset",
     "DataLoader": "palm_torch.data.loader",
-    "attested": "palm_torch.session",
+    "StatefulDataLoader": "palm_torch.data.stateful",
+    "attested": "palm_torch.attesting.attested",
     "verify": "palm_torch.verification",
 }
 
@@ -34,12 +36,13 @@ def __getattr__(name: str) -> object:
 
     Raises:
         AttributeError: If there is no such name.
-        MissingExtraError: If the name needs torch and ``palm-torch[torch]`` is not installed.
+        MissingExtraError: If the name needs an extra, such as ``palm-torch[torch]``, that is not installed.
     """
     module = _DOORS.get(name)
     if module is None:
         raise AttributeError(f"module 'palm_torch' has no attribute {name!r}")
-    with extras.needed("torch", for_what=f"palm_torch.{name}"):
+    what = f"palm_torch.{name}"
+    with extras.needed("resume", for_what=what), extras.needed("torch", for_what=what):
         value: object = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value

@@ -1,8 +1,8 @@
 """The command line: one verb, one meaning.
 
 Exit codes: 0 accepted, 1 rejected (or a run, seal or attester that failed), 2 malformed input, 3 usage,
-130 interrupted. They are set here and nowhere else; click's own differ. `verify` says its verdict in the
-last line of standard output; every other error is one line on standard error.
+130 interrupted. They are those of `palm_torch.exit_codes`; click's own differ. `verify` says its verdict in
+the last line of standard output; every other error is one line on standard error.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from palm_torch import __version__, terminal
-from palm_torch.commands import demo, inspect, measure, request, verify
-from palm_torch.commands.codes import ACCEPTED, INTERRUPTED, MALFORMED, REJECTED, USAGE
+from palm_torch.commands import demo, inspect, measure, policy, request, run, timestamp, verify
 from palm_torch.errors import InputError, PalmTorchError
+from palm_torch.exit_codes import ACCEPTED, INTERRUPTED, MALFORMED, REJECTED, USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,16 @@ def commands() -> None:
     """
 
 
-VERBS: Final = (demo.demo, measure.measure, request.request, verify.verify, inspect.inspect)
+VERBS: Final = (
+    demo.demo,
+    run.run,
+    measure.measure,
+    request.request,
+    verify.verify,
+    inspect.inspect,
+    policy.policy,
+    timestamp.timestamp,
+)
 
 for _verb in VERBS:
     commands.add_command(_verb)

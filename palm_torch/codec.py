@@ -18,10 +18,15 @@ from palm_torch.digest import Digest
 from palm_torch.encoding import Json, decode_base64, encode_base64
 from palm_torch.errors import EncodingError, InputError, PalmTorchError
 
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterable
+
 T = TypeVar("T")
 JsonObject: TypeAlias = "dict[str, Json]"
 
 _NONE: Final = type(None)
+_KEY_CHARACTERS: Final = 80
+"""Most characters of a key that a message repeats."""
 
 
 def to_json(value: object) -> Json:
@@ -126,7 +131,9 @@ class _Reader:
         for key in value:
             if not isinstance(key, str):
                 raise self._wrong(path, "text keys", key)
-        return {key: self.read(item_hint, item, f"{path}.{key}") for key, item in value.items()}
+        return {
+            key: self.read(item_hint, item, f"{path}.{key[:_KEY_CHARACTERS]}") for key, item in value.items()
+        }
 
     def _dataclass(self, kind: Any, value: Json, path: str) -> Any:  # noqa: ANN401
         if not isinstance(value, dict):
@@ -134,7 +141,8 @@ class _Reader:
         fields = _fields(kind)
         unknown = sorted(str(key) for key in value.keys() - fields.keys())
         if unknown:
-            raise self.error(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(fields))}")
+            known = ", ".join(sorted(fields))
+            raise self.error(f"{path}: unknown key {_short(unknown[0])}; known are {known}")
         given: dict[str, Any] = {}
         for name, (hint, required) in fields.items():
             if name in value:
@@ -143,10 +151,8 @@ class _Reader:
                 raise self.error(f"{path}: missing key {name!r}")
         try:
             return kind(**given)
-        except self.error:
-            raise
         except PalmTorchError as error:
-            raise self.error(f"{path}: {error}") from error
+            raise self.error(_under(path, str(error), fields)) from error
 
     def _scalar(self, hint: type, value: Json, path: str) -> Any:  # noqa: ANN401
         if not _is_scalar(hint, value):
@@ -193,6 +199,12 @@ def _fields(kind: type) -> dict[str, tuple[Any, bool]]:
         )
         for field in dataclasses.fields(kind)
     }
+
+
+def _under(path: str, message: str, fields: Iterable[str]) -> str:
+    """Returns a message of a dataclass about itself under its path: ``path.field: …`` if it names one."""
+    named = any(message.startswith((f"{field}:", f"{field}[", f"{field}.")) for field in fields)
+    return f"{path}.{message}" if named else f"{path}: {message}"
 
 
 def _short(value: object) -> str:

@@ -66,7 +66,11 @@ class Digest:
         algorithm, colon, value = text.partition(":")
         if not colon:
             raise EncodingError(f"{what}: expected 'algorithm:hex', got {text[:80]!r}")
-        return cls(algorithm, decode_hex(value, what=what))
+        parsed = decode_hex(value, what=what)
+        try:
+            return cls(algorithm, parsed)
+        except EncodingError as error:
+            raise EncodingError(f"{what}: {error}") from error
 
 
 def tagged_hash(tag: str, *parts: bytes) -> bytes:

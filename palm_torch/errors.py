@@ -31,6 +31,12 @@ which names what was looked at, where, what was expected and what was found.
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class PalmTorchError(Exception):
     """Root of the tree: catching it catches everything palm-torch raises on purpose."""
@@ -132,3 +138,15 @@ class AttesterError(PalmTorchError):
 
 class MissingExtraError(PalmTorchError, ImportError):
     """An optional dependency is missing; the message names the extra that brings it."""
+
+
+@contextlib.contextmanager
+def prefixed(what: str) -> Iterator[None]:
+    """Puts a name before the message of an error of this tree that comes from below; its class stays."""
+    try:
+        yield
+    except PalmTorchError as error:
+        told = type(error)(f"{what}: {error}")
+        if isinstance(error, RejectedError) and isinstance(told, RejectedError):
+            told.checks = error.checks
+        raise told from error

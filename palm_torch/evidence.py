@@ -8,20 +8,26 @@ what `Bundle.encode` makes, within the limits below.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from palm_torch import codec
+from palm_torch.digest import Digest, sha256_digest
+from palm_torch.dsse import Envelope
 from palm_torch.encoding import MAX_INTEGER, decode_json, encode_json
 from palm_torch.errors import EncodingError, EvidenceError, PalmTorchError, SealError
-from palm_torch.files import write_atomically
+from palm_torch.files import read_bounded, write_atomically
 from palm_torch.statement import MAX_STATEMENT_BYTES
 
 MEDIA_TYPE: Final = "application/vnd.palm-torch.evidence+json;version=1"
 SUFFIX: Final = ".palm.json"
 SIMULATED_SUFFIX: Final = ".simulated.palm.json"
+
+RECEIPT_START: Final = b'{"payload":'
+"""How a receipt's canonical bytes begin, and no bundle's."""
 
 MAX_BUNDLE_BYTES: Final = 64 << 20
 MAX_QUOTE_BYTES: Final = 16 << 10
@@ -29,6 +35,8 @@ MAX_LOG_ENTRIES: Final = 100_000
 MAX_LOG_ENTRY_BYTES: Final = 1 << 20
 MAX_SESSION_KEY_BYTES: Final = 256
 MAX_GPUS: Final = 64
+MAX_SEGMENTS: Final = 1_000
+MAX_TIMESTAMP_BYTES: Final = 64 << 10
 MIN_NONCE_BYTES: Final = 32
 
 
@@ -74,6 +82,41 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What opened a session, and shows whose key signs in it; fields as in `Bundle`."""
+
+    attester: Literal["tdx", "snp"]
+    run_id: str
+    session_key: bytes
+    challenge: Challenge
+    begin: Phase
+    collateral: dict[str, str] | None
+
+    def __post_init__(self) -> None:
+        """Keeps the session key within its limit."""
+        _at_most("session_key", len(self.session_key), MAX_SESSION_KEY_BYTES, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """An earlier part of the run, which ended at a checkpoint without an end quote.
+
+    Attributes:
+        session: What opened the earlier session; its collateral is None where the bundle's own serves.
+        log: Its event log up to the checkpoint.
+        receipt: The segment receipt that the next session resumed from.
+    """
+
+    session: Opening
+    log: tuple[bytes, ...]
+    receipt: Envelope
+
+    def __post_init__(self) -> None:
+        """Keeps the log within its limits."""
+        _check_log(self.log)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """Evidence of one run.
 
@@ -84,11 +127,13 @@ class Bundle:
         run_id: Name of the run, part of every nonce.
         session_key: Public key of the session, DER SubjectPublicKeyInfo, ECDSA P-256.
         challenge: Whom the evidence answers.
+        segments: Earlier parts of the run, oldest first; empty if it was never resumed.
         begin: Sealed before the loop started.
         log: Event log entries, each a canonical JSON document.
         end: Sealed after the loop ended.
         collateral: What the appraisal of the quotes needs, by field name; None if it has to come from
             elsewhere.
+        timestamp: RFC 3161 time-stamp token (DER) over `digest_to_stamp`; None if nobody asked for one.
     """
 
     media_type: str
@@ -96,10 +141,12 @@ class Bundle:
     run_id: str
     session_key: bytes
     challenge: Challenge
+    segments: tuple[Segment, ...]
     begin: Phase
     log: tuple[bytes, ...]
     end: Phase
     collateral: dict[str, str] | None
+    timestamp: bytes | None
 
     def __post_init__(self) -> None:
         """Refuses unknown versions and keeps each part within its limit."""
@@ -108,8 +155,25 @@ class Bundle:
                 f"this version reads {MEDIA_TYPE!r}, the bundle says {self.media_type[:80]!r}"
             )
         _at_most("session_key", len(self.session_key), MAX_SESSION_KEY_BYTES, "bytes")
-        _at_most("log", len(self.log), MAX_LOG_ENTRIES, "entries")
-        _at_most("a log entry", max(map(len, self.log), default=0), MAX_LOG_ENTRY_BYTES, "bytes")
+        _at_most("segments", len(self.segments), MAX_SEGMENTS, "segments")
+        _at_most("timestamp", len(self.timestamp or b""), MAX_TIMESTAMP_BYTES, "bytes")
+        _check_log(self.log)
+
+    @property
+    def opening(self) -> Opening:
+        """What opened the session that sealed the bundle."""
+        return Opening(
+            attester=self.attester,
+            run_id=self.run_id,
+            session_key=self.session_key,
+            challenge=self.challenge,
+            begin=self.begin,
+            collateral=self.collateral,
+        )
+
+    def digest_to_stamp(self) -> Digest:
+        """Returns what a time-stamp token is over: SHA-256 of the bundle's bytes without a token."""
+        return sha256_digest(dataclasses.replace(self, timestamp=None).encode())
 
     def encode(self) -> bytes:
         """Returns the bundle's bytes: canonical JSON without a trailing newline."""
@@ -126,6 +190,8 @@ def decode(data: bytes, *, what: str = "evidence") -> Bundle:
     Raises:
         EvidenceError: If the bytes are too many, not canonical, of an unknown version, or not a bundle.
     """
+    if data.startswith(RECEIPT_START):
+        raise EvidenceError(f"{what}: a receipt, not sealed evidence; `palm-torch verify` takes either")
     try:
         document = decode_json(data, what=what, max_bytes=MAX_BUNDLE_BYTES)
     except EncodingError as error:
@@ -133,20 +199,13 @@ def decode(data: bytes, *, what: str = "evidence") -> Bundle:
     return codec.from_json(Bundle, document, what=what, error=EvidenceError)
 
 
-def read_bounded(path: Path, *, max_bytes: int, what: str) -> bytes:
-    """Reads a whole file of limited size.
+def read(path: Path) -> bytes:
+    """Reads an evidence file, or a receipt, without looking at it.
 
     Raises:
-        EvidenceError: If the file is missing, unreadable or larger than `max_bytes`.
+        EvidenceError: If it is missing, unreadable or larger than `MAX_BUNDLE_BYTES`.
     """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(max_bytes + 1)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise EvidenceError(f"{path}: cannot read {what}: {getattr(error, 'strerror', error)}") from error
-    if len(data) > max_bytes:
-        raise EvidenceError(f"{path}: {what} is larger than {max_bytes} bytes")
-    return data
+    return read_bounded(path, what="the evidence", max_bytes=MAX_BUNDLE_BYTES, error=EvidenceError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -182,7 +241,11 @@ class Evidence:
             SealError: If the place cannot be written to; the session can save again elsewhere.
         """
         target = self._named(Path(path))
-        if not target.name or "\0" in str(target) or target.is_dir():
+        try:
+            unfit = not target.name or "\0" in str(target) or target.is_dir()
+        except OSError as error:  # such as a name that is too long
+            raise SealError(f"{target}: cannot write here: {error.strerror}") from error
+        if unfit:
             raise SealError(f"{str(path)!r}: expected the path of a file to write, such as 'train.palm.json'")
         stem = target.name.removesuffix(SIMULATED_SUFFIX if self.simulated else SUFFIX)
         beside = {
@@ -201,10 +264,15 @@ class Evidence:
         return target
 
     def _named(self, path: Path) -> Path:
-        if not self.simulated or path.name.endswith(SIMULATED_SUFFIX):
+        if not self.simulated or path.name in ("", "..") or path.name.endswith(SIMULATED_SUFFIX):
             return path
         stem = path.name.removesuffix(SUFFIX) if path.name.endswith(SUFFIX) else path.stem
         return path.with_name(stem + SIMULATED_SUFFIX)
+
+
+def _check_log(log: tuple[bytes, ...]) -> None:
+    _at_most("log", len(log), MAX_LOG_ENTRIES, "entries")
+    _at_most("a log entry", max(map(len, log), default=0), MAX_LOG_ENTRY_BYTES, "bytes")
 
 
 def _at_most(what: str, got: int, limit: int, unit: str) -> None:

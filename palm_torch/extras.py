@@ -10,7 +10,10 @@ from palm_torch.errors import MissingExtraError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKAGES: Final = {"torch": frozenset({"torch", "numpy", "safetensors", "gmpy2"})}
+PACKAGES: Final = {
+    "torch": frozenset({"torch", "numpy", "safetensors", "gmpy2"}),
+    "resume": frozenset({"torchdata"}),
+}
 """Extra → the top-level packages that it brings."""
 
 

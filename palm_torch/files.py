@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Files: read within a limit, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,6 +12,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from palm_torch.errors import PalmTorchError
+
+
+def read_bounded(path: Path, *, what: str, max_bytes: int, error: type[PalmTorchError]) -> bytes:
+    """Reads a whole file of limited size.
+
+    Args:
+        path: The file.
+        what: What it holds, for messages.
+        max_bytes: Largest accepted size, in bytes.
+        error: Class of the error to raise.
+
+    Raises:
+        PalmTorchError: Of class `error`, if the file is missing, unreadable or larger.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(max_bytes + 1)
+    except (OSError, ValueError) as cause:  # ValueError: a zero byte in the path
+        raise error(f"{path}: cannot read {what}: {getattr(cause, 'strerror', cause)}") from cause
+    if len(data) > max_bytes:
+        raise error(f"{path}: {what}: expected at most {max_bytes} bytes, got more")
+    return data
 
 
 def write_atomically(
@@ -30,8 +52,8 @@ def write_atomically(
     """
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    except OSError as cause:
-        raise error(f"{path}: cannot write here: {cause.strerror}") from cause
+    except (OSError, ValueError) as cause:  # ValueError: a zero byte in the path
+        raise error(f"{path}: cannot write here: {getattr(cause, 'strerror', cause)}") from cause
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.writelines(chunks)

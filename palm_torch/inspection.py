@@ -7,10 +7,11 @@ wrapping so that a person can read them before, or instead of, an appraisal.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from palm_torch import claims, evidence, statement
-from palm_torch.cvm import quote
+from palm_torch import evidence, statement
+from palm_torch.appraisal import claims
+from palm_torch.cvm import appraisal, quote
 from palm_torch.encoding import Json, decode_json
 from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.evidence import Bundle
@@ -19,7 +20,7 @@ from palm_torch.result import Claim
 if TYPE_CHECKING:
     from palm_torch.evidence import Phase
 
-_REGISTERS = ("mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "report_data")
+_REGISTERS: Final = (*appraisal.IMAGE_REGISTERS, "rtmr3", "report_data")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

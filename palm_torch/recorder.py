@@ -61,6 +61,7 @@ class _Installed:
     session_id: str
     process_id: int
     thread_id: int
+    forks: bool
     failures: list[BaseException] = field(default_factory=list)
 
 
@@ -113,9 +114,20 @@ def session_id() -> str | None:
     return installed.session_id if installed else None
 
 
+def workers_must_fork() -> bool:
+    """Returns whether worker processes have to be forked, so that they run the code that was hashed."""
+    installed = _installed()
+    return installed is not None and installed.forks
+
+
 @contextlib.contextmanager
-def install(recorder: Recorder, session_id: str) -> Iterator[list[BaseException]]:
+def install(recorder: Recorder, session_id: str, *, forks: bool = False) -> Iterator[list[BaseException]]:
     """Makes a recorder the current one for the duration of a ``with`` block.
+
+    Args:
+        recorder: What `current` returns.
+        session_id: What `session_id` returns.
+        forks: What `workers_must_fork` returns.
 
     Yields:
         A list that gets the first error that `failed` is told of.
@@ -127,7 +139,7 @@ def install(recorder: Recorder, session_id: str) -> Iterator[list[BaseException]
         raise SessionError(
             f"session {_in_process[0].session_id} is still open: end it before beginning another"
         )
-    installed = _Installed(recorder, session_id, os.getpid(), threading.get_ident())
+    installed = _Installed(recorder, session_id, os.getpid(), threading.get_ident(), forks)
     _in_process.append(installed)
     _in_context.set(installed)
     try:

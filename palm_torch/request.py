@@ -45,8 +45,8 @@ class Request:
         if self.type != TYPE:
             raise EncodingError(f"expected type {TYPE!r}, got {self.type[:80]!r}")
         decode_hex(self.nonce, what="nonce", length_bytes=NONCE_BYTES)
-        if self.expires is not None and parse_time(self.expires).strftime(TIME_FORMAT) != self.expires:
-            raise EncodingError(f"expires: expected YYYY-MM-DDTHH:MM:SSZ, got {self.expires[:40]!r}")
+        if self.expires is not None:
+            parse_time(self.expires)
 
     def encode(self) -> bytes:
         """Returns the file's bytes, canonical JSON."""
@@ -76,12 +76,15 @@ def nonce_of(data: bytes) -> bytes:
 
 
 def parse_time(text: str) -> datetime:
-    """Parses ``YYYY-MM-DDTHH:MM:SSZ`` to an aware datetime.
+    """Parses ``YYYY-MM-DDTHH:MM:SSZ`` to an aware datetime; a moment has one spelling.
 
     Raises:
-        EncodingError: If the text has another form.
+        EncodingError: If the text has another form (strptime alone takes other digits, and fewer).
     """
     try:
-        return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
+        parsed = datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
     except ValueError as error:
         raise EncodingError(f"expected YYYY-MM-DDTHH:MM:SSZ, got {text[:40]!r}") from error
+    if f"{parsed.replace(tzinfo=None).isoformat()}Z" != text:
+        raise EncodingError(f"expected YYYY-MM-DDTHH:MM:SSZ, got {text[:40]!r}")
+    return parsed

@@ -9,12 +9,24 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from palm_torch import codec
+from palm_torch.roles import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from palm_torch.encoding import Json
+
+
+Strength: TypeAlias = Literal["hardware", "simulated", "code"]
+"""Who vouches for what was measured."""
+
+_LABELS: Final[dict[Source, Literal["reported by code", "declared"]]] = {
+    Source.REPORTED: "reported by code",
+    Source.DECLARED: "declared",
+}
 
 
 class Tier(enum.StrEnum):
@@ -51,6 +63,21 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """One reason why a result is not affirming.
+
+    Attributes:
+        about: What it concerns. One about the code or the session keeps every claim from being ``hardware``.
+        reason: The reason, as a sentence without a full stop.
+        advice: What the reader can do about it.
+    """
+
+    about: Literal["platform", "code", "claims", "freshness", "session"]
+    reason: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttestationResult:
     """The appraisal of evidence that was not rejected.
 
@@ -60,10 +87,12 @@ class AttestationResult:
         operation: What the evidence is of.
         run_id: Name of the run.
         freshness: ``challenged``, ``unchallenged`` or ``not_checked``.
+        session: ``closed`` by an end quote, or ``unclosed``: a receipt of a session of which nothing else is
+            known.
         time: The verification time, with where it came from.
         co_location: Always ``unproven``: Hopper GPUs cannot prove that they sit in the attested machine.
         checks: What was checked, in order.
-        warnings: Why the result is not affirming.
+        reservations: Why the result is not affirming.
         not_checked: What was not checked.
         claims: What the evidence says.
     """
@@ -73,16 +102,42 @@ class AttestationResult:
     operation: str
     run_id: str
     freshness: Literal["challenged", "unchallenged", "not_checked"]
+    session: Literal["closed", "unclosed"]
     time: str
     co_location: Literal["unproven"]
     checks: tuple[Check, ...]
-    warnings: tuple[str, ...]
+    reservations: tuple[Reservation, ...]
     not_checked: tuple[str, ...]
     claims: tuple[Claim, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The reasons alone."""
+        return tuple(item.reason for item in self.reservations)
 
     def to_json(self) -> Json:
         """Returns the result as a JSON value."""
         return codec.to_json(self)
+
+
+def strength_of(*, simulated: bool, reservations: Iterable[Reservation]) -> Strength:
+    """Returns the strength of what was measured.
+
+    Args:
+        simulated: Whether any component was simulated.
+        reservations: All of them; of these, one about the code, or about a session that nobody knows the
+            end of, leaves the code as the only witness.
+    """
+    if simulated:
+        return "simulated"
+    return "code" if any(item.about in ("code", "session") for item in reservations) else "hardware"
+
+
+def labelled(said: Iterable[tuple[str, str, Source]], strength: Strength) -> tuple[Claim, ...]:
+    """Returns claims from names, values and sources: what was measured gets the strength given."""
+    return tuple(
+        Claim(name=name, value=value, strength=_LABELS.get(source, strength)) for name, value, source in said
+    )
 
 
 def rejection(error: Exception, checks: tuple[Check, ...]) -> dict[str, Any]:

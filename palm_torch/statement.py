@@ -195,6 +195,8 @@ class Begin:
         run_id: As in `Run`.
         operation: As in the end statement.
         request: SHA-256 of the verifier's request file; None for an unchallenged run.
+        resumes: SHA-256 of the payload of the segment receipt that the session goes on from; None for a
+            run's first session.
         code: The code loaded so far.
         environment: As in `Run`.
         gpu: Confidential-computing state of each GPU; empty without GPUs.
@@ -209,6 +211,7 @@ class Begin:
     run_id: str
     operation: Operation
     request: Digest | None
+    resumes: Digest | None
     code: Code
     environment: Value
     gpu: tuple[dict[str, Any], ...]

@@ -11,6 +11,10 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Final
 
+from palm_torch import wording
+from palm_torch.appraisal import chain_text
+from palm_torch.appraisal.chain import Label
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from palm_torch.chain_verification import VerifiedChain
     from palm_torch.encoding import Json
     from palm_torch.inspection import Inspected
     from palm_torch.result import AttestationResult, Check
@@ -105,20 +110,67 @@ def progress_steps(what: str, steps: int) -> Iterator[Callable[[int, str], None]
 
 
 def show_result(out: Console, result: AttestationResult) -> None:
-    """Prints what was checked, what the evidence says, the warnings, and what was not checked."""
+    """Prints what it is worth, what was checked, what the evidence says, and what is left open."""
     out.print(f"{result.operation} run {printable(result.run_id)}", style="bold")
-    out.print(f"time {printable(result.time)}, freshness: {result.freshness}\n")
+    out.print(
+        f"checked as of {printable(result.time)}; freshness: {result.freshness}; session: {result.session}"
+    )
+    out.print(f"MAY I RELY ON IT? {wording.worth(result)}\n", style="bold")
+    out.print("CHECKED: each of these held; what that is worth depends on who vouches, below", style="bold")
     show_checks(out, result.checks)
-    out.print()
-    claims = _table("claim", "what the evidence says", "strength")
+    out.print("\nTHE EVIDENCE SAYS", style="bold")
+    table = _table("claim", "value", "strength")
     for claim in result.claims:
-        claims.add_row(
+        table.add_row(
             *_texts(claim.name, claim.value),
             _text(claim.strength, _STRENGTH_STYLES.get(claim.strength, "cyan")),
         )
-    out.print(claims)
-    _list(out, "warnings", result.warnings, "yellow")
-    _list(out, "not checked", result.not_checked, "dim")
+    out.print(table)
+    for strength in dict.fromkeys(claim.strength for claim in result.claims):
+        _line(out, f"  {strength}: {wording.STRENGTHS[strength]}", "dim")
+    _line(out, f"  {wording.DIGESTS}", "dim")
+    if result.reservations:
+        out.print("\nWHAT KEEPS IT FROM BEING AFFIRMING, and what to do", style="bold")
+        for item in result.reservations:
+            _line(out, f"  - {printable(item.reason)}", "yellow")
+            _line(out, f"    what to do: {printable(item.advice)}")
+    if result.not_checked:
+        out.print("\nNOT SHOWN by this evidence", style="bold")
+        for line in result.not_checked:
+            _line(out, f"  - {printable(line)}", "dim")
+    out.print()
+    for line in wording.WORDS:
+        _line(out, line, "dim")
+
+
+def show_refused(out: Console, error: Exception, checks: Sequence[Check]) -> None:
+    """Prints which checks had passed before evidence was refused, and what to do."""
+    if checks:
+        out.print("Held before it was refused, and worth nothing by itself:", style="bold")
+        show_checks(out, checks)
+        out.print()
+    advice = wording.advice(error)
+    if advice:
+        _line(out, f"what to do: {advice}")
+
+
+def show_chain(out: Console, verified: VerifiedChain) -> None:
+    """Prints each run with where everything that it used came from, and each verdict."""
+    out.print("CHAIN: for each run, what it used, and which other run that came from", style="bold")
+    for line, label in chain_text.render(verified.chain, escape=printable)[1:]:
+        out.print(f"  {line}", style="yellow" if label is Label.MISSING else "")
+    out.print()
+    for label in chain_text.labels(verified.chain):
+        _line(out, f"  {label.value}: {wording.LINKS[label.value]}", "dim")
+    out.print("\nVERDICTS; `palm-torch verify` with one file alone shows every check and claim", style="bold")
+    for name, result in verified.results.items():
+        _line(out, f"  {printable(name)}: {verdict(result)}", "yellow" if result.reservations else "green")
+        _line(out, f"    may I rely on it? {wording.worth(result)}")
+
+
+def chain_verdict(verified: VerifiedChain) -> str:
+    """Returns the one line that says what came out of a chain."""
+    return f"ACCEPTED ({verified.tier.value}): {chain_text.summary(verified.chain)}"
 
 
 def show_checks(out: Console, checks: Sequence[Check]) -> None:
@@ -204,8 +256,6 @@ def _texts(*texts: str) -> list[Text]:
     return [_text(text) for text in texts]
 
 
-def _list(out: Console, heading: str, lines: Sequence[str], style: str) -> None:
-    if lines:
-        out.print(f"\n{heading}", style="bold")
-        for line in lines:
-            out.print(f"  - {printable(line)}", style=style)
+def _line(out: Console, text: str, style: str = "") -> None:
+    """Prints a line as it is, to be copied whole: nothing is broken or cut."""
+    out.print(text, style=style, soft_wrap=True)

@@ -2,66 +2,255 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from palm_torch import evidence as bundles
-from palm_torch import policy as policies
-from palm_torch import request as requests
-from palm_torch import verifier
-from palm_torch.errors import EvidenceError, RequestError
+from palm_torch import files
+from palm_torch import receipt as receipt_files
+from palm_torch import request as request_files
+from palm_torch.appraisal import freshness as freshnesses
+from palm_torch.appraisal import receipts, verifier
+from palm_torch.appraisal import seen as seen_store
+from palm_torch.cvm import quote
+from palm_torch.digest import sha256_digest
+from palm_torch.errors import InputError, PolicyError, RequestError
+from palm_torch.policies import policy as policy_files
+from palm_torch.policies import reference_values as reference_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from palm_torch.evidence import Bundle
     from palm_torch.result import AttestationResult
 
 CLOCK: Final = "this machine's clock"
 ASSERTED: Final = "asserted by you"
+MAX_ROOT_BYTES: Final = 64 << 10
 
 
-def verify(
+def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
     evidence: str | Path,
     *,
     policy: str | Path,
     request: str | Path | None = None,
     at: datetime | None = None,
-    freshness: Literal["required", "not_checked"] = "required",
+    freshness: freshnesses.Rule = "required",
     artifacts: Mapping[str, str | Path] | None = None,
+    reference_values: str | Path | None = None,
+    authority_key: str | Path | None = None,
+    timestamp_root: str | Path | None = None,
+    seen: str | Path | None = None,
+    again: bool = False,
+    closing: str | Path | None = None,
 ) -> AttestationResult:
-    """Appraises an evidence file against a policy file, offline.
+    """Appraises an evidence file, or a receipt, against a policy file, offline.
 
     Args:
-        evidence: The evidence, a ``.palm.json`` file.
-        policy: What is demanded, a YAML file; see `palm_torch.policy`.
+        evidence: The evidence, a ``.palm.json`` file, or a receipt, a ``.palm-receipt.json`` file.
+        policy: What is demanded, a YAML file; see `palm_torch.policies.policy`.
         request: The request file that the evidence should answer, if there was one.
-        at: The time of verification, aware; this machine's clock if None. The result repeats which.
+        at: The time of verification, aware. None takes the time of the evidence's time stamp if
+            `timestamp_root` was given, and this machine's clock if not. The result repeats which.
         freshness: ``not_checked`` accepts evidence that answers a request which is not at hand.
         artifacts: Files to compare with what the evidence says of a role, such as
             ``{"model": "model.safetensors"}``.
+        reference_values: Signed values of an authority, for a policy that says ``[authority]``; see
+            `palm_torch.policies.reference_values`.
+        authority_key: The public key of that authority, PEM.
+        timestamp_root: Root certificate, PEM, of the authority that stamped the evidence (RFC 3161).
+        seen: The verifier's own store of what it has accepted: each request is answered once.
+        again: Accepts with `seen` the very evidence that was accepted before.
+        closing: For a receipt: the sealed evidence of its session, without which it is *unclosed*.
 
     Returns:
-        The result: what was checked, what was not, the warnings, and every claim with its strength.
+        The result: what was checked, what was not, the reservations, and every claim with its strength.
 
     Raises:
         InputError: If a file is missing or malformed; nothing was appraised.
         RejectedError: If the evidence must not be believed.
     """
-    return verifier.verify(
-        bundles.read_bounded(Path(evidence), max_bytes=bundles.MAX_BUNDLE_BYTES, what="the evidence"),
-        policy=policies.load(Path(policy)),
-        at=at if at is not None else datetime.now(UTC).replace(microsecond=0),
-        time_source=CLOCK if at is None else ASSERTED,
-        challenge=None if request is None else _read_request(Path(request)),
+    appraiser = Appraiser.of(
+        at=at,
         freshness=freshness,
-        files={role: Path(path) for role, path in (artifacts or {}).items()},
+        reference_values=reference_values,
+        authority_key=authority_key,
+        timestamp_root=timestamp_root,
+    )
+    data = bundles.read(Path(evidence))
+    if receipt_files.is_receipt(data):
+        if timestamp_root is not None or seen is not None:
+            raise InputError(f"{evidence}: a receipt; time stamps and the store are for sealed evidence")
+        return appraiser.receipt(
+            data,
+            what=str(evidence),
+            policy=Path(policy),
+            request=None if request is None else read_request(Path(request)),
+            artifacts=_paths(artifacts),
+            closing=None if closing is None else bundles.read(Path(closing)),
+        )
+    if closing is not None:
+        raise InputError(f"{evidence}: sealed evidence; --closing goes with a receipt")
+    result = appraiser.sealed(
+        data,
         what=str(evidence),
+        policy=Path(policy),
+        request=None if request is None else read_request(Path(request)),
+        artifacts=_paths(artifacts),
+    )
+    if seen is not None:
+        record([(bundles.decode(data), result)], Path(seen), at=appraiser.now, again=again)
+    return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appraiser:
+    """What one call of a door rests on, whichever and however many files it appraises.
+
+    Attributes:
+        at: The time that the caller asserts; None if it asserts none.
+        now: That time, or this machine's clock when the call began.
+        freshness: The caller's choice.
+        references: Reference values of an authority, verified.
+        timestamp_root: Root certificate of a time-stamping authority, PEM.
+    """
+
+    at: datetime | None
+    now: datetime
+    freshness: freshnesses.Rule
+    references: reference_files.VerifiedValues | None
+    timestamp_root: bytes | None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        at: datetime | None,
+        freshness: freshnesses.Rule,
+        reference_values: str | Path | None,
+        authority_key: str | Path | None,
+        timestamp_root: str | Path | None,
+    ) -> Appraiser:
+        """Reads the clock and what the caller names.
+
+        Raises:
+            InputError: If a file is missing or malformed.
+            RejectedError: If the reference values are not the authority's, or do not hold now.
+        """
+        now = at or datetime.now(UTC).replace(microsecond=0)
+        return cls(
+            at=at,
+            now=now,
+            freshness=freshness,
+            references=_reference_values(reference_values, authority_key, now),
+            timestamp_root=None if timestamp_root is None else _read_root(Path(timestamp_root)),
+        )
+
+    def sealed(
+        self,
+        data: bytes,
+        *,
+        what: str,
+        policy: Path,
+        request: bytes | None,
+        artifacts: Mapping[str, Path] | None = None,
+    ) -> AttestationResult:
+        """Appraises sealed evidence; as `verify`, but with bytes in hand."""
+        return verifier.verify(
+            data,
+            policy=policy_files.load(policy, references=self.references),
+            at=self.at if self.timestamp_root is not None else self.now,
+            time_source=self.source,
+            timestamp_root=self.timestamp_root,
+            challenge=request,
+            freshness_rule=self.freshness,
+            files=artifacts,
+            what=what,
+        )
+
+    def receipt(
+        self,
+        data: bytes,
+        *,
+        what: str,
+        policy: Path,
+        request: bytes | None,
+        artifacts: Mapping[str, Path],
+        closing: bytes | None,
+    ) -> AttestationResult:
+        """Appraises a receipt; as `verify`, but with bytes in hand."""
+        return receipts.verify(
+            receipt_files.decode(data, what=what),
+            policy=policy_files.load(policy, references=self.references),
+            at=self.now,
+            time_source=self.source,
+            challenge=request,
+            freshness_rule=self.freshness,
+            closing=closing,
+            files=artifacts,
+        )
+
+    @property
+    def source(self) -> str:
+        """Where the time comes from, as the result shall say."""
+        return CLOCK if self.at is None else ASSERTED
+
+
+def record(
+    accepted: Sequence[tuple[Bundle, AttestationResult]], path: Path, *, at: datetime, again: bool
+) -> None:
+    """Records accepted evidence in a store, all of it or nothing.
+
+    Args:
+        accepted: Evidence and results. What counts is what the end quote seals: a signature can be spelled
+            in several ways, and a time stamp added.
+        path: The store.
+        at: Time of verification, aware.
+        again: Whether evidence that was accepted before may be accepted once more.
+
+    Raises:
+        FreshnessError: If a request was answered before, or a run was accepted before.
+        InputError: If the store cannot be used.
+    """
+    items = [
+        seen_store.Accepted(
+            nonce=bundle.challenge.nonce if bundle.challenge.kind == "challenged" else None,
+            digest=sha256_digest(quote.parse_quote(bundle.end.quote).td_report.report_data),
+            run_id=result.run_id,
+            checks=result.checks,
+        )
+        for bundle, result in accepted
+    ]
+    with seen_store.open_store(path) as store:
+        store.check_and_record_all(items, at, again=again)
+
+
+def _paths(artifacts: Mapping[str, str | Path] | None) -> dict[str, Path]:
+    return {role: Path(path) for role, path in (artifacts or {}).items()}
+
+
+def _reference_values(
+    path: str | Path | None, key: str | Path | None, at: datetime
+) -> reference_files.VerifiedValues | None:
+    if path is None and key is None:
+        return None
+    if path is None or key is None:
+        raise PolicyError("--reference-values and --authority-key go together: give both")
+    return reference_files.load(Path(path), key=Path(key), at=at)
+
+
+def read_request(path: Path) -> bytes:
+    """Reads a request file, without looking at it.
+
+    Raises:
+        RequestError: If it is missing, unreadable or too large.
+    """
+    return files.read_bounded(
+        path, max_bytes=request_files.MAX_REQUEST_BYTES, what="the request", error=RequestError
     )
 
 
-def _read_request(path: Path) -> bytes:
-    try:
-        return bundles.read_bounded(path, max_bytes=requests.MAX_REQUEST_BYTES, what="the request")
-    except EvidenceError as error:
-        raise RequestError(str(error)) from error
+def _read_root(path: Path) -> bytes:
+    return files.read_bounded(path, max_bytes=MAX_ROOT_BYTES, what="the root certificate", error=PolicyError)

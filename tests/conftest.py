@@ -17,6 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from relay import ResumedRun
     from workshop import GoodRun
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))  # tests are not a package
@@ -99,6 +100,14 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> GoodRun:
     import workshop
 
     return workshop.make_good_run(tmp_path_factory.mktemp("machine") / "keys")
+
+
+@pytest.fixture(scope="session")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> ResumedRun:
+    """Returns one challenged training run in three sessions, with their keys and receipts."""
+    import relay
+
+    return relay.make_resumed_run(tmp_path_factory.mktemp("machine") / "keys")
 
 
 def _vectors_folder() -> Path | None:

@@ -24,13 +24,17 @@ MINIMUM_PERCENT: Final = {
     "palm_torch/result.py": 100.0,
     "palm_torch/recorder.py": 100.0,
     "palm_torch/request.py": 100.0,
+    "palm_torch/dsse.py": 100.0,
+    "palm_torch/receipt.py": 100.0,
     "palm_torch/commit/": 100.0,
     "palm_torch/cvm/": 100.0,
-    "palm_torch/policy.py": 100.0,
-    "palm_torch/claims.py": 100.0,
-    "palm_torch/consistency.py": 100.0,
-    "palm_torch/artifacts.py": 100.0,
-    "palm_torch/verifier.py": 100.0,
+    "palm_torch/sessions/": 100.0,
+    "palm_torch/policies/": 100.0,
+    "palm_torch/appraisal/": 100.0,
+    "palm_torch/verification.py": 100.0,
+    "palm_torch/chain_verification.py": 100.0,
+    "palm_torch/inspection.py": 100.0,
+    "palm_torch/wording.py": 100.0,
 }
 """Prefix of a path to the least covered share, in percent of lines and branches together."""
 

@@ -1,4 +1,4 @@
-"""Checks the documents: relative links and anchors lead somewhere, Python blocks compile.
+"""Checks the documents: links, anchors and named tests lead somewhere, Python blocks compile.
 
 Usage: ``python tools/check_docs.py [ROOT]``. Nothing is fetched: a link with a scheme is not followed.
 """
@@ -20,6 +20,7 @@ _FENCE: Final = re.compile(r"^ {0,3}(?P<marks>`{3,}|~{3,})\s*(?P<language>[\w+-]
 _INLINE_CODE: Final = re.compile(r"(`+).+?\1")
 _LINK: Final = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\((?P<target>[^()\s]+)(?:\s+\"[^\"]*\")?\)")
 _HEADING: Final = re.compile(r"^#{1,6}\s+(?P<text>.+?)\s*#*$")
+_TEST: Final = re.compile(r"`(?:tests/)?(?P<path>[a-z]+/(?:[a-z]+/)*test_[a-z0-9_]+\.py)`")
 _SCHEME: Final = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -46,6 +47,9 @@ def faults_of(document: Path, root: Path) -> Iterator[str]:
             problem = link_problem(document, root, link["target"])
             if problem:
                 yield f"{name}:{number}: link {link['target']!r}: {problem}"
+        for test in _TEST.finditer(line):
+            if not (root / "tests" / test["path"]).is_file():
+                yield f"{name}:{number}: test {test['path']!r}: no such file"
     for number, language, code in blocks:
         if language != "python":
             continue

@@ -8,7 +8,7 @@ import click
 
 from palm_torch import extras
 from palm_torch.commands.arguments import FILE
-from palm_torch.commands.codes import ACCEPTED, REJECTED
+from palm_torch.exit_codes import ACCEPTED, REJECTED
 
 
 @click.command(short_help="Train, seal, verify, tamper, reject.")
@@ -25,7 +25,7 @@ from palm_torch.commands.codes import ACCEPTED, REJECTED
 def demo(output: Path, steps: int | None) -> int:
     """Train, seal, verify, then tamper six times and watch each being rejected."""
     with extras.needed("torch", for_what="palm-torch demo"):
-        from palm_torch.demo import story  # noqa: PLC0415 (needs torch, which verify must not)
+        from palm_torch.demo import story
 
     size = story.FULL if steps is None else story.Size(steps=steps)
     return ACCEPTED if story.tell(output, size=size) else REJECTED

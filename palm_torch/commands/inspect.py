@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help='Print JSON, with "verified": false.')
 def inspect(evidence: Path, as_json: bool) -> None:
     """Show what evidence says, without believing it."""
-    from palm_torch import evidence as bundles  # noqa: PLC0415 (as in `demo`)
-    from palm_torch import inspection  # noqa: PLC0415 (as in `demo`)
+    from palm_torch import evidence as bundles
+    from palm_torch import inspection
 
-    data = bundles.read_bounded(evidence, max_bytes=bundles.MAX_BUNDLE_BYTES, what="the evidence")
+    data = bundles.read(evidence)
     inspected = inspection.inspect(data, what=str(evidence))
     if as_json:
         printing.print_json(inspected.document)

@@ -9,6 +9,7 @@ import click
 from palm_torch import extras, terminal
 from palm_torch.commands.arguments import FILE
 from palm_torch.errors import DataError
+from palm_torch.files import read_bounded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +27,8 @@ MAX_SALT_BYTES: Final = 4096
 def measure(path: Path, record_length: int | None, token_dtype: str | None, salt_file: Path | None) -> None:
     """Read a dataset once and write the manifest that authenticates every record."""
     with extras.needed("torch", for_what="palm-torch measure"):
-        from palm_torch.commit import manifest as manifests  # noqa: PLC0415 (as in `demo`)
-        from palm_torch.data import measure as measuring  # noqa: PLC0415 (as in `demo`)
+        from palm_torch.commit import manifest as manifests
+        from palm_torch.data import measure as measuring
 
     salt = None if salt_file is None else _read_salt(salt_file)
     with terminal.progress_bytes(f"measuring {path}") as progress:
@@ -42,11 +43,7 @@ def measure(path: Path, record_length: int | None, token_dtype: str | None, salt
 
 
 def _read_salt(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            salt = stream.read(MAX_SALT_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the salt: {error.strerror}") from error
-    if not 0 < len(salt) <= MAX_SALT_BYTES:
-        raise DataError(f"{path}: expected a salt of 1 to {MAX_SALT_BYTES} bytes, got {len(salt)} or more")
+    salt = read_bounded(path, what="the salt", max_bytes=MAX_SALT_BYTES, error=DataError)
+    if not salt:
+        raise DataError(f"{path}: the salt: expected 1 to {MAX_SALT_BYTES} bytes, got an empty file")
     return salt

@@ -16,16 +16,14 @@ if TYPE_CHECKING:
 
 def refused(word: str, error: PalmTorchError, code: int, *, as_json: bool) -> int:
     """Prints why evidence was not accepted, and returns the exit code."""
-    from palm_torch import result  # noqa: PLC0415 (as in `demo`)
+    from palm_torch import result
 
     checks = tuple(check for check in getattr(error, "checks", ()) if isinstance(check, result.Check))
     if as_json:
         said = result.rejection(error, checks)
         print_json(said if isinstance(error, RejectedError) else {**said, "tier": "none"})
         return code
-    if checks:
-        terminal.show_checks(terminal.console(), checks)
-        click.echo()
+    terminal.show_refused(terminal.console(), error, checks)
     click.secho(terminal.refusal(word, error), bold=True, fg="red")
     return code
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import click
 
 from palm_torch import terminal
 from palm_torch.commands.arguments import FILE, after, moment
 from palm_torch.errors import RequestError
+
+ATTESTED: Final = ("train",)
+"""Operations that a session of this version can attest; the rest can be asked for already."""
 
 
 @click.command(short_help="Write a challenge for evidence to answer.")
@@ -30,10 +35,10 @@ def request(
     force: bool,
 ) -> None:
     """Write a challenge: a request file with a fresh nonce, for evidence to answer."""
-    import secrets  # noqa: PLC0415 (this command alone draws a nonce)
+    import secrets
 
-    from palm_torch import files, properties  # noqa: PLC0415 (as in `demo`)
-    from palm_torch import request as requests  # noqa: PLC0415 (as in `demo`)
+    from palm_torch import files, properties
+    from palm_torch import request as requests
 
     if operation not in properties.PROPERTIES:
         known = ", ".join(properties.OPERATIONS)
@@ -41,6 +46,8 @@ def request(
     if expires is not None and expires_in is not None:
         raise click.UsageError("give --expires or --expires-in, not both")
     last = moment(expires, "--expires") if expires is not None else after(expires_in)
+    if last is not None and last <= datetime.now(UTC):
+        raise click.BadParameter(f"{expires!r} is over: no answer could be in time", param_hint="--expires")
     if output.exists() and not force:
         raise RequestError(f"{output}: there is a request already; --force replaces it and its nonce")
     asked = requests.Request(
@@ -51,6 +58,11 @@ def request(
         expires=None if last is None else last.strftime(requests.TIME_FORMAT),
     )
     files.write_atomically(output, [asked.encode()], error=RequestError)
+    if operation not in ATTESTED:
+        click.echo(
+            f"note: this version attests {', '.join(ATTESTED)}: nothing can answer for {operation} yet",
+            err=True,
+        )
     fields = {field.name for field in dataclasses.fields(properties.PROPERTIES[operation])}
     for role in roles:
         if role not in fields:

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from palm_torch import terminal
 from palm_torch.commands import arguments, printing
 from palm_torch.commands.arguments import FILE
-from palm_torch.commands.codes import ACCEPTED, MALFORMED, REJECTED
 from palm_torch.errors import InputError, RejectedError
+from palm_torch.exit_codes import ACCEPTED, MALFORMED, REJECTED
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from palm_torch.chain_verification import VerifiedChain
+
 
 @click.command(short_help="Appraise evidence against a policy.")
-@click.argument("evidence", type=FILE)
-@click.option("--policy", type=FILE, required=True, help="What is demanded, YAML.")
-@click.option("--request", "request_path", type=FILE, help="The request that the evidence should answer.")
-@click.option("--at", help="Time of verification, ISO 8601 with time zone.  [default: this machine's clock]")
+@click.argument("evidence", nargs=-1, required=True, type=FILE)
+@click.option(
+    "--policy",
+    "policies",
+    type=FILE,
+    required=True,
+    multiple=True,
+    help="What is demanded, YAML; with several pieces of evidence once for all, or once for each in order.",
+)
+@click.option(
+    "--request",
+    "requests",
+    type=FILE,
+    multiple=True,
+    help="The request that the evidence should answer; with several, in any order.",
+)
+@click.option(
+    "--at",
+    help="Time of verification, ISO 8601 with time zone.  [default: the time stamp's with --timestamp-root, "
+    "else this machine's clock]",
+)
 @click.option(
     "--freshness",
     type=click.Choice(["required", "not_checked"]),
@@ -35,24 +54,64 @@ if TYPE_CHECKING:
     metavar="ROLE=PATH",
     help="Compare a file with a role; repeatable.",
 )
+@click.option("--reference-values", type=FILE, help="Signed values, for a policy that says [authority].")
+@click.option("--authority-key", type=FILE, help="Public key of who signed the reference values, PEM.")
+@click.option("--timestamp-root", type=FILE, help="Root certificate of the time-stamping authority, PEM.")
+@click.option("--seen", type=FILE, help="Your store of what you accepted: each request is answered once.")
+@click.option("--again", is_flag=True, help="With --seen: accept the very same evidence once more.")
+@click.option("--closing", type=FILE, help="For a receipt: the sealed evidence of its session.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the rejection, as JSON.")
-def verify(
-    evidence: Path,
-    policy: Path,
-    request_path: Path | None,
+def verify(  # noqa: PLR0913, PLR0917 (one for each option)
+    evidence: tuple[Path, ...],
+    policies: tuple[Path, ...],
+    requests: tuple[Path, ...],
     at: str | None,
     freshness: Literal["required", "not_checked"],
     artifacts: tuple[str, ...],
+    reference_values: Path | None,
+    authority_key: Path | None,
+    timestamp_root: Path | None,
+    seen: Path | None,
+    again: bool,
+    closing: Path | None,
     as_json: bool,
 ) -> int:
-    """Appraise evidence against a policy, offline; the verdict is the last line."""
-    from palm_torch import verification  # noqa: PLC0415 (as in `demo`)
+    """Appraise evidence, receipts, or a chain of evidence against a policy, offline.
 
-    when = None if at is None else arguments.moment(at, "--at")
+    The verdict is the last line. With several pieces of evidence each is appraised, and what one run used
+    is looked up among what the others produced.
+    """
+    from palm_torch import chain_verification, verification
+
+    if again and seen is None:
+        raise click.UsageError("--again goes with --seen")
     at_hand = arguments.artifacts(artifacts)
+    choices: dict[str, Any] = {
+        "at": None if at is None else arguments.moment(at, "--at"),
+        "freshness": freshness,
+        "reference_values": reference_values,
+        "authority_key": authority_key,
+        "timestamp_root": timestamp_root,
+        "seen": seen,
+        "again": again,
+    }
     try:
+        if len(evidence) > 1:
+            if at_hand or closing is not None:
+                raise click.UsageError("--artifact and --closing go with a single piece of evidence")
+            verified = chain_verification.verify_chain(
+                evidence, policies=policies, requests=requests, **choices
+            )
+            return _show_chain(verified, as_json=as_json)
+        if len(policies) > 1 or len(requests) > 1:
+            raise click.UsageError("one piece of evidence takes one --policy and one --request")
         result = verification.verify(
-            evidence, policy=policy, request=request_path, at=when, freshness=freshness, artifacts=at_hand
+            evidence[0],
+            policy=policies[0],
+            request=requests[0] if requests else None,
+            artifacts=at_hand,
+            closing=closing,
+            **choices,
         )
     except RejectedError as error:
         return printing.refused("REJECTED", error, REJECTED, as_json=as_json)
@@ -63,4 +122,16 @@ def verify(
         return ACCEPTED
     terminal.show_result(terminal.console(), result)
     click.secho(f"\n{terminal.verdict(result)}", bold=True, fg="green" if not result.warnings else "yellow")
+    return ACCEPTED
+
+
+def _show_chain(verified: VerifiedChain, *, as_json: bool) -> int:
+    from palm_torch.result import Tier
+
+    if as_json:
+        printing.print_json(verified.to_json())
+        return ACCEPTED
+    terminal.show_chain(terminal.console(), verified)
+    color = "green" if verified.tier is Tier.AFFIRMING else "yellow"
+    click.secho(f"\n{terminal.chain_verdict(verified)}", bold=True, fg=color)
     return ACCEPTED

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import os
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -176,24 +177,30 @@ def read_sidecar(path: Path, root: Digest) -> tuple[bytes, int]:
         ArtifactError: If it is the map of something else.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            width, records = _read_head(path, stream.read(len(MAGIC) + _HEAD.size))
+            size = os.fstat(stream.fileno()).st_size - stream.tell()  # before the head is taken at its word
+            counts = stream.read(width * records) if size == width * records else b""
     except OSError as error:
         raise EvidenceError(f"{path}: cannot be read: {error.strerror or error}") from error
-    head = len(MAGIC) + _HEAD.size
-    if not data.startswith(MAGIC) or len(data) < head:
-        raise EvidenceError(f"{path}: expected a coverage file that begins {MAGIC!r}, got {data[:24]!r}")
-    width, records = _HEAD.unpack_from(data, len(MAGIC))
-    if width not in _WIDTHS or records > MAX_RECORDS or len(data) != head + width * records:
-        raise EvidenceError(
-            f"{path}: expected {records} counters of 1, 2 or 4 bytes, got {len(data) - head} bytes of "
-            f"width {width}"
-        )
-    counts = data[head:]
+    if len(counts) != width * records or size != len(counts):
+        raise EvidenceError(f"{path}: expected {records} counters of {width} bytes each, got {size} bytes")
     if (least := narrowest(summary(counts, width).greatest)) != width:
         raise EvidenceError(f"{path}: expected the smallest width, {least} bytes, got {width}")
     if (found := coverage_root(counts, width)) != root:
         raise ArtifactError(f"{path}: expected the coverage map with root {root}, got {found}")
     return counts, width
+
+
+def _read_head(path: Path, head: bytes) -> tuple[int, int]:
+    if not head.startswith(MAGIC) or len(head) != len(MAGIC) + _HEAD.size:
+        raise EvidenceError(f"{path}: expected a coverage file that begins {MAGIC!r}, got {head[:24]!r}")
+    width, records = _HEAD.unpack_from(head, len(MAGIC))
+    if width not in _WIDTHS or records > MAX_RECORDS:
+        raise EvidenceError(
+            f"{path}: expected counters of 1, 2 or 4 bytes for at most 2^40 records, got {records} of {width}"
+        )
+    return width, records
 
 
 def _log(counts: bytes | memoryview, itemsize: int) -> history.History:

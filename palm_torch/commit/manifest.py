@@ -24,8 +24,10 @@ from palm_torch.errors import EncodingError, ManifestError
 from palm_torch.roles import Multiset
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
+    from typing import BinaryIO
 
 MAGIC: Final = b"palm-torch manifest v1\n"
 SUFFIX: Final = ".palm-manifest"
@@ -165,12 +167,7 @@ class ManifestFile:
                 mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
             raise ManifestError(f"{path}: cannot be read as a manifest: {error}") from error
-        header, offset = _split(path, mapping)
-        try:
-            value = decode_json(header, what=str(path), max_bytes=MAX_HEADER_BYTES)
-        except EncodingError as error:
-            raise ManifestError(str(error)) from error
-        manifest = from_json(Manifest, value, what=str(path), error=ManifestError)
+        manifest, offset = _read_head(path, mapping)
         expected = offset + manifest.records * records.DIGEST_BYTES
         if len(mapping) != expected:
             raise ManifestError(
@@ -187,12 +184,7 @@ class ManifestFile:
         groups = bytearray()
         for start in range(self.offset, len(self.mapping), _READ_BYTES):
             groups += records.group_digests(self.mapping[start : start + _READ_BYTES])
-        root = groups_root(groups)
-        if root != self.manifest.digests_root:
-            raise ManifestError(
-                f"{self.path}: the record digests do not lead to the header's root: expected "
-                f"{self.manifest.digests_root}, got {root}; run `palm-torch measure` again"
-            )
+        _check_root(self.path, self.manifest, groups)
         return bytes(groups)
 
     def close(self) -> None:
@@ -208,6 +200,38 @@ class ManifestFile:
     ) -> None:
         """Unmaps the file."""
         self.close()
+
+
+def read(path: Path, *, each: Callable[[bytes], object] = bytes) -> Manifest:
+    """Reads a manifest once, from beginning to end, and returns its header; every digest was checked.
+
+    Nothing is mapped: a file that is cut short while it is read is an error, not a signal.
+
+    Args:
+        path: The file.
+        each: Called with the record digests, some groups at a time, in order. What it makes of them counts
+            only when `read` has returned: the root is checked last.
+
+    Raises:
+        ManifestError: If the file is missing, or not exactly a manifest, or its digests do not lead to the
+            root in its header.
+    """
+    groups = bytearray()
+    try:
+        with path.open("rb") as stream:
+            manifest, _ = _read_head(path, stream)
+            left = manifest.records * records.DIGEST_BYTES
+            while digests := stream.read(min(left, _READ_BYTES)):
+                groups += records.group_digests(digests)
+                each(digests)
+                left -= len(digests)
+            extended = stream.read(1)
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read as a manifest: {error}") from error
+    if left or extended:
+        raise ManifestError(f"{path}: truncated or extended: expected {manifest.records} record digests")
+    _check_root(path, manifest, groups)
+    return manifest
 
 
 def groups_root(groups: bytes | bytearray) -> Digest:
@@ -233,20 +257,35 @@ def path_beside(dataset: Path) -> Path:
     return dataset.with_name(dataset.name + SUFFIX)
 
 
-def _split(path: Path, mapping: mmap.mmap) -> tuple[bytes, int]:
-    """Returns the header's bytes and the offset of the digests."""
+def _read_head(path: Path, stream: mmap.mmap | BinaryIO) -> tuple[Manifest, int]:
+    """Reads magic line, header and padding; returns the header and the offset of the digests."""
     start = len(MAGIC) + _LENGTH_BYTES
-    if mapping[: len(MAGIC)] != MAGIC:
-        raise ManifestError(f"{path}: expected a file that begins {MAGIC!r}, got {mapping[: len(MAGIC)]!r}")
-    length = int.from_bytes(mapping[len(MAGIC) : start], "big")
+    begin = stream.read(start)
+    if not begin.startswith(MAGIC):
+        raise ManifestError(f"{path}: expected a file that begins {MAGIC!r}, got {begin[: len(MAGIC)]!r}")
+    length = int.from_bytes(begin[len(MAGIC) :], "big")
     if length > MAX_HEADER_BYTES:
         raise ManifestError(f"{path}: expected a header of at most {MAX_HEADER_BYTES} bytes, got {length}")
     offset = start + length + -(start + length) % ALIGNMENT_BYTES
-    if len(mapping) < offset:
-        raise ManifestError(f"{path}: expected at least {offset} bytes, got {len(mapping)}: truncated")
-    if any(mapping[start + length : offset]):
+    rest = stream.read(offset - start)
+    if len(begin) + len(rest) < offset:
+        raise ManifestError(f"{path}: expected at least {offset} bytes: truncated")
+    if any(rest[length:]):
         raise ManifestError(f"{path}: expected zero bytes between header and digests")
-    return mapping[start : start + length], offset
+    try:
+        value = decode_json(rest[:length], what=str(path), max_bytes=MAX_HEADER_BYTES)
+    except EncodingError as error:
+        raise ManifestError(str(error)) from error
+    return from_json(Manifest, value, what=str(path), error=ManifestError), offset
+
+
+def _check_root(path: Path, manifest: Manifest, groups: bytes | bytearray) -> None:
+    root = groups_root(groups)
+    if root != manifest.digests_root:
+        raise ManifestError(
+            f"{path}: the record digests do not lead to the header's root: expected "
+            f"{manifest.digests_root}, got {root}; run `palm-torch measure` again"
+        )
 
 
 def _check_name(name: str) -> None:

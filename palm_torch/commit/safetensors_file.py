@@ -231,9 +231,10 @@ def _check_metadata(metadata: Any, path: Path) -> None:  # noqa: ANN401 (JSON)
 
 
 def _shard_name(name: Any, index: Path) -> str:  # noqa: ANN401 (JSON)
-    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+    plain = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+    if not plain or any("\ud800" <= character <= "\udfff" for character in name):
         raise DataError(f"{index}: expected shards to be plain file names, got {str(name)[:80]!r}")
-    return name
+    return str(name)
 
 
 def _object(data: bytes, path: Path) -> dict[str, Any]:
@@ -255,8 +256,8 @@ def _object(data: bytes, path: Path) -> dict[str, Any]:
 def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise DataError(f"{path}: cannot be opened: {getattr(error, 'strerror', error)}") from error
 
 
 def _read(descriptor: int, path: Path, start: int, length: int) -> bytes:

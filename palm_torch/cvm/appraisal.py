@@ -33,10 +33,14 @@ OPTIONAL_ATTRIBUTE_BITS: Final = frozenset({16, 18, 19, 20, 21, 22, 27, 30, 31, 
 """TD attributes that a policy may allow; debugging, profiling, migration, service TDs and reserved bits
 can never be allowed."""
 
+IMAGE_REGISTERS: Final = ("mr_td", "rtmr0", "rtmr1", "rtmr2")
+"""Fields of a TD report that say which image runs: firmware, its configuration, kernel, file system."""
+
+HOST_REGISTERS: Final = ("mr_config_id", "mr_owner", "mr_owner_config")
+"""Fields of a TD report that the host sets when it makes the trust domain."""
+
 _ZERO_REGISTER: Final = "00" * quote.REGISTER_BYTES
-_REQUIRED: Final = ("mr_td", "rtmr0", "rtmr1", "rtmr2")
-_RESTRICTED: Final = ("mr_config_id", "mr_owner", "mr_owner_config")
-_SAME_TD: Final = ("td_attributes", "xfam", "mr_td", *_RESTRICTED, "rtmr0", "rtmr1", "rtmr2")
+_SAME_TD: Final = ("td_attributes", "xfam", *IMAGE_REGISTERS, *HOST_REGISTERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,7 @@ class TdxRules:
 
     def __post_init__(self) -> None:
         """Checks every value's form."""
-        for name in (*_REQUIRED, *_RESTRICTED, "mr_seam"):
+        for name in (*IMAGE_REGISTERS, *HOST_REGISTERS, "mr_seam"):
             _check_hex(name, getattr(self, name), quote.REGISTER_BYTES)
         _check_hex("xfam", self.xfam, 8)
         _check_hex("ppid", self.ppid, pck.PPID_BYTES)
@@ -122,9 +126,9 @@ def appraise(verified: VerifiedQuote, rules: TdxRules) -> None:
             f"{rules.min_tcb_evaluation_data_number}, got {number}"
         )
     _check_attributes(report, rules)  # 2
-    for name in _REQUIRED:  # 3
+    for name in IMAGE_REGISTERS:  # 3
         _check_value(name, getattr(report, name), getattr(rules, name))
-    for name in _RESTRICTED:  # 4
+    for name in HOST_REGISTERS:  # 4
         _check_value(name, getattr(report, name), getattr(rules, name))
     for name, found, accepted in (
         ("mr_seam", report.mr_seam, rules.mr_seam),
@@ -177,8 +181,8 @@ def _check_value(name: str, found: bytes, accepted: tuple[str, ...]) -> None:
 
 
 def _check_hex(name: str, values: tuple[str, ...] | None, size: int) -> None:
-    for value in values or ():
+    for index, value in enumerate(values or ()):
         try:
-            decode_hex(value, what=name, length_bytes=size)
+            decode_hex(value, what=f"{name}[{index}]", length_bytes=size)
         except EncodingError as error:
             raise PolicyError(str(error)) from error

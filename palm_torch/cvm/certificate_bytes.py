@@ -18,10 +18,27 @@ from palm_torch.cvm import der
 from palm_torch.errors import EncodingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 ECDSA_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
 """AlgorithmIdentifier of ecdsa-with-SHA256 (RFC 5758 section 3.2), without parameters."""
+
+ECDSA: Final = {
+    ECDSA_SHA256: "ecdsa-with-SHA256",
+    bytes.fromhex("300a06082a8648ce3d040303"): "ecdsa-with-SHA384",
+    bytes.fromhex("300a06082a8648ce3d040304"): "ecdsa-with-SHA512",
+}
+RSA: Final = {
+    bytes.fromhex("300d06092a864886f70d01010b0500"): "sha256WithRSAEncryption",
+    bytes.fromhex("300d06092a864886f70d01010c0500"): "sha384WithRSAEncryption",
+    bytes.fromhex("300d06092a864886f70d01010d0500"): "sha512WithRSAEncryption",
+}
+ED25519: Final = {bytes.fromhex("300506032b6570"): "Ed25519"}
+HARDWARE_VENDORS: Final = {ECDSA_SHA256: ECDSA[ECDSA_SHA256]}
+"""What hardware vendors sign with: AlgorithmIdentifier → name."""
+
+TIME_STAMPING: Final = ECDSA | RSA | ED25519
+"""What the certificates of time-stamping authorities may be signed with."""
 
 FOREIGN_ERRORS: Final = (
     ValueError,
@@ -81,21 +98,28 @@ def decode_pem(data: bytes, *, what: str, count: int) -> tuple[bytes, ...]:
     return chain
 
 
-def load_certificate(data: bytes, *, what: str) -> x509.Certificate:
+def load_certificate(
+    data: bytes, *, what: str, algorithms: Mapping[bytes, str] = HARDWARE_VENDORS
+) -> x509.Certificate:
     """Loads one DER certificate whose frame has its only spelling; what it frames is signed.
 
+    Args:
+        data: The certificate, DER.
+        what: Name of the certificate, for messages.
+        algorithms: What it may be signed with: AlgorithmIdentifier, DER → name.
+
     Raises:
-        EncodingError: If it does not parse, is not version 3, is not signed with ecdsa-with-SHA256, has a
+        EncodingError: If it does not parse, is not version 3, is not signed with one of `algorithms`, has a
             serial number that is not positive, or pads its signature.
     """
-    fields = _frame(data, what)
+    algorithm, fields = _frame(data, what, algorithms)
     if len(fields) < 3 or fields[0].encoded != _VERSION_3:  # noqa: PLR2004 (version, serial, algorithm)
         raise EncodingError(f"{what}: expected an X.509 version 3 certificate")
     serial = der.expect(fields[1], der.INTEGER, what=f"{what}: serial number")
     if not serial or serial[0] & 0x80 or not any(serial):
         raise EncodingError(f"{what}: expected a positive serial number, got {serial.hex()!r}")
-    if fields[2].encoded != ECDSA_SHA256:
-        raise EncodingError(f"{what}: inner signature algorithm is not ecdsa-with-SHA256")
+    if fields[2].encoded != algorithm:
+        raise EncodingError(f"{what}: inner signature algorithm is not {algorithms[algorithm]}")
     try:
         return x509.load_der_x509_certificate(data)
     except FOREIGN_ERRORS as error:
@@ -108,7 +132,7 @@ def load_crl(data: bytes, *, what: str) -> x509.CertificateRevocationList:
     Raises:
         EncodingError: If it does not parse, is not version 2 or not signed with ecdsa-with-SHA256.
     """
-    fields = _frame(data, what)
+    _, fields = _frame(data, what, HARDWARE_VENDORS)
     if len(fields) < 2 or fields[0].encoded != _CRL_VERSION_2:  # noqa: PLR2004 (version, algorithm)
         raise EncodingError(f"{what}: expected a version 2 revocation list")
     if fields[1].encoded != ECDSA_SHA256:
@@ -119,19 +143,23 @@ def load_crl(data: bytes, *, what: str) -> x509.CertificateRevocationList:
         raise EncodingError(f"{what}: not a revocation list: {error}") from error
 
 
-def _frame(data: bytes, what: str) -> tuple[der.Element, ...]:
-    """Checks the frame {signed part, algorithm, signature}; returns the fields of the signed part."""
+def _frame(data: bytes, what: str, algorithms: Mapping[bytes, str]) -> tuple[bytes, tuple[der.Element, ...]]:
+    """Checks the frame {signed part, algorithm, signature}; returns algorithm and signed fields."""
     parts = der.children(der.read(data, what=what), what=what)
     if len(parts) != _SIGNED_PARTS:
         raise EncodingError(f"{what}: expected {_SIGNED_PARTS} DER parts, got {len(parts)}")
     signed, algorithm, signature = parts
-    if algorithm.encoded != ECDSA_SHA256:
-        raise EncodingError(f"{what}: expected a signature by ecdsa-with-SHA256")
+    if algorithm.encoded not in algorithms:
+        raise EncodingError(f"{what}: expected a signature by {' or '.join(algorithms.values())}")
     bits = der.expect(signature, der.BIT_STRING, what=f"{what}: signature")
-    try:
-        canonical = utils.encode_dss_signature(*utils.decode_dss_signature(bits[1:]))
-    except ValueError as error:
-        raise EncodingError(f"{what}: signature is not an ECDSA signature: {error}") from error
+    canonical = _ecdsa_spelling(bits[1:], what) if algorithm.encoded in ECDSA else bits[1:]
     if bits != b"\x00" + canonical:
         raise EncodingError(f"{what}: signature is not in canonical DER")
-    return der.children(signed, what=what)
+    return algorithm.encoded, der.children(signed, what=what)
+
+
+def _ecdsa_spelling(signature: bytes, what: str) -> bytes:
+    try:
+        return utils.encode_dss_signature(*utils.decode_dss_signature(signature))
+    except ValueError as error:
+        raise EncodingError(f"{what}: signature is not an ECDSA signature: {error}") from error

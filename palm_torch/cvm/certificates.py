@@ -17,16 +17,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from palm_torch.cvm import certificate_bytes
-from palm_torch.errors import InputError, SignatureError, TrustAnchorError
+from palm_torch.errors import EncodingError, InputError, SignatureError, TrustAnchorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
 SIMULATED_ORGANISATION: Final = "SIMULATED - NOT A TEE"
 """Organisation in the subject of every simulated certificate."""
 
-_KNOWN_CRITICAL: Final = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid})
+KNOWN_CRITICAL: Final = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid})
+"""Critical extensions that `check_certificate` understands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,10 @@ class TrustAnchor:
             TrustAnchorError: If a root that says it is simulated is to be trusted as real.
         """
         parsed = certificate_bytes.load_certificate(certificate, what=f"trust anchor {name!r}")
-        marks = parsed.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)
+        try:
+            marks = parsed.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)
+        except certificate_bytes.FOREIGN_ERRORS as error:
+            raise EncodingError(f"trust anchor {name!r}: its subject cannot be read: {error}") from error
         if not simulated and any(mark.value == SIMULATED_ORGANISATION for mark in marks):
             raise TrustAnchorError(f"trust anchor {name!r}: a simulated root cannot be trusted as hardware")
         return cls(name, hashlib.sha256(certificate).digest(), _spki_sha256(parsed), simulated)
@@ -124,7 +129,8 @@ def verify_chain(
         for position, certificate in enumerate(chain)
     )
     anchor = _matching_anchor(certificates[-1], chain[-1], anchors, what)  # 1
-    _check_certificate(certificates[-1], now, is_ca=True, below=len(chain) - 2, what=f"{what}, root")
+    p256_key(certificates[-1], what=f"{what}, root")
+    check_certificate(certificates[-1], now, is_ca=True, below=len(chain) - 2, what=f"{what}, root")
     for position in range(len(chain) - 2, -1, -1):
         child, issuer = certificates[position], certificates[position + 1]
         name = f"{what}, certificate {position}"
@@ -132,7 +138,8 @@ def verify_chain(
             child.verify_directly_issued_by(issuer)  # 3
         except (InvalidSignature, *certificate_bytes.FOREIGN_ERRORS) as error:
             raise SignatureError(f"{name}: not signed by the next certificate of its chain") from error
-        _check_certificate(child, now, is_ca=position > 0, below=position - 1, what=name)  # 2, 4, 5
+        p256_key(child, what=name)
+        check_certificate(child, now, is_ca=position > 0, below=position - 1, what=name)  # 2, 4, 5
     return VerifiedChain(certificates, anchor)
 
 
@@ -149,6 +156,51 @@ def p256_key(certificate: x509.Certificate, *, what: str) -> ec.EllipticCurvePub
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise TrustAnchorError(f"{what}: expected a P-256 key, got {type(key).__name__}")
     return key
+
+
+def check_certificate(
+    certificate: x509.Certificate,
+    now: datetime,
+    *,
+    is_ca: bool,
+    below: int,
+    what: str,
+    known_critical: AbstractSet[x509.ObjectIdentifier] = KNOWN_CRITICAL,
+) -> None:
+    """Checks dates and extensions of a certificate whose signature (or pin) was checked.
+
+    Args:
+        certificate: The certificate.
+        now: Time of verification, aware.
+        is_ca: Whether it has to be a CA certificate, or has to be none.
+        below: Number of CA certificates between it and the leaf.
+        what: Name of the certificate, for messages.
+        known_critical: Extensions that may be critical because the caller looks at them.
+
+    Raises:
+        TrustAnchorError: If a date, a role or an extension does not allow what it signed.
+    """
+    try:
+        starts, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        unknown = [
+            extension.oid.dotted_string
+            for extension in certificate.extensions
+            if extension.critical and extension.oid not in known_critical
+        ]
+    except certificate_bytes.FOREIGN_ERRORS as error:
+        raise TrustAnchorError(f"{what}: {error}") from error
+    if not starts <= now <= ends:
+        raise TrustAnchorError(f"{what}: expected {starts} ≤ time ≤ {ends}, got {now}")
+    if unknown:
+        raise TrustAnchorError(f"{what}: critical extension {unknown[0]} is not understood")
+    if constraints.ca is not is_ca:
+        raise TrustAnchorError(f"{what}: expected {'a' if is_ca else 'no'} CA certificate")
+    if is_ca and constraints.path_length is not None and constraints.path_length < below:
+        raise TrustAnchorError(f"{what}: path length {constraints.path_length} < {below} CAs below it")
+    if not (usage.key_cert_sign if is_ca else usage.digital_signature):
+        raise TrustAnchorError(f"{what}: key usage does not allow what it signed")
 
 
 def check_time(now: datetime) -> None:
@@ -172,34 +224,6 @@ def _matching_anchor(
     raise TrustAnchorError(
         f"{what}: root certificate with SHA-256 {found.hex()} is not a configured trust anchor ({names})"
     )
-
-
-def _check_certificate(
-    certificate: x509.Certificate, now: datetime, *, is_ca: bool, below: int, what: str
-) -> None:
-    """Checks dates, key and extensions of a certificate whose signature (or pin) was checked."""
-    p256_key(certificate, what=what)
-    try:
-        starts, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-        unknown = [
-            extension.oid.dotted_string
-            for extension in certificate.extensions
-            if extension.critical and extension.oid not in _KNOWN_CRITICAL
-        ]
-    except certificate_bytes.FOREIGN_ERRORS as error:
-        raise TrustAnchorError(f"{what}: {error}") from error
-    if not starts <= now <= ends:
-        raise TrustAnchorError(f"{what}: expected {starts} ≤ time ≤ {ends}, got {now}")
-    if unknown:
-        raise TrustAnchorError(f"{what}: critical extension {unknown[0]} is not understood")
-    if constraints.ca is not is_ca:
-        raise TrustAnchorError(f"{what}: expected {'a' if is_ca else 'no'} CA certificate")
-    if is_ca and constraints.path_length is not None and constraints.path_length < below:
-        raise TrustAnchorError(f"{what}: path length {constraints.path_length} < {below} CAs below it")
-    if not (usage.key_cert_sign if is_ca else usage.digital_signature):
-        raise TrustAnchorError(f"{what}: key usage does not allow what it signed")
 
 
 def _spki_sha256(certificate: x509.Certificate) -> bytes:

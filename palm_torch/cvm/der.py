@@ -15,9 +15,17 @@ BOOLEAN: Final = 0x01
 INTEGER: Final = 0x02
 BIT_STRING: Final = 0x03
 OCTET_STRING: Final = 0x04
+NULL: Final = 0x05
 OBJECT_IDENTIFIER: Final = 0x06
 ENUMERATED: Final = 0x0A
+UTF8_STRING: Final = 0x0C
+UTC_TIME: Final = 0x17
+GENERALIZED_TIME: Final = 0x18
 SEQUENCE: Final = 0x30
+SET: Final = 0x31
+CONTEXT: Final = 0x80
+"""Context-specific tag 0; further ones count up, `CONSTRUCTED` is added for those that hold elements."""
+CONSTRUCTED: Final = 0x20
 
 _LONG_FORM: Final = 0x80
 _MAX_LENGTH_OCTETS: Final = 4
@@ -62,7 +70,7 @@ def children(element: Element, *, what: str) -> tuple[Element, ...]:
     Raises:
         EncodingError: If the content is not a row of whole elements, or the element is not constructed.
     """
-    if not element.tag & 0x20:
+    if not element.tag & CONSTRUCTED:
         raise EncodingError(f"{what}: expected a constructed DER element, got tag {element.tag:#04x}")
     found: list[Element] = []
     at = 0
@@ -70,6 +78,19 @@ def children(element: Element, *, what: str) -> tuple[Element, ...]:
         child, at = _read_at(element.content, at, what)
         found.append(child)
     return tuple(found)
+
+
+def row(element: Element, count: int, *, what: str, tag: int = SEQUENCE) -> tuple[Element, ...]:
+    """Reads the elements of a SEQUENCE, or of what has the tag given, which must be so many.
+
+    Raises:
+        EncodingError: If the tag or the number of elements is another.
+    """
+    expect(element, tag, what=what)
+    found = children(element, what=what)
+    if len(found) != count:
+        raise EncodingError(f"{what}: expected {count} DER elements, got {len(found)}")
+    return found
 
 
 def expect(element: Element, tag: int, *, what: str) -> bytes:
@@ -83,6 +104,24 @@ def expect(element: Element, tag: int, *, what: str) -> bytes:
     return element.content
 
 
+def read_integer(element: Element, *, what: str, tag: int = INTEGER) -> int:
+    """Returns the value of an INTEGER that is not negative and has its shortest spelling.
+
+    Args:
+        element: The element.
+        what: Name of the thing being read, for messages.
+        tag: The tag it must have, where it is not the universal one.
+
+    Raises:
+        EncodingError: If it is something else.
+    """
+    content = expect(element, tag, what=what)
+    value = int.from_bytes(content, "big")
+    if content != value.to_bytes(value.bit_length() // 8 + 1, "big"):
+        raise EncodingError(f"{what}: expected a DER integer from 0, got {content[:40].hex()!r}")
+    return value
+
+
 def write(tag: int, *parts: bytes) -> bytes:
     """Encodes one element whose content is the parts, one after the other."""
     content = b"".join(parts)
@@ -94,7 +133,13 @@ def write(tag: int, *parts: bytes) -> bytes:
 
 
 def write_integer(value: int, *, tag: int = INTEGER) -> bytes:
-    """Encodes a non-negative INTEGER (or ENUMERATED)."""
+    """Encodes a non-negative INTEGER (or ENUMERATED).
+
+    Raises:
+        EncodingError: If it is negative, as the serial numbers of some certificates are.
+    """
+    if value < 0:
+        raise EncodingError(f"INTEGER: expected 0 or more, got {value}")
     return write(tag, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 

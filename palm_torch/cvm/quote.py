@@ -1,9 +1,10 @@
 """Intel TDX quotes, version 4 and 5: bytes in, named fields out, nothing believed yet.
 
 Every field of a quote is either signed, hashed into something signed, or has exactly one value this
-parser accepts; a quote has therefore one spelling, and no bit of it can change unnoticed. Machines append
-zeros to quotes: the side that collects evidence removes them (`canonical`), the side that reads it does
-not accept them (`parse_quote`).
+parser accepts, so that no bit of it can change unnoticed. Two spellings of one quote exist all the same: an
+ECDSA signature (r, s) is as good as (r, n − s), and a zero byte may follow the certificates or not. A quote
+is known by what it reports, never by its bytes alone. Machines append zeros to quotes: the side that collects
+evidence removes them (`canonical`), the side that reads it does not accept them (`parse_quote`).
 """
 
 from __future__ import annotations

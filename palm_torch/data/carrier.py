@@ -156,7 +156,8 @@ def leave(note: Note) -> None:
     if get_worker_info() is not None:
         raise CoverageError(
             "this DataLoader has workers, but nothing carries the digests of what they read to the loop: use "
-            "palm_torch.DataLoader(...) in place of torch.utils.data.DataLoader(...), arguments unchanged"
+            "palm_torch.DataLoader(...) in place of torch.utils.data.DataLoader(...), or "
+            "palm_torch.StatefulDataLoader(...) in place of torchdata's, arguments unchanged"
         )
     running = recorder.current()
     if running is not None:

@@ -1,71 +1,92 @@
 """The account of one dataset: how often each record was delivered, in which order, for which use.
 
-One byte per record to begin with, two or four once a count needs them. With a manifest the multiset hash
-is not computed while training runs; it follows at the end from the manifest's own hash and the counts:
-the hash of the whole dataset to the power of the most frequent count, corrected for every record that was
-delivered more or less often. Specification: docs/spec/40-data.md, sections 3 and 4.
+A checkpoint carries the accounts of its run; the run that goes on from it finds their datasets again by
+identity, not by path. Specification: docs/spec/40-data.md, sections 3 and 4.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from palm_torch.commit import coverage, multiset, records
-from palm_torch.data.carrier import NUMBER
-from palm_torch.digest import TAGGED_SHA256, Digest, tagged_hash
-from palm_torch.errors import CoverageError, DataError, ManifestError
-from palm_torch.roles import Delivered, Multiset
+from palm_torch.data.account import Account, LedgerSummary
+from palm_torch.digest import Digest
+from palm_torch.errors import CoverageError, EvidenceError
+from palm_torch.receipt import DatasetAccount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
-    from palm_torch.commit.manifest import Manifest
     from palm_torch.data.dataset import DatasetInfo
-    from palm_torch.data.group_table import GroupTable
     from palm_torch.recorder import Reads
-
-ORDER_TAG: Final = "palm-torch/order/v1"
-ORDER_START: Final = bytes(32)
-WAITING_BATCHES: Final = 64
-"""Batches that may wait to be counted; some 40 bytes per record while they do."""
-
-_INDEX_BYTES: Final = 8
-_TALLY_RECORDS: Final = 1 << 16
-_WIDER: Final = {1: "<u2", 2: "<u4"}
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerSummary:
-    """What was delivered of one dataset for one use.
+class Identity:
+    """What tells one dataset from another, whatever machine it lies on; fields as in `roles.Dataset`."""
 
-    Attributes:
-        claim: The part that goes into the statement.
-        counts: Counts per record, little endian, as a view of bytes: the coverage map's sidecar.
-        itemsize: Width of a count in bytes.
-    """
+    format: str
+    manifest: Digest | None
+    records: int
+    record_bytes: int
 
-    claim: Delivered
-    counts: memoryview
-    itemsize: int
+    @classmethod
+    def of(cls, info: DatasetInfo) -> Identity:
+        """Returns the identity of an open dataset."""
+        manifest = info.manifest.digest if info.manifest else None
+        return cls(info.layout.format, manifest, info.records, info.layout.record_bytes)
+
+    def resembles(self, other: Identity) -> bool:
+        """Says whether two datasets look alike but for the manifest that authenticates them."""
+        return dataclasses.replace(self, manifest=other.manifest) == other
 
 
 class Ledger:
     """The running account of one dataset.
 
     Args:
-        info: The dataset.
+        dataset: The dataset, or what tells it from others while it is not open.
+
+    Attributes:
+        info: The dataset; None while a dataset of a checkpoint has not been opened again.
+        identity: What tells it from others.
     """
 
-    __slots__ = ("_uses", "info")
+    __slots__ = ("_uses", "identity", "info")
 
-    def __init__(self, info: DatasetInfo) -> None:
+    def __init__(self, dataset: DatasetInfo | Identity) -> None:
+        self.info = None if isinstance(dataset, Identity) else dataset
+        self.identity = dataset if isinstance(dataset, Identity) else Identity.of(dataset)
+        self._uses: dict[str, Account] = {}
+
+    @classmethod
+    def resumed(cls, held: DatasetAccount, counts: Mapping[str, bytes]) -> Ledger:
+        """Goes on from what `held` returned; `take_up` tells which open dataset it is.
+
+        Args:
+            held: What a receipt says of the dataset.
+            counts: The map of multiplicities by use.
+
+        Raises:
+            EvidenceError: If the counts are not those the receipt speaks of.
+        """
+        ledger = cls(Identity(held.format, held.manifest, held.records, held.record_bytes))
+        if counts.keys() != held.uses.keys():
+            raise EvidenceError(
+                f"checkpoint: expected counts of {sorted(held.uses)}, got those of {sorted(counts)}"
+            )
+        ledger._uses.update(
+            {
+                use: Account.resumed(held.records, account, counts[use], multiplies=held.manifest is None)
+                for use, account in held.uses.items()
+            }
+        )
+        return ledger
+
+    def take_up(self, info: DatasetInfo) -> None:
+        """Goes on with this dataset, which has the same identity."""
         self.info = info
-        self._uses: dict[str, _Account] = {}
 
     def add(self, reads: Reads, use: str) -> None:
         """Counts the records of one delivered batch.
@@ -73,157 +94,47 @@ class Ledger:
         Raises:
             CoverageError: If the reads are of another dataset, or do not fit it.
         """
-        if reads.dataset != self.info.uid:
-            raise CoverageError(
-                f"{self.info.path}: expected reads of dataset {self.info.uid}, got {reads.dataset}"
-            )
+        expected = None if self.info is None else self.info.uid
+        if reads.dataset != expected:
+            raise CoverageError(f"{self._where}: expected reads of dataset {expected}, got {reads.dataset}")
+        self.add_held(reads, use)
+
+    def add_held(self, reads: Reads, use: str) -> None:
+        """Counts a batch that was delivered before the checkpoint, whatever the dataset is called now.
+
+        Raises:
+            CoverageError: If the reads do not fit the dataset.
+        """
         account = self._uses.get(use)
         if account is None:
-            account = self._uses[use] = _Account(self.info)
-        account.add(reads)
+            multiplies = self.identity.manifest is None
+            account = self._uses[use] = Account(self.identity.records, multiplies=multiplies)
+        account.add(reads, self._where)
 
     def claim(self) -> dict[str, LedgerSummary]:
         """Returns what was delivered so far, by use; the ledger can go on.
 
         Raises:
+            CoverageError: If the dataset of a checkpoint was not opened again, and its manifest is needed.
             ManifestError: If the manifest was rewritten since it was opened.
         """
-        return {use: account.summary() for use, account in sorted(self._uses.items())}
+        return {use: account.summary(self.info, self._where) for use, account in sorted(self._uses.items())}
 
-
-class _Account:
-    """Counts, order and product of one use."""
-
-    __slots__ = ("_counts", "_exact", "_info", "_order", "_product", "_waiting")
-
-    def __init__(self, info: DatasetInfo) -> None:
-        self._info = info
-        self._counts: NDArray[Any] = np.zeros(info.records, dtype=np.uint8)
-        self._order = ORDER_START
-        self._exact = True
-        self._product = multiset.MultisetHash(number=NUMBER) if info.table is None else None
-        self._waiting: list[Reads] = []
-
-    def add(self, reads: Reads) -> None:
-        """Takes a batch in; it is counted with others, for each alone would find the caches cold."""
-        self._waiting.append(reads)
-        if len(self._waiting) >= WAITING_BATCHES:
-            self._settle()
-
-    def _settle(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for reads in waiting:
-            self._count(reads)
-
-    def _count(self, reads: Reads) -> None:
-        indices = np.frombuffer(reads.indices, dtype="<i8")
-        if len(reads.digests) != len(indices) * records.DIGEST_BYTES or not len(indices):
-            raise CoverageError(
-                f"{self._info.path}: expected one 32-byte digest per record, got {len(reads.digests)} bytes "
-                f"for {len(indices)} records"
-            )
-        if int(indices.view("<u8").max()) >= len(self._counts):  # negative numbers are huge ones
-            raise CoverageError(f"{self._info.path}: expected records below {len(self._counts)}, got others")
-        if self._product is not None:
-            self._product.multiply(reads.product, len(indices))
-        self._make_room(indices)
-        np.add.at(self._counts, indices, 1)
-        self._order = tagged_hash(ORDER_TAG, self._order, reads.digests)
-        self._exact &= reads.exact
-
-    def summary(self) -> LedgerSummary:
-        self._settle()
-        counts, info = self._counts, self._info
-        tally = dict(_tally(counts))
-        view = memoryview(counts.view(np.uint8).data)
-        made = _derived(info, counts, tally) if self._product is None else self._product
-        claim = Delivered(
-            delivered=sum(count * times for count, times in tally.items()),
-            distinct=sum(times for count, times in tally.items() if count),
-            least=min(tally),
-            greatest=max(tally),
-            multiset=Multiset(scheme=made.parameters.name, count=made.count, state=made.state.hex()),
-            order=Digest(TAGGED_SHA256, self._order),
-            coverage=coverage.coverage_root(view, counts.itemsize),
-            exact=self._exact,
+    def held(self) -> tuple[DatasetAccount, dict[str, bytes]]:
+        """Returns what a checkpoint has to remember: the accounts, and the multiplicities by use."""
+        accounts = {use: account.held() for use, account in sorted(self._uses.items())}
+        found = self.identity
+        return (
+            DatasetAccount(
+                format=found.format,
+                manifest=found.manifest,
+                records=found.records,
+                record_bytes=found.record_bytes,
+                uses={use: account for use, (account, _) in accounts.items()},
+            ),
+            {use: counts for use, (_, counts) in accounts.items()},
         )
-        return LedgerSummary(claim, view, counts.itemsize)
 
-    def _make_room(self, indices: NDArray[np.int64]) -> None:
-        """Widens the counters before one of these records could overflow its own."""
-        limit = int(np.iinfo(self._counts.dtype).max)
-        if int(self._counts[indices].max()) + len(indices) <= limit:
-            return
-        numbers, times = np.unique(indices, return_counts=True)
-        greatest = int((self._counts[numbers].astype(np.int64) + times).max())
-        while greatest > np.iinfo(self._counts.dtype).max:
-            wider = _WIDER.get(self._counts.itemsize)
-            if wider is None:
-                raise CoverageError(
-                    f"{self._info.path}: a record was delivered {greatest} times: too often to count"
-                )
-            self._counts = self._counts.astype(wider)
-
-
-def _tally(counts: NDArray[Any]) -> Iterator[tuple[int, int]]:
-    """Yields each count that occurs and how many records have it."""
-    total: dict[int, int] = {}
-    for start in range(0, len(counts), _TALLY_RECORDS):
-        values, times = np.unique(counts[start : start + _TALLY_RECORDS], return_counts=True)
-        for value, number in zip(values.tolist(), times.tolist(), strict=True):
-            total[value] = total.get(value, 0) + number
-    yield from total.items()
-
-
-def _derived(info: DatasetInfo, counts: NDArray[Any], tally: dict[int, int]) -> multiset.MultisetHash:
-    """Returns the multiset hash of what was delivered, from the manifest's and the counts.
-
-    With b the most frequent count and D the dataset, it is MSH(D)^b · Π eᵢ^(mᵢ−b) over the records whose
-    count mᵢ is not b. Records of one count are multiplied together first and raised once.
-    """
-    if info.table is None or info.manifest is None:
-        raise TypeError("deriving the multiset needs a manifest")
-    base = max(tally, key=lambda count: (tally[count], -count))
-    made = _of_manifest(info, info.manifest)
-    made.power(base)
-    by_count = {count: multiset.MultisetHash(number=NUMBER) for count in tally if count != base}
-    if not by_count:
-        return made
-    for start, digests in _groups_with(info.table, counts, base):
-        for count, part in by_count.items():
-            chosen = np.flatnonzero(counts[start : start + records.GROUP_RECORDS] == count)
-            if len(chosen):
-                part.add_many(digests[chosen].tobytes())
-    less = multiset.MultisetHash(number=NUMBER)
-    for count, part in by_count.items():
-        part.power(abs(count - base))
-        (made if count > base else less).union(part)
-    return _without(made, less)
-
-
-def _without(made: multiset.MultisetHash, less: multiset.MultisetHash) -> multiset.MultisetHash:
-    """Returns the multiset without another that is part of it, at the price of one modular inversion."""
-    modulus = NUMBER(made.parameters.modulus)
-    inverse = pow(NUMBER.from_bytes(less.state, "big"), -1, modulus)
-    state = NUMBER.from_bytes(made.state, "big") * inverse % modulus
-    return multiset.MultisetHash.from_state(
-        state.to_bytes(multiset.STATE_BYTES, "big"), made.count - less.count, number=NUMBER
-    )
-
-
-def _of_manifest(info: DatasetInfo, manifest: Manifest) -> multiset.MultisetHash:
-    stated = manifest.multiset
-    try:
-        return multiset.MultisetHash.from_state(bytes.fromhex(stated.state), stated.count, number=NUMBER)
-    except DataError as error:
-        raise ManifestError(f"{info.path}: the manifest's multiset hash: {error}") from error
-
-
-def _groups_with(
-    table: GroupTable, counts: NDArray[Any], base: int
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yields the groups in which some record's count is not `base`: first record, digests [n, 32]."""
-    for start in range(0, len(counts), records.GROUP_RECORDS):
-        if (counts[start : start + records.GROUP_RECORDS] != base).any():
-            group = table.group(start // records.GROUP_RECORDS)
-            yield start, np.frombuffer(group, dtype=np.uint8).reshape(-1, records.DIGEST_BYTES)
+    @property
+    def _where(self) -> str:
+        return "a dataset of the checkpoint" if self.info is None else str(self.info.path)

@@ -8,6 +8,7 @@ that the loop never asked for must not.
 from __future__ import annotations
 
 import functools
+import multiprocessing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -30,7 +31,63 @@ _TORCH_SAYS_LATE = "DataLoader timed out"
 _TORCH_SAYS_RAISED = "Caught "
 
 
-class DataLoader(torch.utils.data.DataLoader[T_co]):
+class Delivering:
+    """What an attested loader adds to one of torch's kind, which it stands before in the bases.
+
+    Attributes:
+        dataset: As in torch's class.
+        num_workers: As in torch's class.
+        collate_fn: As in torch's class.
+        worker_init_fn: As in torch's class.
+        multiprocessing_context: As in torch's class.
+    """
+
+    dataset: Any
+    num_workers: int
+    collate_fn: Any
+    worker_init_fn: Any
+    multiprocessing_context: Any
+    _iterator: _BaseDataLoaderIter | None
+
+    def carry(self) -> None:
+        """Makes batches carry the account of what was read for them; to be called once, when constructed."""
+        if not isinstance(self.collate_fn, carrier.CarryingCollate):
+            self.collate_fn = carrier.CarryingCollate(self.collate_fn)
+        begin = self.worker_init_fn
+        inner = begin.inner if isinstance(begin, carrier.CarryingWorkerInit) else begin
+        self.worker_init_fn = carrier.CarryingWorkerInit(inner, self.stacks())
+
+    def stacks(self) -> bool:
+        """Returns whether nothing stands between an attested dataset and torch's own collate function."""
+        collate = self.collate_fn
+        inner = collate.inner if isinstance(collate, carrier.CarryingCollate) else collate
+        return AttestedMmapDataset.beneath(self.dataset) and stacking.is_default(inner)
+
+    def require_hashed_workers(self) -> None:
+        """Refuses workers that would load their code anew, unhashed, where the code of a run is hashed.
+
+        Raises:
+            CoverageError: If a session under ``palm-torch run`` is open and workers are not forked.
+        """
+        if not self.num_workers or not recorder.workers_must_fork():
+            return
+        context = self.multiprocessing_context or multiprocessing
+        method = context.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+        if method != "fork":
+            error = CoverageError(
+                f"DataLoader(num_workers={self.num_workers}): workers started by {method!r} load their code "
+                "anew, and palm-torch run has not hashed it: pass multiprocessing_context='fork', or "
+                "num_workers=0"
+            )
+            recorder.failed(error)
+            raise error
+
+    def forget_workers(self) -> None:
+        """Lets go of persistent workers after a failure: one may hold notes of a batch that never came."""
+        self._iterator = None
+
+
+class DataLoader(Delivering, torch.utils.data.DataLoader[T_co]):
     """A `torch.utils.data.DataLoader` that tells the running session what it delivers.
 
     Takes exactly the arguments of torch's class. Outside a session it behaves as torch's does. The
@@ -39,25 +96,16 @@ class DataLoader(torch.utils.data.DataLoader[T_co]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (torch's signature, whatever it is)
         super().__init__(*args, **kwargs)
-        if not isinstance(self.collate_fn, carrier.CarryingCollate):
-            self.collate_fn = carrier.CarryingCollate(self.collate_fn)
-        begin = self.worker_init_fn
-        inner = begin.inner if isinstance(begin, carrier.CarryingWorkerInit) else begin
-        self.worker_init_fn = carrier.CarryingWorkerInit(inner, self.stacks())
+        self.carry()
 
     def __iter__(self) -> Iterator[T_co]:  # type: ignore[override]  # torch names its private iterator class
-        """Starts an epoch."""
+        """Starts an epoch.
+
+        Raises:
+            CoverageError: As `Delivering.require_hashed_workers`.
+        """
+        self.require_hashed_workers()
         return DeliveringIterator(self, super().__iter__())
-
-    def stacks(self) -> bool:
-        """Returns whether nothing stands between an attested dataset and torch's own collate function."""
-        collate = self.collate_fn
-        inner = collate.inner if isinstance(collate, carrier.CarryingCollate) else collate
-        return AttestedMmapDataset.beneath(self.dataset) and stacking.is_default(inner)
-
-    def forget_workers(self) -> None:
-        """Lets go of persistent workers after a failure: one may hold notes of a batch that never came."""
-        self._iterator = None
 
 
 functools.update_wrapper(DataLoader.__init__, torch.utils.data.DataLoader.__init__)
@@ -70,7 +118,7 @@ class DeliveringIterator:
     error: after that no count could be believed.
     """
 
-    def __init__(self, loader: DataLoader[Any], inner: _BaseDataLoaderIter) -> None:
+    def __init__(self, loader: Delivering, inner: _BaseDataLoaderIter) -> None:
         self._loader = loader
         self._inner = inner
         self._session = recorder.session_id()

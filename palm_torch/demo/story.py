@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from palm_torch import request, terminal, verification
+from palm_torch.attesting.attested import attested
 from palm_torch.commit import manifest as manifests
 from palm_torch.cvm import simulated
 from palm_torch.data import measure
@@ -24,7 +25,6 @@ from palm_torch.data.loader import DataLoader
 from palm_torch.demo import corpus, loop, policies, tampering
 from palm_torch.demo.model import TinyGPT
 from palm_torch.errors import DataError
-from palm_torch.session import attested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch.utils.data
 
 from palm_torch import evidence, request, verification
+from palm_torch.attesting.attested import attested
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.loader import DataLoader
 from palm_torch.demo import loop, policies
@@ -29,7 +30,6 @@ from palm_torch.errors import (
     RecordError,
     TrustAnchorError,
 )
-from palm_torch.session import attested
 
 if TYPE_CHECKING:
     from collections.abc import Callable

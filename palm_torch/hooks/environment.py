@@ -50,6 +50,9 @@ VARIABLES: Final = (
 """Environment variables that change what is computed, or in which order."""
 
 
+LOADING: Final = ("LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME", "PYTHONPATH")
+"""Environment variables that change which code is loaded; given as ``sha256:hex`` of their values."""
+
 FLAGS: Final = (
     "are_deterministic_algorithms_enabled",
     "is_deterministic_algorithms_warn_only_enabled",
@@ -113,7 +116,7 @@ class Environment:
         threads: ``intra_op`` and ``inter_op``.
         flags: The switches in `FLAGS`, ``default_dtype`` and ``flush_denormal``.
         autocast: For ``cpu`` and ``cuda``: None when off, else the dtype.
-        variables: Environment variables of `VARIABLES` that are set.
+        variables: Environment variables of `VARIABLES` that are set, and the digests of those of `LOADING`.
         packages: All installed distributions, sorted by name.
     """
 
@@ -213,7 +216,11 @@ def _autocast(kind: str) -> str | None:
 
 def _variables() -> dict[str, str]:
     chosen = {name: value for name, value in os.environ.items() if name in VARIABLES}
-    return {name: _short(chosen[name]) for name in sorted(chosen)}
+    shown = {name: _short(value) for name, value in chosen.items()}
+    loading = {
+        name: str(sha256_digest(os.fsencode(os.environ[name]))) for name in LOADING if os.environ.get(name)
+    }
+    return dict(sorted({**shown, **loading}.items()))
 
 
 def _short(value: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
+import functools
 import os
 import re
 import sys
@@ -77,7 +78,9 @@ def _metadata_entries(folder: str) -> list[str]:
         return []
 
 
+@functools.cache
 def _record(folder: Path) -> bytes | None:
+    """Reads a RECORD once: what excuses a file from being listed is what the list of packages names."""
     try:
         return (folder / "RECORD").read_bytes()
     except OSError:

@@ -14,7 +14,6 @@ import threading
 import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
-from operator import is_
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import torch
@@ -22,12 +21,19 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from palm_torch import recorder
 from palm_torch.errors import CoverageError, SessionError
+from palm_torch.hooks import optimizer_state
 from palm_torch.hooks.deferred import DeferredReads
+from palm_torch.hooks.optimizer_account import (
+    OptimizerAccount,
+    OptimizerCheckpoint,
+    OptimizerRecord,
+    names_of,
+)
 from palm_torch.hooks.scaler import ScalerCounts, ScalerWatch
-from palm_torch.hooks.settings import OptimizerSettings, SettingsHistory
+from palm_torch.hooks.settings import SettingsHistory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from types import FrameType, TracebackType
 
     from torch import Tensor
@@ -35,28 +41,6 @@ if TYPE_CHECKING:
 
 OPTIMIZER_MODULE: Final = register_optimizer_step_pre_hook.__module__
 """Where torch's function that calls the hooks around a step is defined."""
-
-
-@dataclass(frozen=True, slots=True)
-class OptimizerRecord:
-    """What one optimizer did.
-
-    Attributes:
-        settings: Its class and hyper-parameters.
-        steps: Finished steps that the script asked for.
-        steps_inside: Finished steps made from within another optimizer's step.
-        without_effect: Those of `steps` whose fused kernel found an infinite gradient and moved nothing.
-        interrupted: Steps that raised.
-        written_outside: How often its first or last parameter had been written to since its last step, as
-            their version counters tell: a hint that something else trains or loads weights.
-    """
-
-    settings: OptimizerSettings
-    steps: int
-    steps_inside: int
-    without_effect: int
-    interrupted: int
-    written_outside: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +73,8 @@ class StepMeter:
         before_first_step: Called with an optimizer and those of its tensors that no optimizer has stepped
             before, in group order, before anything moved; again when it gains tensors.
         after_step: Called after every finished step that the script asked for.
+        names: Returns names of the tensors that are stepped, by identity; the same before a checkpoint and
+            after it.
 
     What the callbacks raise leaves ``optimizer.step`` as it is.
     """
@@ -98,16 +84,19 @@ class StepMeter:
         *,
         before_first_step: Callable[[Optimizer, tuple[Tensor, ...]], None],
         after_step: Callable[[Optimizer], None],
+        names: Callable[[], Mapping[int, str]] = dict,
     ) -> None:
         self._before_first_step = before_first_step
         self._after_step = after_step
+        self._names = names
         self._reads = DeferredReads()
         self._scalers = ScalerWatch(self._reads)
-        self._known: weakref.WeakKeyDictionary[Optimizer, _Stepped] = weakref.WeakKeyDictionary()
-        self._records: list[_Stepped] = []
+        self._known: weakref.WeakKeyDictionary[Optimizer, OptimizerAccount] = weakref.WeakKeyDictionary()
+        self._accounts: list[OptimizerAccount] = []
         self._introduced: dict[int, weakref.ref[Tensor]] = {}
-        self._running: list[_Stepped] = []
+        self._running: list[OptimizerAccount] = []
         self._found_inf: Tensor | None = None
+        self._resumed = False
         self._deliveries = 0
         self._owner = (os.getpid(), threading.get_ident())
         self._hooks = ExitStack()
@@ -115,7 +104,8 @@ class StepMeter:
     def __enter__(self) -> Self:
         """Registers the hooks; what scalers did until now is not of this run."""
         self._owner = (os.getpid(), threading.get_ident())
-        self._scalers.find(at_begin=True)
+        if not self._resumed:  # then their states are yet to be loaded
+            self._scalers.find(at_begin=True)
         uncompiled: Any = torch.compiler.disable  # or a compiled step would trace into the hooks
         for handle in (
             register_optimizer_step_pre_hook(uncompiled(self._before)),
@@ -133,7 +123,7 @@ class StepMeter:
     @property
     def steps(self) -> int:
         """Finished steps that the script asked for, those without effect included."""
-        return sum(record.steps for record in self._records)
+        return sum(account.steps for account in self._accounts)
 
     def delivered(self) -> None:
         """Polls the gradient scalers; to be called for every batch delivered.
@@ -147,15 +137,50 @@ class StepMeter:
         else:
             self._scalers.poll()
 
-    def finish(self) -> StepSummary:
-        """Reads what still waits on devices and returns all counts; to be called when the run ends.
+    def counts(self) -> StepSummary:
+        """Reads what still waits on devices and returns all counts.
 
         Raises:
             CoverageError: If a gradient scaler cannot be read.
+            SessionError: If a step is under way.
         """
+        self._require_between_steps()
         self._drop_interrupted(running=0)
-        scalers = self._scalers.finish()
-        return StepSummary(tuple(record.result() for record in self._records), scalers)
+        scalers = self._scalers.counts()
+        return StepSummary(tuple(account.result() for account in self._accounts), scalers)
+
+    def held(self, counts: StepSummary) -> tuple[OptimizerCheckpoint, ...]:
+        """Returns what a checkpoint has to remember of each optimizer.
+
+        Args:
+            counts: What `counts` returned.
+
+        Raises:
+            CoverageError: If an optimizer's state has no canonical bytes.
+        """
+        names = self._names()
+        return tuple(
+            OptimizerCheckpoint(
+                record=result,
+                begun=account.begun,
+                state=account.state(),
+                parameters=account.parameters(names),
+            )
+            for account, result in zip(self._accounts, counts.optimizers, strict=True)
+        )
+
+    def resume(self, optimizers: Sequence[OptimizerCheckpoint], scalers: Sequence[ScalerCounts]) -> None:
+        """Goes on from a checkpoint; to be called before the ``with`` block is entered.
+
+        At its first step each optimizer has to have the state of the one that stepped the same tensors.
+        """
+        self._accounts = [OptimizerAccount.resumed(item, self._reads) for item in optimizers]
+        self._scalers.resume(scalers)
+        self._resumed = True
+
+    def place_of(self, optimizer: Optimizer) -> int:
+        """Returns the number of an optimizer that has stepped, in the order of their first step."""
+        return self._accounts.index(self._known[optimizer])
 
     def _before(self, optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         try:
@@ -175,44 +200,90 @@ class StepMeter:
         self._require_owner(optimizer)
         if self._running:
             self._drop_interrupted(running=_outer_calls(len(self._running)))
-        record = self._known.get(optimizer)
-        if record is None:
-            record = self._known[optimizer] = _Stepped(optimizer, self._reads)
-            self._records.append(record)
+        account = self._known.get(optimizer) or self._take_up(optimizer)
         self._scalers.poll()
-        if record not in self._running:  # otherwise it is super().step()
-            self._introduce(optimizer, record)
-            record.settings.observe(optimizer, record.begun)
-            record.note_writes(optimizer)
-            record.begun += 1
-        self._running.append(record)
+        if account not in self._running:  # otherwise it is super().step()
+            self._introduce(optimizer, account)
+            account.settings.observe(optimizer, account.begun)
+            account.note_writes(optimizer)
+            account.begun += 1
+        self._running.append(account)
+
+    def _take_up(self, optimizer: Optimizer) -> OptimizerAccount:
+        """Finds the checkpoint's account of an optimizer at its first step, or begins one.
+
+        Raises:
+            CoverageError: If its state is not what the checkpoint's was, or several could be it.
+        """
+        account = OptimizerAccount(SettingsHistory(optimizer, self._reads))
+        account.adopt(optimizer)
+        self._introduce(optimizer, account)  # the model first: a wrong one makes for a wrong optimizer
+        found = self._held_account(optimizer, account.settings.class_name)
+        if found is not None:
+            account = found
+            account.adopt(optimizer)
+        else:
+            self._accounts.append(account)
+        self._known[optimizer] = account
+        return account
+
+    def _held_account(self, optimizer: Optimizer, class_name: str) -> OptimizerAccount | None:
+        """Returns the checkpoint's account of an optimizer: what it steps tells which it is."""
+        waiting = [item for item in self._accounts if item.waits_for(class_name)]
+        if not waiting:
+            return None
+        what = type(optimizer).__name__
+        names = names_of(optimizer, self._names())
+        same = [item for item in waiting if item.held == names]
+        stepped = {name for group in names for name in group}
+        if not any(stepped.intersection(group) for item in waiting for group in item.held):
+            return None  # it began after the checkpoint
+        if not same:
+            raise CoverageError(
+                f"{what} steps other tensors than before the checkpoint, or in another order: expected "
+                f"{_told(waiting[0].held)}, got {_told(names)}: make the optimizer as it was made then"
+            )
+        state = optimizer_state.digest_of(optimizer)
+        equal = [item for item in same if item.expected == state]
+        if not equal:
+            raise CoverageError(
+                f"the state of {what} is not the checkpoint's: expected {same[0].expected}, got {state}: "
+                "load it with optimizer.load_state_dict(...) from the checkpoint that resume= was taken "
+                "from, before the first step"
+            )
+        if len(equal) > 1:
+            raise CoverageError(
+                f"{len(equal)} {what} of the checkpoint step the same tensors and are in the same state, so "
+                "that none can tell which of them this is: keep one optimizer for them"
+            )
+        return equal[0]
 
     def _end_step(self, optimizer: Optimizer) -> None:
-        record = self._known.get(optimizer)
-        if not self._running or self._running[-1] is not record:
+        account = self._known.get(optimizer)
+        if not self._running or self._running[-1] is not account:
             return  # this step had begun before the block was entered
         self._running.pop()
-        if record not in self._running:  # hooks of others and the step itself may have set options
-            record.settings.observe(optimizer, record.begun - 1)
-            record.remember_writes(optimizer)
+        if account not in self._running:  # hooks of others and the step itself may have set options
+            account.settings.observe(optimizer, account.begun - 1)
+            account.remember_writes(optimizer)
         if (found_inf := getattr(optimizer, "found_inf", None)) is not None:
             self._found_inf = found_inf  # set by GradScaler for the duration of a fused step
         if self._running:
-            record.steps_inside += record not in self._running
+            account.steps_inside += account not in self._running
             return
-        record.steps += 1
+        account.steps += 1
         if self._found_inf is not None:
-            self._reads.read(self._found_inf, record.count_without_effect)
+            self._reads.read(self._found_inf, account.count_without_effect)
             self._found_inf = None
         self._after_step(optimizer)
 
-    def _introduce(self, optimizer: Optimizer, record: _Stepped) -> None:
-        if record.on_cuda and torch.cuda.is_current_stream_capturing():
+    def _introduce(self, optimizer: Optimizer, account: OptimizerAccount) -> None:
+        if account.on_cuda and torch.cuda.is_current_stream_capturing():
             raise CoverageError(
                 f"{type(optimizer).__name__}.step() is being captured into a CUDA graph, whose replays call "
                 "no hook and cannot be counted: leave optimizer.step() outside of the graph"
             )
-        if record.is_unchanged(optimizer):
+        if account.is_unchanged(optimizer):
             return
         new = [
             tensor
@@ -223,14 +294,21 @@ class StepMeter:
         if new:
             self._before_first_step(optimizer, tuple(new))
             self._introduced.update((id(tensor), weakref.ref(tensor)) for tensor in new)
-        record.remember(optimizer)
+        account.remember(optimizer)
 
     def _drop_interrupted(self, running: int) -> None:
         """Forgets steps that raised while somebody went on: they have no end to wait for."""
-        for record in self._running[running:]:
-            record.interrupted += 1
+        for account in self._running[running:]:
+            account.interrupted += 1
         del self._running[running:]
         self._found_inf = None
+
+    def _require_between_steps(self) -> None:
+        frame = sys._getframe() if self._running else None  # noqa: SLF001 (documented, and as fast as it gets)
+        while frame is not None:
+            if frame.f_globals.get("__name__") == OPTIMIZER_MODULE:
+                raise SessionError("called inside optimizer.step(): expected to be called between two steps")
+            frame = frame.f_back
 
     def _require_owner(self, optimizer: Optimizer) -> None:
         process, thread = self._owner
@@ -243,76 +321,9 @@ class StepMeter:
         )
 
 
-class _Stepped:
-    """One optimizer; its tensors are held only as long as the optimizer lives."""
-
-    __slots__ = (
-        "_tensors",
-        "_versions",
-        "_watch",
-        "begun",
-        "interrupted",
-        "on_cuda",
-        "settings",
-        "steps",
-        "steps_inside",
-        "without_effect",
-        "written_outside",
-    )
-
-    def __init__(self, optimizer: Optimizer, reads: DeferredReads) -> None:
-        self.settings = SettingsHistory(optimizer, reads)
-        self.begun = self.steps = self.steps_inside = self.without_effect = self.interrupted = 0
-        self.written_outside = 0
-        self._versions: tuple[int, ...] | None = None
-        self.on_cuda = any(tensor.is_cuda for group in optimizer.param_groups for tensor in group["params"])
-        self._tensors: list[list[Tensor]] = []
-        self._watch = weakref.ref(optimizer, self._forget)
-
-    def is_unchanged(self, optimizer: Optimizer) -> bool:
-        """Says whether the optimizer holds the very tensors it held when they were remembered."""
-        groups = optimizer.param_groups
-        return len(groups) == len(self._tensors) and all(
-            len(group["params"]) == len(tensors) and all(map(is_, group["params"], tensors))
-            for group, tensors in zip(groups, self._tensors, strict=True)
-        )
-
-    def remember(self, optimizer: Optimizer) -> None:
-        self._tensors = [list(group["params"]) for group in optimizer.param_groups]
-        self.on_cuda = any(tensor.is_cuda for tensors in self._tensors for tensor in tensors)
-
-    def note_writes(self, optimizer: Optimizer) -> None:
-        if self._versions is not None:
-            self.written_outside += self._versions != _versions_of(optimizer)
-
-    def remember_writes(self, optimizer: Optimizer) -> None:
-        self._versions = _versions_of(optimizer)
-
-    def count_without_effect(self, found_inf: float) -> None:
-        self.without_effect += found_inf != 0
-
-    def result(self) -> OptimizerRecord:
-        return OptimizerRecord(
-            self.settings.result(),
-            self.steps,
-            self.steps_inside,
-            self.without_effect,
-            self.interrupted,
-            self.written_outside,
-        )
-
-    def _forget(self, _reference: weakref.ref[Optimizer]) -> None:
-        self._tensors = []
-
-
-def _versions_of(optimizer: Optimizer) -> tuple[int, ...]:
-    """Returns identity and version of the first and the last parameter of each group."""
-    ends = (group["params"][at] for group in optimizer.param_groups if group["params"] for at in (0, -1))
-    return tuple(
-        number
-        for tensor in ends
-        for number in (id(tensor), 0 if tensor.is_inference() else tensor._version)  # noqa: SLF001 (no public name)
-    )
+def _told(groups: Sequence[Sequence[str]]) -> str:
+    """Returns names of tensors for a message."""
+    return repr([list(group) for group in groups])[:200]
 
 
 def _outer_calls(known: int) -> int:

@@ -17,6 +17,8 @@ from torch.amp import GradScaler
 from palm_torch.hooks import live
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from palm_torch.hooks.deferred import DeferredReads
 
 
@@ -44,11 +46,16 @@ class ScalerWatch:
     step see each one alone unless the script calls `GradScaler.update` more often than that.
     """
 
-    __slots__ = ("_reads", "_scalers")
+    __slots__ = ("_held", "_reads", "_scalers")
 
     def __init__(self, reads: DeferredReads) -> None:
         self._reads = reads
         self._scalers: dict[int, _Scaler] = {}
+        self._held: list[ScalerCounts] = []
+
+    def resume(self, held: Sequence[ScalerCounts]) -> None:
+        """Goes on from what `counts` returned: scalers found from now on are those, in this order."""
+        self._held = list(held)
 
     def find(self, *, at_begin: bool = False) -> None:
         """Looks for scalers that are alive and not yet known.
@@ -62,7 +69,9 @@ class ScalerWatch:
         """
         for item in live.instances(GradScaler):
             if id(item) not in self._scalers and item.is_enabled():
-                self._scalers[id(item)] = scaler = _Scaler(item)
+                number = len(self._scalers)
+                before = self._held[number] if number < len(self._held) else None
+                self._scalers[id(item)] = scaler = _Scaler(item, before)
                 if at_begin:
                     scaler.begin(self._reads)
         self.poll(force=True)
@@ -79,20 +88,24 @@ class ScalerWatch:
         for scaler in self._scalers.values():
             scaler.poll(self._reads, force=force)
 
-    def finish(self) -> tuple[ScalerCounts, ...]:
-        """Returns the counts of every scaler found, in the order found."""
+    def counts(self) -> tuple[ScalerCounts, ...]:
+        """Returns the counts of every scaler found, in the order found; there may be more to come."""
         self.find()
         self._reads.finish()
-        return tuple(scaler.result() for scaler in self._scalers.values())
+        found = tuple(scaler.result() for scaler in self._scalers.values())
+        return found + tuple(self._held[len(found) :])
 
 
 class _Scaler:
     __slots__ = ("_hint", "_initial", "_last", "_least", "_lowered", "_scaler")
 
-    def __init__(self, scaler: GradScaler) -> None:
+    def __init__(self, scaler: GradScaler, before: ScalerCounts | None) -> None:
         self._scaler = scaler  # held, so that its id stays its own
         self._initial = self._last = self._least = float(_private(scaler, "_init_scale"))
         self._lowered = 0
+        if before is not None:  # the scale it begins with was loaded: no step was skipped for it
+            self._initial, self._lowered = before.initial, before.lowered
+            self._least = min(before.least, self._last)
         self._hint: tuple[int, int] | None = None
 
     def begin(self, reads: DeferredReads) -> None:

@@ -81,14 +81,26 @@ class OptimizerSettings:
 
 
 class SettingsHistory:
-    """Follows the settings of one optimizer; holds values only, never the optimizer."""
+    """Follows the settings of one optimizer; holds values only, never the optimizer.
 
-    __slots__ = ("_class_name", "_groups", "_reads")
+    Args:
+        before: The optimizer, or what `result` returned before a checkpoint.
+        reads: Fetches numbers from devices.
 
-    def __init__(self, optimizer: Optimizer, reads: DeferredReads) -> None:
-        self._class_name = qualified_name(type(optimizer))
-        self._groups: list[_Group] = []
+    Attributes:
+        class_name: Qualified name of the optimizer's class.
+    """
+
+    __slots__ = ("_groups", "_reads", "class_name")
+
+    def __init__(self, before: Optimizer | OptimizerSettings, reads: DeferredReads) -> None:
         self._reads = reads
+        self._groups: list[_Group] = []
+        if isinstance(before, OptimizerSettings):
+            self.class_name = before.class_name
+            self._groups += map(_Group.resumed, before.groups)
+        else:
+            self.class_name = qualified_name(type(before))
 
     def observe(self, optimizer: Optimizer, step: int) -> None:
         """Looks at all options, before a step and after it.
@@ -105,7 +117,7 @@ class SettingsHistory:
 
     def result(self) -> OptimizerSettings:
         """Returns what was observed; numbers still on a device have to be read before."""
-        return OptimizerSettings(self._class_name, tuple(group.result() for group in self._groups))
+        return OptimizerSettings(self.class_name, tuple(group.result() for group in self._groups))
 
 
 def now(optimizer: Optimizer) -> OptimizerSettings:
@@ -124,6 +136,14 @@ class _Group:
         self._parameters = self._elements = 0
         self._options: dict[str, _Option] = {}
         self._unrecorded: set[str] = set()
+
+    @classmethod
+    def resumed(cls, settings: GroupSettings) -> _Group:
+        group = cls()
+        group._parameters, group._elements = settings.parameters, settings.elements
+        group._options = {name: _Option.resumed(history) for name, history in settings.options.items()}
+        group._unrecorded = set(settings.unrecorded)
+        return group
 
     def observe(self, group: dict[str, Any], step: int, reads: DeferredReads) -> None:
         parameters = group["params"]
@@ -181,6 +201,17 @@ class _Option:
         self._waiting: list[tuple[int, Json]] = []
         self._changes = -1
         self._head = bytes(32)
+
+    @classmethod
+    def resumed(cls, history: OptionHistory) -> _Option:
+        option = cls()
+        option._first, option._last = history.first, history.last
+        option._encoded = encode_json(history.last)
+        option._least, option._greatest = history.least, history.greatest
+        option._ordered = history.least is not None
+        option._changes = history.changes
+        option._head = history.chain.value
+        return option
 
     def observe(self, value: object, step: int, reads: DeferredReads) -> bool:
         """Notes the value before a step; says whether it has a JSON form."""

@@ -1,54 +1,89 @@
-"""What code ran, as the running program can tell it: every module's file, hashed from disk.
+"""What code ran: a digest of every file that became a module.
 
-This is the self-reported form: the files are read when asked, not when they were compiled. Left out is
-what others vouch for: the standard library (the interpreter's version and the image) and installed files
-whose bytes are those of their distribution's RECORD (the list of packages). An installed file that
-differs from its RECORD is listed like the user's own code.
+Under the import hook the digests are those of the bytes that were compiled, and a file edited since
+changes nothing. Without it they are self-reported: the files of the loaded modules, read when asked.
+Left out is what others vouch for: the standard library (the interpreter's version and the image) and
+installed files whose bytes are those of their distribution's RECORD (the list of packages). An installed
+file that differs from its RECORD is listed like the user's own code.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import os
 import sys
-import sysconfig
-from dataclasses import dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING, Final
 
 from palm_torch.digest import SHA256, Digest
-from palm_torch.hooks import installed
+from palm_torch.hooks import importing, installed
 from palm_torch.statement import SourceFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
 
+    from palm_torch.hooks.importing import Loaded
+    from palm_torch.hooks.installed import Distribution
+
 _OURS: Final = "palm_torch"
-_SITE_FOLDERS: Final = ("/site-packages/", "/dist-packages/")
+
+NOT_SEEN: Final = "not seen by the import hook"
+REPLACED: Final = "stands in the place of the module that the import hook saw"
 
 
 def loaded_sources() -> tuple[SourceFile, ...]:
-    """Returns every loaded module that neither the standard library nor a RECORD accounts for.
+    """Returns everything that ran as a module and that neither the standard library nor a RECORD vouches for.
 
-    palm-torch itself and ``__main__`` are always listed. A file that several modules were loaded from is
-    listed under each of their names. Modules without a file (a zip archive, ``python -c``, a notebook)
-    are listed without digest and with the reason; so are modules made at run time, unless they sit in a
-    package that is accounted for.
+    palm-torch itself and ``__main__`` are always listed, an installed ``__main__`` too. A file that several
+    modules were loaded from is listed under each of their names. Modules without a file (a zip archive,
+    ``python -c``, a notebook) are listed without digest and with the reason; so are modules with code in
+    them that were made at run time, unless they sit in a package that is accounted for.
+
+    Under the import hook a module that was loaded again from other bytes is listed with each of them, as
+    ``name#2`` and so on; what the hook did not see (a loader that compiles by itself, or a module that took
+    the place of one that it saw) has no digest.
 
     Returns:
         Sorted by module name; names and digests only, no path of this machine.
     """
     known = _Accounted()
-    found = {}
+    found: dict[str, SourceFile] = {}
+    seen = importing.loaded()
+    for item in seen:
+        listed = known.appraise_loaded(item)
+        if listed is not None:
+            _put(found, listed)
+    names, paths = {item.module for item in seen}, {item.path for item in seen}
     for name, module in list(sys.modules.items()):
         if name != "__main__" and module is sys.modules.get("__main__"):
             continue  # multiprocessing's second name for the script
+        if _path(module) in paths and (importing.installed() or name in names):
+            continue  # a second name for a module
         listed = known.appraise(name, module)
+        if listed is not None and name in names:
+            listed = SourceFile(module=name, digest=None, reason=f"{REPLACED}: {listed.reason}")
         if listed is not None:
-            found[name] = listed
+            _put(found, listed)
     return tuple(found[name] for name in sorted(found))
+
+
+def _put(found: dict[str, SourceFile], listed: SourceFile) -> None:
+    name, number = listed.module, 1
+    while name in found:
+        name = f"{listed.module}#{(number := number + 1)}"
+    found[name] = SourceFile(module=name, digest=listed.digest, reason=listed.reason)
+
+
+def fingerprint() -> tuple[object, ...]:
+    """Returns what is another as soon as `loaded_sources` has to look anew; for comparison in one process.
+
+    Under the import hook that is what it saw and which modules are there. Without it a file counts as it is
+    when asked for: size, times and place on the disk are part of this, but for those of installed packages,
+    of which it shows that they were loaded again.
+    """
+    hooked = importing.installed()
+    return (importing.generation(), *(_mark(name, item, hooked) for name, item in list(sys.modules.items())))
 
 
 def of_class(kind: type) -> SourceFile:
@@ -58,6 +93,9 @@ def of_class(kind: type) -> SourceFile:
 
 def of_module(name: str) -> SourceFile:
     """Returns the file a loaded module came from, installed or not."""
+    imported = [item for item in importing.loaded() if item.module == name]
+    if imported:
+        return _as_listed(imported[-1])
     module = sys.modules.get(name)
     if module is None:
         return SourceFile(module=name, digest=None, reason="module is not loaded")
@@ -67,40 +105,27 @@ def of_module(name: str) -> SourceFile:
     return _hashed(name, path)
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionIdentity:
-    """Which function it is.
+def _mark(name: str, module: ModuleType, hooked: bool) -> tuple[object, ...]:  # noqa: FBT001 (of this file)
+    inside = vars(module) if hasattr(module, "__dict__") else {}
+    path = inside.get("__file__")
+    if not isinstance(path, str):
+        return name, id(module), len(inside)  # made at run time, and perhaps given code since
+    if hooked:
+        return name, id(module), path
+    known = name, id(module), path, id(inside.get("__spec__"))  # a reload makes a new one
+    if _is_installed(path):
+        return known
+    try:
+        state = os.stat(path)  # noqa: PTH116 (many modules)
+    except (OSError, ValueError):
+        return known
+    return *known, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
-    Attributes:
-        name: ``module.qualified_name`` of the innermost function.
-        files: Files that define it and what wraps it, outermost first.
-    """
 
-    name: str
-    files: tuple[SourceFile, ...]
-
-
-def function_identity(function: Callable[..., object]) -> FunctionIdentity:
-    """Returns the identity of a function, method, callable object, partial or decorated function.
-
-    Arguments that a partial binds are not part of it.
-    """
-    modules: list[str] = []
-    while True:
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif inspect.ismethod(function):
-            function = function.__func__
-        elif hasattr(function, "__wrapped__"):
-            modules.append(_module_of(function))
-            function = function.__wrapped__
-        else:
-            break
-    subject = function if hasattr(function, "__qualname__") else type(function)
-    modules.append(_module_of(subject))
-    return FunctionIdentity(
-        f"{modules[-1]}.{subject.__qualname__}", tuple(of_module(name) for name in dict.fromkeys(modules))
-    )
+@functools.lru_cache(maxsize=16384)
+def _is_installed(path: str) -> bool:
+    """Says whether a file is of the standard library or of an installed package."""
+    return any(folder in path for folder in importing.SITE_FOLDERS) or importing.in_library(path)
 
 
 class _Accounted:
@@ -108,22 +133,37 @@ class _Accounted:
 
     def __init__(self) -> None:
         self._recorded = installed.recorded_files(installed.distributions())
-        folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
-        self._library = tuple(f"{os.path.realpath(folder)}/" for folder in folders)
         self._tops: dict[str, bool] = {}
+
+    def appraise_loaded(self, item: Loaded) -> SourceFile | None:
+        """Returns the entry of what the hook saw, or None if a RECORD accounts for the bytes it saw."""
+        ours = item.module == _OURS or item.module.startswith(f"{_OURS}.")
+        distribution, expected = self._recorded.get(item.path, (None, None))
+        if ours or distribution is None or item.digest is None or item.reason is not None:
+            return _as_listed(item)
+        if item.digest == expected:
+            return _as_listed(item) if item.module == "__main__" else None
+        return SourceFile(
+            module=item.module,
+            digest=Digest(SHA256, item.digest),
+            reason=_differs(distribution, expected),
+        )
 
     def appraise(self, name: str, module: ModuleType) -> SourceFile | None:
         """Returns the module's entry in the list, or None if it is accounted for."""
         path = _path(module)
         if path is None:
-            if self._covers_top(name):
+            if self._covers_top(name) or self._covers_maker(module):
                 return None
             reason = _why_no_file(name, module)
             return SourceFile(module=name, digest=None, reason=reason) if reason else None
+        if _of_library(module):
+            return None
+        if importing.installed():
+            kind = type(getattr(vars(module).get("__spec__"), "loader", None)).__name__
+            return SourceFile(module=name, digest=None, reason=f"{NOT_SEEN}: its loader is {kind[:80]!r}")
         if name == _OURS or name.startswith(f"{_OURS}."):
             return _hashed(name, path)
-        if self._in_library(path):
-            return None
         distribution, expected = self._recorded.get(path, (None, None))
         if distribution is None:
             return _hashed(name, path)
@@ -134,12 +174,7 @@ class _Accounted:
         listed = _hashed(name, path)
         if listed.digest is not None and listed.digest.value == expected:
             return None
-        differs = "differs from" if expected is not None else "has no digest in"
-        reason = f"installed file {differs} the RECORD of {distribution.name} {distribution.version}"
-        return SourceFile(module=name, digest=listed.digest, reason=reason)
-
-    def _in_library(self, path: str) -> bool:
-        return path.startswith(self._library) and not any(folder in path for folder in _SITE_FOLDERS)
+        return SourceFile(module=name, digest=listed.digest, reason=_differs(distribution, expected))
 
     def _covers_top(self, name: str) -> bool:
         """Says whether a module without a file sits in a package whose own file is accounted for."""
@@ -148,9 +183,20 @@ class _Accounted:
             module = sys.modules.get(top)
             path = _path(module) if module is not None else None
             self._tops[top] = top in sys.builtin_module_names or (
-                path is not None and (self._in_library(path) or path in self._recorded)
+                module is not None and path is not None and (_of_library(module) or path in self._recorded)
             )
         return self._tops[top]
+
+    def _covers_maker(self, module: ModuleType) -> bool:
+        """Says whether a module without a file was made by a loader of an installed package, as torch does.
+
+        What such a loader makes follows from its own code and from the code that called it, and both are
+        accounted for.
+        """
+        loader = type(getattr(getattr(module, "__spec__", None), "loader", None))
+        maker = sys.modules.get(loader.__module__)
+        path = _path(maker) if maker is not None else None
+        return path is not None and path in self._recorded
 
 
 def _path(module: ModuleType) -> str | None:
@@ -158,13 +204,22 @@ def _path(module: ModuleType) -> str | None:
     path = vars(module).get("__file__") if hasattr(module, "__dict__") else None
     if not isinstance(path, str) or not os.path.isfile(path):  # noqa: PTH113 (thousands of modules)
         return None
-    folder, name = os.path.split(path)
-    return f"{_resolved(folder)}/{name}"
+    return importing.resolved(path)
 
 
-@functools.lru_cache(maxsize=4096)
-def _resolved(folder: str) -> str:
-    return os.path.realpath(folder)
+def _of_library(module: ModuleType) -> bool:
+    """Says whether the file that a module names, links not resolved, is one of the standard library."""
+    return importing.in_library(vars(module)["__file__"])
+
+
+def _as_listed(item: Loaded) -> SourceFile:
+    digest = None if item.digest is None else Digest(SHA256, item.digest)
+    return SourceFile(module=item.module, digest=digest, reason=item.reason)
+
+
+def _differs(distribution: Distribution, expected: bytes | None) -> str:
+    how = "differs from" if expected is not None else "has no digest in"
+    return f"installed file {how} the RECORD of {distribution.name} {distribution.version}"
 
 
 def _hashed(name: str, path: str) -> SourceFile:
@@ -193,9 +248,14 @@ def _why_no_file(name: str, module: ModuleType) -> str | None:
         return "interactive or given on the command line"
     if getattr(module, "__file__", None):
         return "loaded from an archive or a file that is gone"
-    return "made at run time"
+    return "made at run time" if _holds_code(module) else None
 
 
-def _module_of(item: object) -> str:
-    name = getattr(item, "__module__", None)
-    return name if isinstance(name, str) else type(item).__module__
+def _holds_code(module: ModuleType) -> bool:
+    """Says whether a module has Python code of its own: those that extensions make for themselves do not."""
+    inside = vars(module) if hasattr(module, "__dict__") else {}
+    kinds = [
+        item for item in inside.values() if isinstance(item, type) and item.__module__ == module.__name__
+    ]
+    places = [inside, *map(vars, kinds)]
+    return any(isinstance(item, FunctionType) for place in places for item in list(place.values()))

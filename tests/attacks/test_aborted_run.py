@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from palm_torch.attesting.sealing import Sealer
 from palm_torch.errors import SealError, SessionError
-from palm_torch.sealing import Sealer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def test_an_exception_in_the_block_leaves_no_evidence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
-    session = pytest.importorskip("palm_torch.session")
+    session = pytest.importorskip("palm_torch.attesting.attested")
     monkeypatch.chdir(tmp_path)
     run = session.attested("train", attester="simulated")
     with pytest.raises(kind), run:

@@ -21,11 +21,11 @@ def test_a_time_far_from_the_collateral_is_refused(good: GoodRun, shift: timedel
     with pytest.raises(RejectedError):
         good.verify(at=NOW + shift)
     with pytest.raises(RejectedError):
-        good.verify(at=NOW + shift, challenge=NEVER, freshness="not_checked")
+        good.verify(at=NOW + shift, challenge=NEVER, freshness_rule="not_checked")
 
 
 def test_the_edges_of_the_window(good: GoodRun) -> None:
-    options = {"challenge": NEVER, "freshness": "not_checked"}
+    options = {"challenge": NEVER, "freshness_rule": "not_checked"}
     first, last = NOW - timedelta(hours=1), NOW + timedelta(days=30)
     for inside in (first, last - timedelta(seconds=1)):
         assert good.verify(at=inside, **options).checks

@@ -9,8 +9,8 @@ import workshop
 from workshop import put
 
 from palm_torch import request
+from palm_torch.attesting.sealing import Sealer
 from palm_torch.errors import BindingError
-from palm_torch.sealing import Sealer
 
 if TYPE_CHECKING:
     from workshop import GoodRun

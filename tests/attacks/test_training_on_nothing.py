@@ -25,7 +25,7 @@ def test_no_dataset_is_not_the_dataset_demanded(good: GoodRun, undemanding: dict
             good.sealed_end("claims.data", {}),
             policy=good.policy(undemanding),
             challenge=NEVER,  # the good run's request asks for measured data by itself
-            freshness="not_checked",
+            freshness_rule="not_checked",
         )
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import workshop
-from cryptography import x509
 
-from palm_torch.cvm import pck, simulated_authority
 from palm_torch.errors import BindingError, TrustAnchorError
 
 if TYPE_CHECKING:
@@ -20,23 +17,10 @@ if TYPE_CHECKING:
     from workshop import GoodRun
 
     from palm_torch.cvm.quote import TdReport
-    from palm_torch.cvm.simulated import SimulatedTdx
-
-
-def neighbour(machine: SimulatedTdx) -> Any:
-    """Returns another platform of the same vendor: a PCK of its own, under the same root."""
-    authority = machine._authority
-    extension = x509.UnrecognizedExtension(
-        x509.ObjectIdentifier(pck.SGX_EXTENSION), simulated_authority._sgx_extension()
-    )
-    identity = simulated_authority._identity(
-        "Simulated SGX PCK Certificate", authority.pck_ca, workshop.NOW, extra=extension
-    )
-    return SimpleNamespace(_authority=dataclasses.replace(authority, pck=identity))
 
 
 def test_two_machines_of_one_vendor(good: GoodRun) -> None:
-    other = neighbour(good.machine)
+    other: Any = workshop.Neighbour(good.machine)
     assert good.verify(good.resealed(good.bundle, machine=other)).checks  # it is a good machine by itself
     begun_there = good.resealed(good.resealed(good.bundle, machine=other, phases=("begin",)), phases=("end",))
     ended_there = good.resealed(good.bundle, machine=other, phases=("end",))

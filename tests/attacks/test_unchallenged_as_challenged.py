@@ -29,7 +29,7 @@ def test_it_answers_no_request(leisurely: GoodRun) -> None:
 def test_calling_it_challenged_breaks_the_seal(leisurely: GoodRun) -> None:
     called = put(leisurely.bundle, "challenge.kind", "challenged")
     with pytest.raises(BindingError):
-        leisurely.verify(called, challenge=NEVER, freshness="not_checked")
+        leisurely.verify(called, challenge=NEVER, freshness_rule="not_checked")
     asked = workshop.make_request()
     named = put(called, "challenge.nonce", request.nonce_of(asked))
     with pytest.raises(BindingError):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import os
 import types
 import typing
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from workshop import put
+import stamping
+from workshop import NOW, put
 
+from palm_torch import receipt, statement
+from palm_torch.appraisal import receipts
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.errors import (
     EncodingError,
@@ -20,14 +22,15 @@ from palm_torch.errors import (
 )
 from palm_torch.evidence import Bundle, GpuEvidence
 from palm_torch.properties import Property, Train
+from palm_torch.receipt import ArtifactsReceipt, Receipt, SegmentReceipt
 from palm_torch.statement import Begin, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from relay import ResumedRun
     from workshop import GoodRun
 
-FLIPS = 20_000 if os.environ.get("PALM_TORCH_THOROUGH") == "1" else 2_000
 GPU = GpuEvidence(evidence=b"report", chain=b"chain")
 
 
@@ -39,7 +42,17 @@ def flip(data: bytes, at: int = 0) -> bytes:
 
 
 Field = tuple[type, str]
-OPTIONAL_VALUES = {"request": sha256_digest(b"some"), "digest": sha256_digest(b"some"), "register": "00" * 48}
+OPTIONAL_VALUES = {
+    "request": sha256_digest(b"some"),
+    "resumes": sha256_digest(b"some"),
+    "digest": sha256_digest(b"some"),
+    "register": "00" * 48,
+    "collateral": {"tcb_info": "{}"},
+    "timestamp": b"token",
+}
+HEX = set("0123456789abcdef")
+KINDS = (Bundle, Begin, Statement, Receipt, ArtifactsReceipt, SegmentReceipt)
+"""Every document that a verifier reads, with the documents inside that travel as bytes."""
 
 
 def reachable(kind: Any, found: set[Field]) -> set[Field]:
@@ -91,13 +104,18 @@ def other(value: Any, name: str) -> Any:
         return not value
     if isinstance(value, (int, float)):
         return value + 1
-    return flip(value) if isinstance(value, bytes) else value + "x"
+    if isinstance(value, bytes):
+        return flip(value)
+    if value and set(value) <= HEX:  # another value of the same form reaches deeper than a malformed one
+        return value[:-1] + ("1" if value[-1] == "0" else "0")
+    return value + "x"
 
 
-def changed(statement: Any, path: str, new: Any) -> bytes | None:
+def changed(kind: Any, path: str, new: Any) -> bytes | None:
     """Returns a statement's bytes after a change, or None if the type itself refuses the value."""
     try:
-        return put(statement, path, new).encode()
+        bent = put(kind, path, new)
+        return receipt.encode_content(bent) if isinstance(kind, receipt.CONTENTS) else bent.encode()
     except EncodingError:
         return None
 
@@ -113,25 +131,88 @@ def bundles(good: GoodRun) -> Iterator[tuple[Field, str, Bundle | None]]:
             yield field, path, None
     for gpu in ("evidence", "chain"):
         yield (GpuEvidence, gpu), f"end.gpus.0.{gpu}", put(good.bundle, "end.gpus", (put(GPU, gpu, b"x"),))
-    for statement, phase in ((good.begin, "begin"), (good.end, "end")):
-        for field, path, new in mutations(statement, "", None):
-            data = changed(statement, path, new)
+    for value, phase in ((good.begin, "begin"), (good.end, "end")):
+        for field, path, new in mutations(value, "", None):
+            data = changed(value, path, new)
             bundle = None if data is None else put(good.bundle, f"{phase}.statement", data)
             yield field, f"{phase}.statement: {path}", bundle
 
 
-def test_every_field_of_every_type_is_bound(good: GoodRun) -> None:
-    seen: set[Field] = set()
+def segments(resumed: ResumedRun) -> Iterator[tuple[Field, str, Bundle | None]]:
+    """Yields every mutation of the parts of a resumed run that its last session did not seal itself."""
+    for field, path, new in mutations(resumed.bundle.segments, "segments", (Bundle, "segments")):
+        bent = (GPU,) if path.endswith("gpus") else new
+        try:
+            yield field, path, put(resumed.bundle, path, bent)
+        except EncodingError:
+            yield field, path, None
+    for number, segment in enumerate(resumed.bundle.segments):
+        parts = {
+            "session.begin.statement": statement.decode_begin(segment.session.begin.statement),
+            "receipt.payload": receipt.decode_content(segment.receipt.payload),
+        }
+        for part, value in parts.items():
+            for field, path, new in mutations(value, "", None):
+                data = changed(value, path, new)
+                place = f"segments.{number}.{part}"
+                yield field, f"{place}: {path}", None if data is None else put(resumed.bundle, place, data)
+
+
+def files(resumed: ResumedRun) -> Iterator[tuple[Field, str, Receipt | None]]:
+    """Yields every mutation of a receipt as a file."""
+    good = resumed.sessions[0].file
+    for field, path, new in mutations(good, "", None):
+        bent = (GPU,) if path.endswith("gpus") else new
+        try:
+            yield field, path, put(good, path, bent)
+        except EncodingError:
+            yield field, path, None
+    content = receipt.decode_content(good.envelope.payload)
+    for field, path, new in mutations(content, "", None):
+        data = changed(content, path, new)
+        yield field, f"payload: {path}", None if data is None else put(good, "envelope.payload", data)
+
+
+def test_every_field_of_every_type_is_mutated(good: GoodRun, resumed: ResumedRun) -> None:
+    seen = {field for walk in (bundles(good), segments(resumed), files(resumed)) for field, *_ in walk}
+    assert seen == set().union(*(reachable(kind, set()) for kind in KINDS))
+
+
+def test_no_field_of_a_bundle_can_be_changed(good: GoodRun) -> None:
     count = 0
-    for field, path, bundle in bundles(good):
-        seen.add(field)
-        if bundle is None or bundle == good.bundle:
-            continue
-        count += 1
-        with pytest.raises((RejectedError, InputError)):  # the path is in the failure's traceback
-            accepted_at(path, good.verify(bundle))
-    assert seen == set().union(*(reachable(kind, set()) for kind in (Bundle, Begin, Statement)))
+    stamped = {"timestamp_root": stamping.make_authority().root.pem}  # without it a token is not looked at
+    for _, path, bundle in bundles(good):
+        if bundle is not None and bundle != good.bundle:
+            count += 1
+            with pytest.raises((RejectedError, InputError)):  # the path is in the failure's traceback
+                accepted_at(path, good.verify(bundle, **(stamped if path == "timestamp" else {})))
     assert count > 250
+
+
+def test_no_field_of_a_segment_can_be_changed(resumed: ResumedRun) -> None:
+    assert resumed.verify().checks
+    count = 0
+    for _, path, bundle in segments(resumed):
+        if bundle is not None and bundle != resumed.bundle:
+            count += 1
+            with pytest.raises((RejectedError, InputError)):
+                accepted_at(path, resumed.verify(bundle))
+    assert count > 250
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_no_field_of_a_receipt_can_be_changed(resumed: ResumedRun, *, closed: bool) -> None:
+    options: dict[str, Any] = {"policy": resumed.policy(), "at": NOW, "challenge": resumed.request}
+    if closed:
+        options["closing"] = resumed.data
+    assert receipts.verify(resumed.sessions[0].file, **options).checks
+    count = 0
+    for _, path, bent in files(resumed):
+        if bent is not None:
+            count += 1
+            with pytest.raises((RejectedError, InputError)):
+                accepted_at(path, receipts.verify(receipt.decode(bent.encode()), **options))
+    assert count > 50
 
 
 def accepted_at(path: str, result: Any) -> None:
@@ -139,20 +220,31 @@ def accepted_at(path: str, result: Any) -> None:
 
 
 def test_the_walk_reaches_the_types_by_name() -> None:
-    names = {kind.__name__ for kind, _ in reachable(Statement, set()) | reachable(Bundle, set())}
+    names = {kind.__name__ for root in KINDS for kind, _ in reachable(root, set())}
     assert names == {
         "Artifact",
+        "ArtifactsReceipt",
+        "Begin",
         "Bundle",
         "Challenge",
         "Code",
         "Dataset",
+        "DatasetAccount",
         "Delivered",
+        "DeliveredSoFar",
         "Device",
+        "Envelope",
         "GpuEvidence",
+        "Issued",
         "Multiset",
+        "Opening",
         "Phase",
+        "Receipt",
         "Run",
+        "Segment",
+        "SegmentReceipt",
         "Series",
+        "Signature",
         "SourceFile",
         "Statement",
         "Steps",

@@ -22,20 +22,21 @@ from torch.utils.data import TensorDataset
 
 from palm_torch import recorder
 from palm_torch import request as requests
+from palm_torch.attesting.attested import attested
 from palm_torch.data.loader import DataLoader
 from palm_torch.errors import (
     CoverageError,
     PalmTorchError,
     RecordError,
     RequestError,
+    SealError,
     SessionError,
 )
-from palm_torch.session import attested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from palm_torch.session import Session
+    from palm_torch.attesting.session import Session
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -462,3 +463,43 @@ def test_request_that_is_none(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(RequestError, match=r"request\.json"):
         attested("train", request=path)
+
+
+def test_a_block_is_left_once(data: Path) -> None:
+    """Weights that moved after the hooks were gone must not be sealed under the steps counted before."""
+    with attested("train") as run:
+        step(data)
+    sealed = run.evidence
+    with pytest.raises(SessionError, match="a session is left once; this one is sealed"):
+        run.__exit__(None, None, None)
+    run.__exit__(ValueError, ValueError(), None)
+    assert run.evidence is sealed
+    assert run.state == "sealed"
+
+
+def test_a_forked_child_does_not_seal_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_statement: bytes) -> None:
+        raise SealError("away")
+
+    monkeypatch.chdir(tmp_path)
+    run = attested("train")
+    monkeypatch.setattr(run._sealer, "end", away)
+    with pytest.raises(SealError, match="away"), run:
+        step(data)
+    assert run.state == "measured"
+    monkeypatch.setattr(run, "_process", os.getpid() + 1)
+    with pytest.raises(SessionError, match=r"run\.seal\(\): called in a process forked"):
+        run.seal()
+
+
+def test_a_request_of_any_size_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "request.json"
+    path.write_bytes(b" " * (requests.MAX_REQUEST_BYTES + 1))
+    with pytest.raises(
+        RequestError, match=f"the request: expected at most {requests.MAX_REQUEST_BYTES} bytes"
+    ):
+        attested("train", request=path)
+    with pytest.raises(RequestError, match="cannot read the request: embedded null byte"):
+        attested("train", request="zero\0byte")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_torch import evidence, request
+from palm_torch import evidence, receipt, request
+from palm_torch.dsse import Envelope, Signature
 from palm_torch.encoding import encode_json
 from palm_torch.errors import EvidenceError, PalmTorchError, RequestError
-from palm_torch.evidence import MEDIA_TYPE, Bundle, Challenge, GpuEvidence, Phase
+from palm_torch.evidence import MEDIA_TYPE, Bundle, Challenge, GpuEvidence, Opening, Phase, Segment
 from palm_torch.properties import OPERATIONS
+from palm_torch.receipt import Receipt
 from palm_torch.request import Request
 
 BYTES = st.binary(max_size=40)
@@ -20,22 +22,44 @@ PHASES = st.builds(
     quote=BYTES,
     gpus=st.lists(st.builds(GpuEvidence, evidence=BYTES, chain=BYTES), max_size=2).map(tuple),
 )
-BUNDLES = st.builds(
-    Bundle,
-    media_type=st.just(MEDIA_TYPE),
-    attester=st.sampled_from(["tdx", "snp"]),
-    run_id=TEXT,
-    session_key=BYTES,
-    challenge=st.builds(
+LOGS = st.lists(BYTES, max_size=3).map(tuple)
+SESSIONS = {
+    "attester": st.sampled_from(["tdx", "snp"]),
+    "run_id": TEXT,
+    "session_key": BYTES,
+    "challenge": st.builds(
         Challenge,
         kind=st.sampled_from(["challenged", "unchallenged"]),
         nonce=st.binary(min_size=32, max_size=32),
     ),
-    begin=PHASES,
-    log=st.lists(BYTES, max_size=3).map(tuple),
-    end=PHASES,
-    collateral=st.none() | st.dictionaries(TEXT, TEXT, max_size=3),
+    "begin": PHASES,
+    "collateral": st.none() | st.dictionaries(TEXT, TEXT, max_size=3),
+}
+OPENINGS = st.builds(Opening, **SESSIONS)
+ENVELOPES = st.builds(
+    Envelope,
+    payload=BYTES,
+    payloadType=TEXT,
+    signatures=st.tuples(
+        st.builds(
+            Signature,
+            keyid=st.binary(min_size=32, max_size=32).map(bytes.hex),
+            sig=st.binary(min_size=1, max_size=80),
+        )
+    ),
 )
+BUNDLES = st.builds(
+    Bundle,
+    media_type=st.just(MEDIA_TYPE),
+    segments=st.lists(st.builds(Segment, session=OPENINGS, log=LOGS, receipt=ENVELOPES), max_size=2).map(
+        tuple
+    ),
+    log=LOGS,
+    end=PHASES,
+    timestamp=st.none() | BYTES,
+    **SESSIONS,
+)
+RECEIPTS = st.builds(Receipt, envelope=ENVELOPES, session=OPENINGS)
 REQUESTS = st.builds(
     Request,
     type=st.just(request.TYPE),
@@ -91,3 +115,10 @@ def test_any_bytes_raise_only_our_errors(data: bytes) -> None:
             decode(data)
         except PalmTorchError as refused:
             assert type(refused) is error  # noqa: PT017 (which class is the point)
+
+
+@given(RECEIPTS)
+def test_a_receipt_there_and_back(made: Receipt) -> None:
+    data = made.encode()
+    assert receipt.is_receipt(data)
+    assert receipt.decode(data) == made

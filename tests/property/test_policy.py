@@ -9,9 +9,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from palm_torch import policy
 from palm_torch.errors import PolicyError
-from palm_torch.policy import Policy, Range
+from palm_torch.policies import policy
+from palm_torch.policies.policy import Policy, Range
 
 HEX = ["ab" * 48]
 DIGEST = "palm-sha256:" + "00" * 32

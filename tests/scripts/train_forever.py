@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from palm_torch.attesting.attested import attested
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.loader import DataLoader
-from palm_torch.session import attested
 
 if __name__ == "__main__":
     net = nn.Sequential(nn.Embedding(16, 4), nn.Linear(4, 16))

@@ -15,21 +15,23 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from torch import nn
 from torch.nn import functional
 
-from palm_torch import evidence, policy, statement, verifier
+from palm_torch import evidence, statement
+from palm_torch.appraisal import verifier
 from palm_torch.commit import weights_root
 from palm_torch.cvm import quote, simulated
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.measure import measure
+from palm_torch.policies import policy
 from palm_torch.properties import Train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from palm_torch.attesting.session import Session
     from palm_torch.digest import Digest
     from palm_torch.result import AttestationResult
     from palm_torch.roles import Delivered
-    from palm_torch.session import Session
     from palm_torch.statement import Statement
 
 VOCABULARY = 16

@@ -20,19 +20,21 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from palm_torch import evidence, policy, request, statement, verifier
+from palm_torch import evidence, request, statement
+from palm_torch.appraisal import verifier
+from palm_torch.attesting.sealing import Sealer
 from palm_torch.commit import history
-from palm_torch.cvm import binding, quote, simulated, simulated_quote
+from palm_torch.cvm import binding, pck, quote, simulated, simulated_authority, simulated_quote
 from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.evidence import Bundle
+from palm_torch.policies import policy
 from palm_torch.roles import Artifact, Source, Value
-from palm_torch.sealing import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from palm_torch.evidence import Phase
-    from palm_torch.policy import Policy
+    from palm_torch.policies.policy import Policy
     from palm_torch.result import AttestationResult
     from palm_torch.statement import Begin, Statement
 
@@ -42,14 +44,40 @@ NEVER = object()
 
 FILES = (
     statement.SourceFile(module="__main__", digest=sha256_digest(b"import palm_torch"), reason=None),
-    statement.SourceFile(module="generated", digest=None, reason="no file"),
+    statement.SourceFile(
+        module="helper",
+        digest=sha256_digest(b"helper"),
+        reason="installed file differs from the RECORD of helper 1",
+    ),
 )
+PACKAGES = [["torch", "2.13.0"]]
 EVENTS = (("initial weights", {"root": "…"}), ("epoch", {"number": 1}), ("epoch", {"number": 2}))
 
 
 def machine(folder: Path, at: datetime = NOW) -> simulated.SimulatedTdx:
     """Returns a simulated trust domain with a root of its own, kept in `folder`."""
     return simulated.SimulatedTdx(directory=folder, clock=lambda: at)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """Another platform of a machine's vendor: a PCK of its own, under the same root."""
+
+    machine: simulated.SimulatedTdx
+
+    @functools.cached_property
+    def _authority(self) -> Any:
+        authority = self.machine._authority
+        extension = x509.UnrecognizedExtension(
+            x509.ObjectIdentifier(pck.SGX_EXTENSION), simulated_authority._sgx_extension()
+        )
+        identity = simulated_authority._identity(
+            "Simulated SGX PCK Certificate", authority.pck_ca, NOW, extra=extension
+        )
+        return dataclasses.replace(authority, pck=identity)
+
+    def collateral(self) -> Any:
+        return self.machine.collateral()
 
 
 def pem(root: bytes) -> str:
@@ -83,12 +111,13 @@ def make_begin(run_id: str, register: str, nonce: bytes | None) -> Begin:
         run_id=run_id,
         operation="train",
         request=None if nonce is None else Digest(SHA256, nonce),
+        resumes=None,
         code=make_code(),
-        environment=measured(packages=[["torch", "2.13.0"]], python="3.11"),
+        environment=measured(packages=PACKAGES, python="3.11"),
         gpu=(),
         register=register,
         manifests={"dataset1": at_hand.MANIFEST.digest},
-        inputs={"recipe": Artifact(source=Source.MEASURED, kind="file", digest=sha256_digest(b"recipe"))},
+        inputs={"recipe": Artifact(source=Source.MEASURED, kind="bytes", digest=sha256_digest(b"recipe"))},
         settings=measured(optimizers=[]),
         seeds=measured(torch="ab" * 32),
     )
@@ -99,10 +128,12 @@ def make_statement(run_id: str) -> Statement:
         run=statement.Run(
             run_id=run_id,
             code=make_code(),
-            environment=measured(packages=[["torch", "2.13.0"]], python="3.11"),
+            environment=measured(packages=PACKAGES, python="3.11"),
             devices=(statement.Device(type="cpu", name=None, uuid=None),),
-            inputs={"recipe": Artifact(source=Source.MEASURED, kind="file", digest=sha256_digest(b"recipe"))},
-            outputs={"log": Artifact(source=Source.MEASURED, kind="file", digest=sha256_digest(b"log"))},
+            inputs={
+                "recipe": Artifact(source=Source.MEASURED, kind="bytes", digest=sha256_digest(b"recipe"))
+            },
+            outputs={"log": Artifact(source=Source.MEASURED, kind="bytes", digest=sha256_digest(b"log"))},
             reported={
                 "loss": statement.Series(
                     source=Source.REPORTED,
@@ -129,7 +160,7 @@ def make_policy(root_pem: str | None) -> dict[str, Any]:
                 for name in ("mr_td", "rtmr0", "rtmr1", "rtmr2")
             },
         },
-        "code": {"digests": [str(make_code().digest)]},
+        "code": {"digests": [str(make_code().digest)], "packages": [str(statement.value_digest(PACKAGES))]},
         "claims": {
             "property": "train",
             "data": [str(at_hand.MANIFEST.digest)],

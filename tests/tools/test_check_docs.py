@@ -50,3 +50,11 @@ def test_a_folder_without_documents_is_a_fault(tmp_path: Path) -> None:
     outcome = subprocess.run([sys.executable, CHECKER, tmp_path], capture_output=True, text=True, check=False)
     assert outcome.returncode == 1
     assert "found none" in outcome.stderr
+
+
+def test_a_test_that_is_named_has_to_be_there(tmp_path: Path) -> None:
+    (tmp_path / "tests" / "attacks").mkdir(parents=True)
+    (tmp_path / "tests" / "attacks" / "test_known.py").touch()
+    found = check(tmp_path, "`attacks/test_known.py`, `attacks/test_gone.py`\n")
+    assert found.returncode == 1
+    assert found.stderr == "README.md:1: test 'attacks/test_gone.py': no such file\n"

@@ -14,8 +14,8 @@ import torch.utils.data
 from loops import Net, loss_of, opened
 from torch import nn
 
+from palm_torch.attesting.attested import attested
 from palm_torch.data.loader import DataLoader
-from palm_torch.session import attested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -197,14 +197,14 @@ def test_a_key_with_a_default_may_be_left_out_where_that_is_allowed() -> None:
 
 def test_what_a_dataclass_refuses_is_raised_as_the_error_asked_for() -> None:
     with pytest.raises(
-        EvidenceError, match=r"^doc\.maybe: size_bytes: expected 0 or more, got -1$"
+        EvidenceError, match=r"^doc\.maybe\.size_bytes: expected 0 or more, got -1$"
     ) as caught:
         read(whole(maybe={"name": "m", "size_bytes": -1}))
     assert isinstance(caught.value.__cause__, EncodingError)
 
 
-def test_an_error_of_the_class_asked_for_passes_unchanged() -> None:
-    with pytest.raises(EvidenceError, match=r"^name: refused by the part itself$"):
+def test_an_error_of_the_class_asked_for_names_the_path_too() -> None:
+    with pytest.raises(EvidenceError, match=r"^doc\.maybe\.name: refused by the part itself$"):
         read(whole(maybe={"name": "refused", "size_bytes": 1}))
 
 
@@ -227,3 +227,60 @@ class Foreign:
 def test_a_type_the_codec_does_not_know_is_the_programmers_mistake(kind: type[Any], value: Any) -> None:
     with pytest.raises(TypeError):
         codec.from_json(kind, value, what="doc", error=EvidenceError)
+
+
+def test_keys_of_others_do_not_fill_a_message() -> None:
+    long = "k" * 10_000
+    with pytest.raises(EvidenceError) as unknown:
+        read(whole(**{long: 1}))
+    with pytest.raises(EvidenceError, match=r"doc\.by_name\.kkk") as wrong:
+        read(whole(by_name={long: {"name": 1, "size_bytes": 1}}))
+    assert max(len(str(unknown.value)), len(str(wrong.value))) < 300
+
+
+# the codec at its bounds: what must be there by default, and how much of a value a message shows
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sized:
+    name: str
+    size_bytes: int = 1
+
+
+def refusal(kind: type[Any], value: Any, raised: type[Exception] = EvidenceError) -> str:
+    with pytest.raises(raised) as caught:
+        codec.from_json(kind, value, what="doc", error=EvidenceError)
+    return str(caught.value)
+
+
+def test_unless_it_is_said_every_key_must_be_there() -> None:
+    assert refusal(Sized, {"name": "p"}) == "doc: missing key 'size_bytes'"
+
+
+def test_a_value_of_sixty_characters_is_shown_whole_and_a_longer_one_cut() -> None:
+    assert refusal(Sized, "x" * 58) == f"doc: expected an object, got {'x' * 58!r}"
+    assert refusal(Sized, "x" * 59) == f"doc: expected an object, got '{'x' * 56}..."
+
+
+def test_what_has_no_json_form_is_named() -> None:
+    with pytest.raises(EncodingError, match=r"^no JSON form for complex$"):
+        codec.to_json([1j])
+
+
+def test_a_mistake_of_the_programmer_is_named_with_its_path() -> None:
+    assert refusal(Foreign, {"when": 1}, TypeError) == "doc.when: the codec does not know <class 'complex'>"
+    assert refusal(Pair, {"pair": [1, "a"]}, TypeError) == "doc.pair: only homogeneous tuples are supported"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picky:
+    size: int
+
+    def __post_init__(self) -> None:
+        raise EncodingError(("size: too large", "sizes: none fits", "nothing fits")[self.size])
+
+
+def test_what_a_dataclass_says_of_a_field_stands_under_its_path() -> None:
+    assert refusal(Picky, {"size": 0}) == "doc.size: too large"
+    assert refusal(Picky, {"size": 1}) == "doc: sizes: none fits"
+    assert refusal(Picky, {"size": 2}) == "doc: nothing fits"

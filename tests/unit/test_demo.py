@@ -59,7 +59,7 @@ def test_the_files_left_behind_verify(played: tuple[Path, bool, str]) -> None:
     assert result.simulated
     assert result.operation == "train"
     claims = {claim.name: claim.value for claim in result.claims}
-    assert claims["data dataset1, train"].startswith("80 delivered, 80 distinct, each 1 to 1 times")
+    assert claims["data dataset1, train"].startswith("80 delivered, 80 different ones of 80, each once")
     assert claims["steps"].startswith("20 taken")
     assert request.decode((folder / "request.json").read_bytes()).operation == "train"
 

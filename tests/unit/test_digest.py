@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,38 @@ def test_the_digest_of_a_file(size: int, tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         digest.sha256_file(tmp_path / "missing")
+
+
+# digests: what a message says, and how much memory a file needs
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(EncodingError) as caught:
+        digest.Digest.parse(text)
+    return str(caught.value)
+
+
+def test_an_unnamed_digest_is_called_a_digest() -> None:
+    assert refusal("0" * 81) == f"digest: expected 'algorithm:hex', got {'0' * 80!r}"
+
+
+def test_an_unknown_algorithm_is_named_by_its_first_forty_characters() -> None:
+    assert refusal("x" * 41 + ":00") == f"digest: unknown digest algorithm {'x' * 40!r}"
+
+
+def test_the_first_colon_ends_the_algorithm() -> None:
+    assert refusal("sha256:ab:cd") == "digest: not hexadecimal: 'ab:cd'"
+
+
+def test_a_file_is_read_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as stream:
+        stream.truncate(16 << 20)
+    tracemalloc.start()
+    try:
+        found = digest.sha256_file(path)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.value == hashlib.sha256(bytes(16 << 20)).digest()
+    assert peak_bytes < 4 << 20

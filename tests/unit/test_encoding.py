@@ -230,3 +230,87 @@ def test_a_message_about_foreign_text_stays_short() -> None:
     with pytest.raises(EncodingError) as caught:
         encoding.decode_hex("z" * 10_000, what="register")
     assert len(str(caught.value)) < 200
+
+
+def test_a_document_of_too_many_values() -> None:
+    with pytest.raises(EncodingError, match="at most 2000000 values"):
+        encoding.decode_json(b"[" + b"0," * 2_000_001 + b"0]", what="list", max_bytes=1 << 30)
+
+
+# canonical forms at their bounds, and what a message says about the bytes it refuses
+
+
+def refusal(value: Any) -> str:
+    with pytest.raises(EncodingError) as caught:
+        encoding.encode_json(value)
+    return str(caught.value)
+
+
+def decoding(data: bytes, max_bytes: int = 1 << 24) -> str:
+    with pytest.raises(EncodingError) as caught:
+        encoding.decode_json(data, what="doc", max_bytes=max_bytes)
+    return str(caught.value)
+
+
+def test_what_cannot_be_encoded_is_named() -> None:
+    assert refusal("\ud800") == "text is not valid Unicode: surrogates not allowed"
+    assert refusal(2**53) == "integer beyond ±(2^53 - 1): 0x20000000000000"
+    assert refusal(-(2**53)) == "integer beyond ±(2^53 - 1): -0x20000000000000"
+    assert refusal([b""]) == "no JSON form for bytes"
+    assert refusal({1: 0}) == "JSON keys are text, got int"
+    assert refusal(float("-inf")) == "JSON has no -inf"
+
+
+@pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_json_lacks_is_named_as_it_was_spelled(name: str) -> None:
+    assert decoding(f'{{"a":{name}}}'.encode()) == f"doc: JSON has no {name}"
+
+
+def test_values_are_counted_by_commas_and_colons_together() -> None:
+    half = encoding.MAX_VALUES // 2
+    text = "," * half + ":" * half
+    assert encoding.decode_json(f'"{text}"'.encode(), what="doc", max_bytes=1 << 24) == text
+    for more in (",", ":"):
+        assert decoding(f'"{text}{more}"'.encode()) == "doc: expected at most 2000000 values"
+
+
+def test_the_depth_of_objects_is_limited_like_that_of_lists() -> None:
+    deepest = b'{"a":' * 32 + b"0" + b"}" * 32
+    assert encoding.encode_json(encoding.decode_json(deepest, what="doc", max_bytes=1 << 10)) == deepest
+    assert decoding(b'{"a":' + deepest + b"}") == "doc: nesting deeper than 32"
+
+
+def test_the_greatest_integers_are_read_as_integers() -> None:
+    for text in (b"9007199254740991", b"-9007199254740991"):
+        assert type(encoding.decode_json(text, what="doc", max_bytes=20)) is int
+    beyond = encoding.decode_json(b"9007199254740992", what="doc", max_bytes=20)
+    assert type(beyond) is float
+    assert beyond == 2.0**53
+
+
+def test_a_mantissa_of_two_digits_keeps_both() -> None:
+    assert encoding.encode_json([1.5e300, -2.5e-7]) == b"[1.5e+300,-2.5e-7]"
+
+
+def test_a_message_shows_sixteen_bytes_from_the_first_difference() -> None:
+    assert decoding(b'["abcdefghijklmnop", "qrstuvwxyzabcdef"]') == (
+        "doc: JSON is not in canonical form (byte 20: "
+        """expected b'"qrstuvwxyzabcde', got b' "qrstuvwxyzabcd')"""
+    )
+
+
+def test_text_that_is_no_base64_is_told_from_another_spelling_of_it() -> None:
+    for text in ("AA!=", "AA=\n=", "A", "ÄÄÄÄ"):
+        with pytest.raises(EncodingError, match=r"^key: not base64: "):
+            encoding.decode_base64(text, what="key")
+    with pytest.raises(EncodingError, match=r"^key: base64 is not in canonical form$"):
+        encoding.decode_base64("AB==", what="key")
+
+
+def test_eighty_characters_of_foreign_hexadecimal_are_shown() -> None:
+    with pytest.raises(EncodingError) as caught:
+        encoding.decode_hex("z" * 81, what="register")
+    assert str(caught.value) == f"register: not hexadecimal: {'z' * 80!r}"
+    with pytest.raises(EncodingError) as caught:
+        encoding.decode_hex("AB" * 41, what="register")
+    assert str(caught.value) == f"register: expected lower-case hexadecimal, got {'AB' * 40!r}"

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from palm_torch import errors
+from palm_torch.result import Check
 
 CLASSES = {
     name: value
@@ -53,3 +54,31 @@ def test_a_missing_extra_is_an_import_error_too() -> None:
 def test_the_exit_codes_cannot_be_confused() -> None:
     assert not issubclass(errors.InputError, errors.RejectedError)
     assert not issubclass(errors.RejectedError, errors.InputError)
+
+
+# a name put before the message of an error: the class, the cause and what had passed stay
+
+
+@pytest.mark.parametrize("kind", [errors.BindingError, errors.EvidenceError, errors.SessionError])
+def test_a_name_before_a_message(kind: type[errors.PalmTorchError]) -> None:
+    cause = kind("what, where")
+    with pytest.raises(kind) as caught, errors.prefixed("segment 2"):
+        raise cause
+    assert type(caught.value) is kind
+    assert str(caught.value) == "segment 2: what, where"
+    assert caught.value.__cause__ is cause
+
+
+def test_the_checks_that_had_passed_stay() -> None:
+    cause = errors.ClaimError("steps")
+    cause.checks = (Check(name="encoding", detail="canonical"),)
+    with pytest.raises(errors.ClaimError) as caught, errors.prefixed("segment 1"):
+        raise cause
+    assert caught.value.checks == cause.checks
+
+
+def test_other_errors_pass_as_they_are() -> None:
+    with pytest.raises(ZeroDivisionError, match=r"^division by zero$"), errors.prefixed("segment 1"):
+        _ = 1 / 0
+    with errors.prefixed("segment 1"):
+        pass

@@ -10,11 +10,15 @@ import pytest
 from workshop import put
 
 from palm_torch import evidence
+from palm_torch.digest import sha256_digest
 from palm_torch.encoding import decode_json, encode_json
-from palm_torch.errors import EncodingError, EvidenceError, SealError
+from palm_torch.errors import DataError, EncodingError, EvidenceError, SealError
 from palm_torch.evidence import Bundle, Challenge, Evidence, GpuEvidence, Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from relay import ResumedRun
     from workshop import GoodRun
 
 
@@ -107,18 +111,6 @@ def test_an_empty_log_is_within_limits(good: GoodRun) -> None:
 # Files --------------------------------------------------------------------------------------------
 
 
-def test_reading_a_file_of_limited_size(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"12345")
-    assert evidence.read_bounded(path, max_bytes=5, what="evidence") == b"12345"
-    with pytest.raises(EvidenceError, match="evidence is larger than 4 bytes"):
-        evidence.read_bounded(path, max_bytes=4, what="evidence")
-    with pytest.raises(EvidenceError, match="cannot read evidence: No such file"):
-        evidence.read_bounded(tmp_path / "missing", max_bytes=4, what="evidence")
-    with pytest.raises(EvidenceError, match="cannot read evidence: Is a directory"):
-        evidence.read_bounded(tmp_path, max_bytes=4, what="evidence")
-
-
 def sealed(good: GoodRun, *, simulated: bool = True, **sidecars: Any) -> Evidence:
     return Evidence(
         bundle=good.bundle,
@@ -168,5 +160,144 @@ def test_a_place_that_cannot_be_written_leaves_nothing_and_another_can_be_tried(
     assert sealed(good).save(tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize("simulated", [False, True])
+@pytest.mark.parametrize("path", ["", ".", "..", "/", "a\0b", "x" * 300])
+def test_a_path_that_names_no_file(
+    good: GoodRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    simulated: bool,  # noqa: FBT001 (a parameter)
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SealError):
+        sealed(good, simulated=simulated, data=lambda path: path.write_text("map")).save(path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_it_prints_in_one_line(good: GoodRun) -> None:
     assert repr(sealed(good)) == f"<Evidence of run {good.bundle.run_id}, simulated>"
+
+
+def test_reading_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.palm.json"
+    path.write_bytes(b"12345")
+    assert evidence.read(path) == b"12345"
+    monkeypatch.setattr(evidence, "MAX_BUNDLE_BYTES", 4)
+    with pytest.raises(EvidenceError, match="at most 4 bytes"):
+        evidence.read(path)
+    with pytest.raises(EvidenceError, match="cannot read the evidence"):
+        evidence.read(tmp_path)
+
+
+# bundles at their limits, and what saving leaves behind when it fails
+
+
+GPU = GpuEvidence(evidence=b"", chain=b"")
+
+
+def refusal(value: Any, path: str, new: Any) -> str:
+    with pytest.raises(EncodingError) as caught:
+        put(value, path, new)
+    return str(caught.value)
+
+
+def test_what_is_too_much_is_said_in_its_unit(good: GoodRun) -> None:
+    for path, new, message in (
+        ("session_key", bytes(257), "session_key: expected at most 256 bytes, got 257"),
+        ("timestamp", bytes((64 << 10) + 1), "timestamp: expected at most 65536 bytes, got 65537"),
+        ("log", (b"",) * 100_001, "log: expected at most 100000 entries, got 100001"),
+        (
+            "log",
+            (b"", bytes((1 << 20) + 1), b""),
+            "a log entry: expected at most 1048576 bytes, got 1048577",
+        ),
+        ("end.quote", bytes((16 << 10) + 1), "quote: expected at most 16384 bytes, got 16385"),
+        ("end.statement", bytes((16 << 20) + 1), "statement: expected at most 16777216 bytes, got 16777217"),
+        ("end.gpus", (GPU,) * 65, "gpus: expected at most 64 GPUs, got 65"),
+    ):
+        assert refusal(good.bundle, path, new) == message
+    for path, new in (("timestamp", bytes(64 << 10)), ("timestamp", b""), ("timestamp", None), ("log", ())):
+        put(good.bundle, path, new)
+
+
+def test_segments_have_limits_of_their_own(resumed: ResumedRun) -> None:
+    (one, _) = resumed.bundle.segments
+    assert len(put(resumed.bundle, "segments", (one,) * 1_000).segments) == 1_000
+    assert refusal(resumed.bundle, "segments", (one,) * 1_001) == (
+        "segments: expected at most 1000 segments, got 1001"
+    )
+    assert refusal(one, "log", (b"",) * 100_001) == "log: expected at most 100000 entries, got 100001"
+    assert refusal(one, "session.session_key", bytes(257)) == (
+        "session_key: expected at most 256 bytes, got 257"
+    )
+    assert put(one, "session.session_key", bytes(256)).session.session_key == bytes(256)
+
+
+def test_eighty_characters_of_a_foreign_media_type_are_shown(good: GoodRun) -> None:
+    assert refusal(good.bundle, "media_type", "x" * 81) == (
+        f"this version reads {evidence.MEDIA_TYPE!r}, the bundle says {'x' * 80!r}"
+    )
+
+
+def test_a_time_stamp_is_over_everything_but_itself(good: GoodRun) -> None:
+    stamped = put(good.bundle, "timestamp", b"token")
+    assert good.bundle.timestamp is None
+    assert stamped.digest_to_stamp() == good.bundle.digest_to_stamp() == sha256_digest(good.data)
+    assert put(stamped, "run_id", "another").digest_to_stamp() != stamped.digest_to_stamp()
+
+
+def saved(good: GoodRun, *, simulated: bool = False, **sidecars: Callable[[Path], None]) -> Evidence:
+    return Evidence(
+        bundle=good.bundle,
+        simulated=simulated,
+        sidecars={f".{name}.coverage": write for name, write in sidecars.items()},
+    )
+
+
+def test_evidence_of_hardware_names_its_platform(good: GoodRun) -> None:
+    assert repr(saved(good)) == f"<Evidence of run {good.bundle.run_id}, tdx>"
+
+
+def test_a_path_that_names_no_file_is_shown(good: GoodRun, tmp_path: Path) -> None:
+    for path in ("", "a\0b", str(tmp_path)):
+        with pytest.raises(SealError) as caught:
+            saved(good).save(path)
+        assert str(caught.value) == (
+            f"{path!r}: expected the path of a file to write, such as 'train.palm.json'"
+        )
+
+
+def test_what_lay_there_before_survives_a_failure_and_what_is_new_does_not(
+    good: GoodRun, tmp_path: Path
+) -> None:
+    def leave(_path: Path) -> None:
+        """Writes nothing: the file is there."""
+
+    def write(path: Path) -> None:
+        path.write_text("new")
+
+    def refuse(_path: Path) -> None:
+        raise DataError("no map")
+
+    (tmp_path / "train.a.coverage").write_text("old")
+    with pytest.raises(DataError, match="no map"):
+        saved(good, a=leave, b=write, c=refuse).save(tmp_path / "train.palm.json")
+    assert {path.name for path in tmp_path.iterdir()} == {"train.a.coverage"}
+    assert (tmp_path / "train.a.coverage").read_text() == "old"
+
+
+def test_the_type_of_the_file_carries_its_version() -> None:
+    assert evidence.MEDIA_TYPE == "application/vnd.palm-torch.evidence+json;version=1"
+
+
+def test_what_opened_the_session_is_part_of_the_bundle(good: GoodRun) -> None:
+    bundle = good.bundle
+    assert bundle.opening == evidence.Opening(
+        attester="tdx",
+        run_id=bundle.run_id,
+        session_key=bundle.session_key,
+        challenge=bundle.challenge,
+        begin=bundle.begin,
+        collateral=bundle.collateral,
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from palm_torch.errors import DataError, SealError
-from palm_torch.files import write_atomically
+from palm_torch.files import read_bounded, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,4 +77,51 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         write_atomically(tmp_path, [b""], error=SealError)
     with pytest.raises(SealError, match="cannot write here: File name too long"):
         write_atomically(tmp_path / ("x" * 300), [b""], error=SealError)
+    for path in (tmp_path / "a\0b", tmp_path / "a\0b" / "file"):
+        with pytest.raises(SealError, match="cannot write here: embedded null byte"):
+            write_atomically(path, [b""], error=SealError)
     assert names(tmp_path) == []
+
+
+def test_what_is_being_written_is_hidden_and_says_what_it_will_be(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def chunks() -> Iterator[bytes]:
+        yield b"half"
+        seen.extend(names(tmp_path))
+
+    write_atomically(tmp_path / "evidence.json", chunks(), error=SealError)
+    (name,) = seen
+    assert name.startswith(".evidence.json.")
+    assert name.endswith(".tmp")
+    assert names(tmp_path) == ["evidence.json"]
+
+
+def test_a_file_is_read_up_to_its_limit_and_no_further(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_bounded(path, what="the key", max_bytes=5, error=SealError) == b"12345"
+    with pytest.raises(SealError) as caught:
+        read_bounded(path, what="the key", max_bytes=4, error=SealError)
+    assert str(caught.value) == f"{path}: the key: expected at most 4 bytes, got more"
+
+
+def test_of_a_large_file_no_more_is_read_than_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as stream:
+        stream.truncate(16 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="the key: expected at most 4 bytes, got more"):
+            read_bounded(path, what="the key", max_bytes=4, error=DataError)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 4 << 20
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path, "Is a directory"), (Path("a\0b"), "embedded null byte")):
+        with pytest.raises(SealError) as caught:
+            read_bounded(path, what="the key", max_bytes=4, error=SealError)
+        assert str(caught.value) == f"{path}: cannot read the key: {reason}"

@@ -35,7 +35,7 @@ def test_every_name_is_listed_and_opens() -> None:
     assert set(palm_torch.__all__) <= set(dir(palm_torch))
     for name in palm_torch.__all__:
         assert getattr(palm_torch, name) is getattr(palm_torch, name)
-    assert palm_torch.attested.__module__ == "palm_torch.session"
+    assert palm_torch.attested.__module__ == "palm_torch.attesting.attested"
 
 
 def test_unknown_names_are_attribute_errors() -> None:
@@ -60,6 +60,14 @@ def test_a_missing_extra_is_named(name: str) -> None:
     outcome = python(f"from palm_torch import {name}", "torch")
     assert "MissingExtraError: " in outcome.stderr
     assert "pip install 'palm-torch[torch]'" in outcome.stderr.splitlines()[-1]
+
+
+def test_the_extra_for_stateful_loading_is_named() -> None:
+    outcome = python("from palm_torch import StatefulDataLoader", "torchdata")
+    assert outcome.stderr.splitlines()[-1].endswith(
+        "palm_torch.StatefulDataLoader needs torchdata, which is not installed: "
+        "pip install 'palm-torch[resume]'"
+    )
 
 
 def test_verifying_needs_no_extra() -> None:

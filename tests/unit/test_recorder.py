@@ -120,3 +120,39 @@ def test_a_forked_process_is_told_and_the_session_does_not_hear_of_it(
 def test_reads_are_plain_bytes() -> None:
     reads = recorder.Reads("uid", b"\0" * 8, b"\1" * 32, b"")
     assert (reads.dataset, len(reads.indices), len(reads.digests), reads.product) == ("uid", 8, 32, b"")
+
+
+# what the recorder tells whoever asks from the wrong place: what happened, and what to do
+
+
+def test_a_forked_process_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = os.getpid()
+    with recorder.install(Deaf(), "first"):
+        monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+        with pytest.raises(SessionError) as caught:
+            recorder.current()
+        monkeypatch.undo()
+    assert str(caught.value) == (
+        f"this process ({parent + 1}) was forked inside a session of process {parent}: what happens here is"
+        " not measured; end the session first, or read data through palm_torch.DataLoader workers"
+    )
+
+
+def test_another_context_is_told_what_to_do() -> None:
+    outside = contextvars.copy_context()
+    with recorder.install(Deaf(), "first"), pytest.raises(SessionError) as caught:
+        outside.run(recorder.current)
+    assert str(caught.value) == (
+        "a session is open in another thread or context: run the loop in the thread that opened it"
+    )
+
+
+def test_reads_are_not_exact_unless_somebody_says_so() -> None:
+    assert recorder.Reads("uid", b"", b"", b"").exact is False
+
+
+def test_the_session_that_is_in_the_way_is_named() -> None:
+    second = recorder.install(Deaf(), "second")
+    with recorder.install(Deaf(), "first"), pytest.raises(SessionError) as caught, second:
+        pass
+    assert str(caught.value) == "session first is still open: end it before beginning another"

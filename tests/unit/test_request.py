@@ -83,3 +83,49 @@ def test_a_time_is_aware() -> None:
     assert request.parse_time("2026-11-22T00:00:00Z").utcoffset() == timedelta(0)
     with pytest.raises(EncodingError, match="expected YYYY-MM-DDTHH:MM:SSZ, got 'soon'"):
         request.parse_time("soon")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-11-22T0:00:00Z", "2026-11-22t00:00:00z", "２026-11-22T00:00:00Z", "2026-11-22T00:00:60Z", ""],
+)
+def test_a_time_has_one_spelling(text: str) -> None:
+    with pytest.raises(EncodingError, match="expected YYYY-MM-DDTHH:MM:SSZ"):
+        request.parse_time(text)
+
+
+def test_years_before_the_year_thousand_keep_their_zero() -> None:
+    assert request.decode(fields(expires="0999-11-22T00:00:00Z")).expired(datetime(2026, 1, 1, tzinfo=UTC))
+
+
+# requests: a message names the document, the field and what was found
+
+
+def refusal(**changes: Any) -> str:
+    value = decode_json(GOOD, what="request", max_bytes=len(GOOD))
+    assert isinstance(value, dict)
+    with pytest.raises(RequestError) as caught:
+        request.decode(encode_json({**value, **changes}))
+    return str(caught.value)
+
+
+def test_a_field_is_named() -> None:
+    assert refusal(type="x" * 81) == (f"request: expected type 'palm-torch/request/v1', got {'x' * 80!r}")
+    assert refusal(nonce="5a" * 31) == "request.nonce: expected 32 bytes, got 31"
+    for text in ("2026-11-22T0:00:00Z", "x" * 41):
+        assert refusal(expires=text).endswith(f"expected YYYY-MM-DDTHH:MM:SSZ, got {text[:40]!r}")
+    assert refusal(roles="data") == "request.roles: expected a list, got 'data'"
+
+
+def test_the_document_is_named_as_the_caller_names_it() -> None:
+    with pytest.raises(RequestError, match=r"^request: not a JSON document: "):
+        request.decode(b"")
+    with pytest.raises(RequestError, match=r"^asked\.json: not a JSON document: "):
+        request.decode(b"", what="asked.json")
+    with pytest.raises(RequestError, match=r"^asked\.json: missing key 'type'$"):
+        request.decode(b"{}", what="asked.json")
+
+
+def test_a_request_is_a_small_file() -> None:
+    with pytest.raises(RequestError, match=r"^request: expected at most 65536 bytes, got 65537$"):
+        request.decode(bytes(65_537))

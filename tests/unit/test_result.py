@@ -30,7 +30,8 @@ def test_a_result_is_one_json_object(good: GoodRun) -> None:
         "time",
         "co_location",
         "checks",
-        "warnings",
+        "reservations",
+        "session",
         "not_checked",
         "claims",
     }
@@ -48,3 +49,12 @@ def test_a_rejection_says_which_error_and_what_had_passed() -> None:
 
 def test_the_tiers() -> None:
     assert list(Tier) == ["affirming", "warning", "contraindicated"]
+
+
+# what of a result is read at a glance: the reasons why it is not affirming
+
+
+def test_the_warnings_are_the_reasons_of_the_reservations(good: GoodRun) -> None:
+    result = good.verify()
+    assert result.warnings == tuple(item.reason for item in result.reservations)
+    assert result.warnings == ("simulated TEE: no hardware vouches for any of this",)

@@ -56,3 +56,12 @@ def test_data_is_used_to_train_or_to_evaluate() -> None:
 
 def test_sources_in_falling_order_of_strength() -> None:
     assert list(Source) == ["measured", "reported by code", "declared"]
+
+
+def test_an_empty_multiset_is_one() -> None:
+    assert dataclasses.replace(at_hand.MANIFEST.multiset, count=0).count == 0
+
+
+def test_a_message_names_the_state_of_a_multiset() -> None:
+    with pytest.raises(EncodingError, match=r"^multiset state: expected 384 bytes, got 1$"):
+        dataclasses.replace(at_hand.MANIFEST.multiset, state="00")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +13,8 @@ from workshop import put
 
 from palm_torch import codec, statement
 from palm_torch.digest import sha256_digest
-from palm_torch.encoding import decode_json, encode_json
-from palm_torch.errors import EvidenceError
+from palm_torch.encoding import decode_json, encode_json, length_prefixed
+from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.properties import OPERATIONS, PROPERTIES
 from palm_torch.roles import Artifact, Source, Value
 from palm_torch.statement import Statement
@@ -245,3 +246,73 @@ def test_the_code_digest_covers_every_field_of_every_file() -> None:
     }
     assert len(seen) == 6
     assert codec.to_json((file,)) == [{"module": "m", "digest": str(file.digest), "reason": None}]
+
+
+# statements: known answers of their digests, and messages that name the document and the field
+
+
+ENCODED = workshop.make_statement("run").encode()
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(EvidenceError) as caught:
+        statement.decode(data)
+    return str(caught.value)
+
+
+def refusal_of_begin(data: bytes) -> str:
+    with pytest.raises(EvidenceError) as caught:
+        statement.decode_begin(data)
+    return str(caught.value)
+
+
+def test_the_digest_of_the_code_follows_its_formula() -> None:
+    file = statement.SourceFile(module="m", digest=sha256_digest(b""), reason=None)
+    listed = f'[{{"digest":"{sha256_digest(b"")}","module":"m","reason":null}}]'.encode()
+    found = statement.code_digest((file,))
+    assert found.algorithm == "palm-sha256"
+    assert found.value == hashlib.sha256(b"palm-torch/code/v1" + length_prefixed(listed)).digest()
+
+
+def test_the_digest_of_a_value_follows_its_formula() -> None:
+    found = statement.value_digest({"b": 1, "a": [0.5]})
+    assert found.algorithm == "palm-sha256"
+    assert (
+        found.value == hashlib.sha256(b"palm-torch/value/v1" + length_prefixed(b'{"a":[0.5],"b":1}')).digest()
+    )
+
+
+def test_a_message_names_the_document() -> None:
+    assert refusal(b"[]") == "statement: expected an object"
+    assert refusal(b"").startswith("statement: not a JSON document: ")
+    assert refusal_of_begin(b"[]") == "begin statement: expected an object"
+    assert refusal_of_begin(b"").startswith("begin statement: not a JSON document: ")
+
+
+def test_eighty_characters_of_a_foreign_type_are_shown() -> None:
+    assert refusal(encode_json(document() | {"predicateType": "x" * 81})) == (
+        f"statement: unknown predicateType {'x' * 80!r}"
+    )
+    with pytest.raises(EncodingError) as caught:
+        dataclasses.replace(BEGIN, type="x" * 81)
+    assert str(caught.value) == f"expected type 'palm-torch/begin/v1', got {'x' * 80!r}"
+
+
+def test_a_message_names_the_part() -> None:
+    run = document()["predicate"]["run"]
+    property_ = document()["predicate"]["property"]
+    assert refusal(encode_json(document() | {"predicate": {"run": run}})) == (
+        "statement.predicate: expected the keys 'run' and 'property'"
+    )
+    assert refusal(
+        encode_json(document() | {"predicate": {"run": run | {"run_id": 1}, "property": property_}})
+    ) == ("statement.run.run_id: expected str, got 1")
+    assert refusal(encode_json(document() | {"subject": []})) == (
+        "statement: _type, subject or a number is not as its predicate says"
+    )
+
+
+def test_a_message_names_the_register() -> None:
+    assert refusal_of_begin(encode_json(document(BEGIN.encode()) | {"register": "00" * 47})) == (
+        "begin.register: expected 48 bytes, got 47"
+    )

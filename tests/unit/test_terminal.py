@@ -63,11 +63,34 @@ def test_markup_in_values_is_text(out: Console) -> None:
     assert "[bold]title[/bold]" in text_of(out)
 
 
-def test_progress_takes_bytes_and_steps() -> None:
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Console:
+    """Returns a terminal that keeps what is drawn on it."""
+    made = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
+    monkeypatch.setattr(terminal, "console", lambda **_options: made)
+    return made
+
+
+def test_progress_shows_bytes_and_steps(screen: Console) -> None:
+    with terminal.progress_bytes("reading\n") as advance:
+        advance(500_000, 2_000_000)
+    shown = text_of(screen)
+    assert r"reading\n" in shown
+    assert "0.5/2.0 MB" in shown
+    with terminal.progress_steps("training", 3) as step:
+        step(1, "loss\t5.5")
+    shown = text_of(screen)
+    assert "training" in shown
+    assert "1/3" in shown
+    assert r"loss\t5.5" in shown
+
+
+def test_no_progress_is_drawn_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with terminal.progress_bytes("reading") as advance:
         advance(1, 2)
     with terminal.progress_steps("training", 3) as step:
         step(1, "loss 5.5")
+    assert "reading" not in capsys.readouterr().err
 
 
 def test_a_pipe_is_wide(capsys: pytest.CaptureFixture[str]) -> None:

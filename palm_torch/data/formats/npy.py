@@ -1,12 +1,13 @@
 """NumPy array files, ``.npy``: a header that says type and shape, then the elements in C order.
 
-An array with two or more axes holds one record per row; a flat array needs a record length.
+An array with two or more axes holds one record per row; a flat array needs a record length. The header is
+a Python expression; it is read by its form, and never evaluated.
 """
 
 from __future__ import annotations
 
-import io
 import math
+import re
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
 
 MAX_HEADER_BYTES: Final = 1 << 16
 
+_MAGIC: Final = b"\x93NUMPY"
+_LENGTH_BYTES: Final = {(1, 0): 2, (2, 0): 4}
+"""Version of the format → width of the header's length, little endian."""
+_EXTENT: Final = rb"(?:0|[1-9][0-9]{0,15})"
+_HEADER: Final = re.compile(
+    rb"\{[ \n]*'descr': *(?P<descr>'[^'\\]*'|\[.*\]|\(.*\)),"
+    rb"[ \n]*'fortran_order': *(?P<order>True|False),"
+    rb"[ \n]*'shape': *\((?P<shape>(?:%b, ?)*(?:%b)?)\),?[ \n]*\}[ \n]*" % (_EXTENT, _EXTENT),
+    re.DOTALL,
+)
+"""The three keys in the order in which NumPy, and everyone else, writes them."""
+_DTYPES: Final = {np.dtype(name).newbyteorder("<").str: name for name in sorted(table.ELEMENT_TYPES)}
+
 
 @table.register("npy")
 def open_npy(path: Path, wanted: table.Wanted) -> table.ShardView:
@@ -30,40 +44,49 @@ def open_npy(path: Path, wanted: table.Wanted) -> table.ShardView:
             what is wanted.
     """
     mapping = table.map_file(path)
-    shape, fortran_order, dtype, offset = _header(path, mapping[:MAX_HEADER_BYTES])
-    if dtype.hasobject or dtype.name not in table.ELEMENT_TYPES:
+    descr, fortran_order, shape, offset = _header(path, mapping[:MAX_HEADER_BYTES])
+    dtype = _DTYPES.get(descr)
+    if dtype is None and "<" + descr[1:] in _DTYPES and descr[0] == ">":
+        raise DataError(f"{path}: expected little-endian elements, got {descr}: save with .astype('<…')")
+    if dtype is None:
         raise DataError(
-            f"{path}: expected numbers, got an array of {dtype.name}: objects are never unpickled"
+            f"{path}: expected numbers, got an array of {descr[:40]!r}: objects are never unpickled"
         )
-    if dtype.newbyteorder("<") != dtype:
-        raise DataError(f"{path}: expected little-endian elements, got {dtype.str}: save with .astype('<…')")
     if fortran_order and len(shape) > 1:
         raise DataError(f"{path}: expected C order, got Fortran order: save np.ascontiguousarray(array)")
-    if wanted.dtype is not None and wanted.dtype != dtype.name:
-        raise DataError(f"{path}: expected elements of type {wanted.dtype}, got {dtype.name}")
+    if wanted.dtype is not None and wanted.dtype != dtype:
+        raise DataError(f"{path}: expected elements of type {wanted.dtype}, got {dtype}")
     if not all(shape):
         raise DataError(f"{path}: empty shard: the array has shape {shape}")
-    layout = table.Layout("npy", dtype.name, _record_shape(path, shape, wanted.record_length))
-    expected = math.prod(shape) * dtype.itemsize
+    layout = table.Layout("npy", dtype, _record_shape(path, shape, wanted.record_length))
+    expected = math.prod(shape) * np.dtype(dtype).itemsize
     if len(mapping) - offset != expected:
         raise DataError(f"{path}: expected {expected} bytes after the header, got {len(mapping) - offset}")
     return table.whole_records(path, mapping, offset, layout)
 
 
-def _header(path: Path, start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
-    stream = io.BytesIO(start)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read is None:
-            raise DataError(f"{path}: expected version 1.0 or 2.0 of the .npy format, got {version}")
-        shape, fortran_order, dtype = read(stream)
-    except (ValueError, TypeError, SyntaxError, EOFError, OverflowError) as error:
-        raise DataError(f"{path}: not a .npy file: {error}") from error
-    return tuple(shape), fortran_order, dtype, stream.tell()
+def _header(path: Path, start: bytes) -> tuple[str, bool, tuple[int, ...], int]:
+    """Returns element type, order, shape and the offset of the first element."""
+    version = tuple(start[len(_MAGIC) : len(_MAGIC) + 2])
+    if not start.startswith(_MAGIC):
+        raise DataError(f"{path}: not a .npy file: expected it to begin {_MAGIC!r}, got {start[:6]!r}")
+    if version not in _LENGTH_BYTES:
+        raise DataError(f"{path}: expected version 1.0 or 2.0 of the .npy format, got {version}")
+    begin = len(_MAGIC) + 2 + _LENGTH_BYTES[version]
+    offset = begin + int.from_bytes(start[len(_MAGIC) + 2 : begin], "little")
+    header = start[begin:offset]
+    found = _HEADER.fullmatch(header)
+    if found is None or len(header) != offset - begin:
+        raise DataError(f"{path}: not a .npy file: its header is {header[:80]!r}")
+    extents = re.findall(_EXTENT, found["shape"])
+    if len(extents) == 1 and b"," not in found["shape"]:
+        raise DataError(f"{path}: not a .npy file: its shape is no tuple: ({found['shape']!r})")
+    return (
+        found["descr"].strip(b"'").decode("latin-1"),
+        found["order"] == b"True",
+        tuple(map(int, extents)),
+        offset,
+    )
 
 
 def _record_shape(path: Path, shape: tuple[int, ...], record_length: int | None) -> tuple[int, ...]:

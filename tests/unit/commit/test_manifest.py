@@ -184,3 +184,39 @@ def test_every_field_is_in_the_identity() -> None:
     }
     seen = {replace(header, **{name: value}).digest for name, value in changes.items()} | {header.digest}
     assert len(seen) == len(changes) + 1
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_and_read(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "m", MALFORMED[name])
+    with pytest.raises(ManifestError, match=re.escape(str(path))):
+        manifest.read(path)
+
+
+def test_read_gives_the_header_and_every_digest(tmp_path: Path) -> None:
+    digests = bytearray()
+    assert manifest.read(write(tmp_path / "m", whole()), each=digests.extend) == good()
+    assert digests == DIGESTS
+    assert manifest.read(tmp_path / "m") == good()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (whole()[:-1], "truncated"),
+        (whole()[:-32], "truncated"),
+        (whole() + b"\0", "extended"),
+        (whole()[:-1] + b"\0", "root"),
+        (manifest.head(good()), "truncated"),
+        (manifest.MAGIC, "truncated"),
+    ],
+)
+def test_read_of_another_array(tmp_path: Path, content: bytes, says: str) -> None:
+    with pytest.raises(ManifestError, match=says):
+        manifest.read(write(tmp_path / "m", content))
+
+
+def test_read_of_what_is_not_there(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(ManifestError, match="cannot be read"):
+            manifest.read(path)

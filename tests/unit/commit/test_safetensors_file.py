@@ -152,6 +152,7 @@ def test_folder_with_one_file(tmp_path: Path) -> None:
         ({"a": "/one.safetensors"}, "plain file names"),
         ({"a": ".."}, "plain file names"),
         ({"a": 1}, "plain file names"),
+        ({"a": "\ud800.safetensors"}, "plain file names"),
         ({"a": "absent.safetensors"}, "cannot be opened"),
     ],
 )

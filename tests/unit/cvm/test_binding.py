@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from palm_torch.cvm import binding, certificates, simulated_quote
 from palm_torch.digest import tagged_hash
+from palm_torch.encoding import length_prefixed
 from palm_torch.errors import BindingError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NONCE = bytes(range(32))
 CLAIMS = b"\x11" * 32
@@ -140,3 +145,59 @@ def test_the_worked_example_of_the_specification() -> None:
     values += [certificates.INTEL_SGX_ROOT.certificate_sha256, certificates.INTEL_SGX_ROOT.spki_sha256]
     for value in values:
         assert f"`{value.hex()}`" in page
+
+
+# the binding at its bounds: several GPUs, an empty log, and messages that name the part
+
+
+HASH = b"\x11" * 32
+
+
+def test_the_hash_of_several_gpus_follows_its_formula() -> None:
+    gpus = [(b"one", b"chain"), (b"two", b""), (b"", b"three")]
+    parts = b"".join(length_prefixed(part) for gpu in gpus for part in gpu)
+    framed = b"palm-torch/gpu-ev/v1" + b"\x00\x00\x00\x03" + parts
+    assert binding.gpu_hash(gpus) == hashlib.sha256(framed).digest()
+
+
+def test_a_log_may_be_empty() -> None:
+    roots = {binding.end_claims_root(b"s", HASH, size, b"k", b"q") for size in (0, 1, (1 << 63) - 1)}
+    assert len(roots) == 3
+
+
+def test_a_run_may_be_named_in_any_language() -> None:
+    named = {
+        binding.context(nonce=HASH, challenged=True, run_id=name, phase="end", claims_root=HASH)
+        for name in ("laufen", "läufen", "Läufen")
+    }
+    assert len(named) == 3
+
+
+REFUSED: dict[str, Callable[[], bytes]] = {
+    "challenge nonce: expected at least 32 bytes, got 31": lambda: binding.context(
+        nonce=HASH[:31], challenged=True, run_id="", phase="end", claims_root=HASH
+    ),
+    "claims root: expected 32 bytes, got 33": lambda: binding.context(
+        nonce=HASH, challenged=True, run_id="", phase="end", claims_root=HASH + b"\x00"
+    ),
+    "context: expected 32 bytes, got 31": lambda: binding.report_data(HASH[:31], HASH),
+    "GPU hash: expected 32 bytes, got 0": lambda: binding.report_data(HASH, b""),
+    "begin statement: expected bytes, got none": lambda: binding.begin_claims_root(b"", b"k"),
+    "session key: expected bytes, got none": lambda: binding.begin_claims_root(b"s", b""),
+    "event log size: expected 0 to 2^63 - 1, got -1": lambda: binding.end_claims_root(
+        b"s", HASH, -1, b"k", b"q"
+    ),
+    "statement: expected bytes, got none": lambda: binding.end_claims_root(b"", HASH, 0, b"k", b"q"),
+    "event log root: expected 32 bytes, got 31": lambda: binding.end_claims_root(
+        b"s", HASH[:31], 0, b"k", b"q"
+    ),
+    "session key: expected bytes, got none ": lambda: binding.end_claims_root(b"s", HASH, 0, b"", b"q"),
+    "begin quote: expected bytes, got none": lambda: binding.end_claims_root(b"s", HASH, 0, b"k", b""),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_message_names_the_part(message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        REFUSED[message]()
+    assert str(caught.value) == message.rstrip()

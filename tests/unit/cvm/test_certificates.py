@@ -389,3 +389,11 @@ def test_extensions_that_are_refused(pairs: tuple[bytes, ...], message: str) -> 
 def test_a_certificate_without_the_extension_names_no_platform() -> None:
     with pytest.raises(EncodingError, match="missing"):
         pck.read_platform(LEAF.certificate)
+
+
+def test_an_anchor_whose_subject_cannot_be_read() -> None:
+    root = issue("root", is_ca=True).der
+    subject = root.rindex(b"\x0c\x04root")  # UTF8String, four bytes
+    changed = root[:subject] + b"\x8c" + root[subject + 1 :]
+    with pytest.raises(EncodingError, match="trust anchor 'x': its subject cannot be read"):
+        certificates.TrustAnchor.from_certificate(changed, name="x")

@@ -63,3 +63,8 @@ def test_only_constructed_elements_have_children() -> None:
 def test_the_tag_is_checked() -> None:
     with pytest.raises(EncodingError, match="expected DER tag 0x04, got 0x02"):
         der.expect(der.read(der.write_integer(1), what="thing"), der.OCTET_STRING, what="thing")
+
+
+def test_a_negative_number_is_not_written() -> None:
+    with pytest.raises(EncodingError, match="expected 0 or more, got -1"):
+        der.write_integer(-1)

@@ -84,6 +84,13 @@ def link_out(path: Path) -> None:
     (path / "a.bin").symlink_to(outside / "a.bin")
 
 
+def npy(header: str) -> Any:
+    """A NumPy file whose header is any text, with sixteen bytes behind it."""
+    encoded = header.encode("latin-1")
+    head = b"\x93NUMPY\x01\x00" + len(encoded).to_bytes(2, "little")
+    return raw_bytes(head + encoded + bytes(16), "a.npy")
+
+
 def raw_bytes(data: bytes, name: str = "a.bin") -> Any:
     return lambda path: (path / name).write_bytes(data)
 
@@ -106,6 +113,14 @@ def saved(array: Any) -> Any:
         (raw_bytes(b"hello" * 30, "a.npy"), {}, "not a .npy"),
         (raw_bytes(b"\x93NUMPY\x03\x00" + bytes(90), "a.npy"), {}, "version"),
         (raw_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': }     \n", "a.npy"), {}, "not a .npy"),
+        (npy("{'descr': '<i4', 'fortran_order': False, 'shape': (-2, -2)}"), {}, "not a .npy"),
+        (npy("{'descr': '<i4', 'fortran_order': False, 'shape': (4)}"), {}, "its shape is no tuple"),
+        (npy("{'descr': '<i4', 'fortran_order': False, 'shape': (2, 2), } \x0b"), {}, "not a .npy"),
+        (npy("{'descr': '<i4', 'fortran_order': False, 'shape': (04, 1)}"), {}, "not a .npy"),
+        (npy("{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (4,)}"), {}, "expected numbers"),
+        (npy("{'descr': '', 'fortran_order': False, 'shape': (4,)}"), {}, "expected numbers"),
+        (raw_bytes(b"\x93NUMPY\x01\x00\xff\x00{'descr'", "a.npy"), {}, "not a .npy"),
+        (raw_bytes(b"\x93NUMPY\x01", "a.npy"), {}, "version"),
         (saved(np.ones(6, np.int32)), {}, "flat array"),
         (saved(np.ones(7, np.int32)), {"record_length": 2}, "4 bytes over"),
         (saved(np.int32(1)), {}, "single number"),
@@ -126,6 +141,32 @@ def test_bad_input(tmp_path: Path, make: Any, wanted: Any, says: str) -> None:
     make(tmp_path)
     with pytest.raises(DataError, match=says):
         opened(tmp_path, **wanted)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<i4', 'fortran_order': False, 'shape': (2, 2), }",
+        "{'descr': '<i4', 'fortran_order': False, 'shape': (2, 2)}",
+        "{'descr':'<i4','fortran_order':False,'shape':(2,2)}",
+        "{'descr': '<i4', 'fortran_order': False, 'shape': (2, 2,), }   \n",
+    ],
+)
+def test_headers_of_other_writers(tmp_path: Path, header: str) -> None:
+    npy(header)(tmp_path)
+    (file,) = opened(tmp_path)
+    assert (file.view.records, file.view.layout.shape) == (2, (2,))
+
+
+@pytest.mark.parametrize("dtype", sorted(table.ELEMENT_TYPES))
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_every_element_type_in_both_versions(tmp_path: Path, dtype: str, version: tuple[int, int]) -> None:
+    array = np.arange(6).astype(dtype).reshape(2, 3)
+    with (tmp_path / "a.npy").open("wb") as stream:
+        np.lib.format.write_array(stream, array, version=version)
+    (file,) = opened(tmp_path)
+    assert file.view.layout == table.Layout("npy", dtype, (3,))
+    assert bytes(file.view.buffer) == array.tobytes()
 
 
 def test_missing_path(tmp_path: Path) -> None:

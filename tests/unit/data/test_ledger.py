@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,12 @@ import pytest
 from recording import LENGTH, RECORDS, recording
 
 from palm_torch.commit import coverage, multiset, records
-from palm_torch.data import ledger, measure
+from palm_torch.data import account, ledger, measure
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.loader import DataLoader
-from palm_torch.digest import Digest
+from palm_torch.digest import Digest, sha256_digest
 from palm_torch.encoding import length_prefixed
-from palm_torch.errors import CoverageError, ManifestError
+from palm_torch.errors import CoverageError, EvidenceError, ManifestError
 from palm_torch.recorder import Reads
 
 if TYPE_CHECKING:
@@ -204,3 +205,80 @@ def test_manifest_with_an_impossible_multiset(tokens: Path) -> None:
     account.add(reads_of(data, [0]), "train")
     with pytest.raises(ManifestError, match="multiset"):
         account.claim()
+
+
+# A checkpoint ---------------------------------------------------------------------------------------------
+
+
+def accounts(tokens: Path, *, manifest: bool) -> tuple[AttestedMmapDataset, ledger.Ledger]:
+    if manifest:
+        measure.measure(tokens, record_length=LENGTH)
+    data = AttestedMmapDataset(tokens, record_length=LENGTH, manifest="auto" if manifest else None)
+    return data, ledger.Ledger(data.info)
+
+
+@pytest.mark.parametrize("manifest", [False, True])
+def test_account_goes_on_where_it_was(tokens: Path, *, manifest: bool) -> None:
+    data, whole = accounts(tokens, manifest=manifest)
+    part = ledger.Ledger(data.info)
+    for number in range(300):
+        whole.add(reads_of(data, [1, number % RECORDS]), "train")
+        part.add(reads_of(data, [1, number % RECORDS]), "train")
+        if number == 100:
+            part = ledger.Ledger.resumed(*part.held())
+            part.take_up(data.info)
+    assert part.claim()["train"].claim == whole.claim()["train"].claim
+    assert part.held() == whole.held()
+
+
+def test_account_without_its_dataset(tokens: Path) -> None:
+    data, bare = accounts(tokens, manifest=False)
+    bare.add(reads_of(data, [1]), "eval")
+    assert ledger.Ledger.resumed(*bare.held()).claim()["eval"].claim == bare.claim()["eval"].claim
+    data, made = accounts(tokens, manifest=True)
+    made.add(reads_of(data, [1]), "eval")
+    resumed = ledger.Ledger.resumed(*made.held())
+    with pytest.raises(CoverageError, match="open it again"):
+        resumed.claim()
+    with pytest.raises(CoverageError, match="a dataset of the checkpoint: expected reads of dataset None"):
+        resumed.add(reads_of(data, [1]), "eval")
+
+
+@pytest.mark.parametrize(
+    ("bend", "told"),
+    [
+        (lambda held, _: (held, {}), r"expected counts of \['train'\]"),
+        (lambda held, counts: (held, {"train": counts["train"][:-1]}), "counters of 1, 2 or 4 bytes"),
+        (lambda held, counts: (held, {"train": counts["train"] * 3}), "counters of 1, 2 or 4 bytes"),
+        (lambda held, _: (held, {"train": bytes(2 * RECORDS)}), "expected counters of 1 bytes"),
+        (lambda held, counts: (held, {"train": counts["train"][::-1]}), "not those its receipt"),
+        (
+            lambda held, counts: (dataclasses.replace(held, manifest=sha256_digest(b"")), counts),
+            "no manifest",
+        ),
+    ],
+)
+def test_account_of_other_counts_is_refused(tokens: Path, bend: Any, told: str) -> None:
+    data, account = accounts(tokens, manifest=False)
+    account.add(reads_of(data, [0, 1, 1]), "train")
+    held, counts = account.held()
+    with pytest.raises(EvidenceError, match=told):
+        ledger.Ledger.resumed(*bend(held, counts))
+
+
+def test_what_tells_datasets_apart(tokens: Path) -> None:
+    bare, made = (accounts(tokens, manifest=manifest)[1].identity for manifest in (False, True))
+    assert bare != made
+    assert bare.resembles(made)
+    assert not bare.resembles(dataclasses.replace(made, records=1))
+
+
+def test_a_dataset_that_has_lost_its_manifest_is_named(tokens: Path) -> None:
+    measure.measure(tokens, record_length=LENGTH)
+    data = AttestedMmapDataset(tokens, record_length=LENGTH)
+    reads = reads_of(data, [1])
+    one = account.Account(RECORDS, multiplies=False)
+    one.add(reads, "corpus")
+    without = dataclasses.replace(data.info, manifest=None, table=None)
+    with pytest.raises(ManifestError, match=f"{tokens.name}.*: has no manifest now"):
+        one.summary(without, "corpus")

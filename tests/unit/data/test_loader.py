@@ -13,6 +13,7 @@ import torch.utils.data
 from recording import LENGTH, recording
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
+from palm_torch import recorder
 from palm_torch.commit import multiset
 from palm_torch.data import carrier, measure
 from palm_torch.data.dataset import AttestedMmapDataset
@@ -190,6 +191,38 @@ def test_other_ways_to_start_workers(tokens: Path, method: str) -> None:
         received = [n for batch in loader for n in numbers(batch)]
     assert received == session.indices(data.uid) == list(range(N))
     assert session.batches[0][0].product == b""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("chosen", [True, False])
+def test_workers_whose_code_nobody_hashed_are_refused(
+    data: AttestedMmapDataset,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    chosen: bool,  # noqa: FBT001 (a parameter of the test)
+) -> None:
+    monkeypatch.setattr(recorder, "workers_must_fork", lambda: True)
+    context = method if chosen else None
+    loader = DataLoader(data, batch_size=32, num_workers=1, multiprocessing_context=context)
+    if not chosen:
+        monkeypatch.setattr("multiprocessing.get_start_method", lambda **_: method)
+    with pytest.raises(CoverageError, match=f"by '{method}' load their code anew"):
+        iter(loader)
+    assert len(list(DataLoader(data, batch_size=32, multiprocessing_context=None))) == 4
+    forked = DataLoader(data, batch_size=32, num_workers=1, multiprocessing_context="fork")
+    assert len(list(forked)) == 4
+
+
+def test_a_session_says_whether_workers_must_fork(data: AttestedMmapDataset) -> None:
+    assert not recorder.workers_must_fork()
+    nobody: Any = None
+    with recorder.install(nobody, "x", forks=True):
+        assert recorder.workers_must_fork()
+        loader = DataLoader(data, num_workers=1, multiprocessing_context="spawn")
+        with pytest.raises(CoverageError):
+            iter(loader)
+    with recorder.install(nobody, "x"):
+        assert not recorder.workers_must_fork()
 
 
 def test_outside_a_session_it_is_torchs_loader(data: AttestedMmapDataset, rows: np.ndarray) -> None:

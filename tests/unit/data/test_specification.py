@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from palm_torch.commit import coverage, manifest, records
-from palm_torch.data import ledger, measure
+from palm_torch.data import account, measure
 from palm_torch.digest import tagged_hash
 
 SPECIFICATION = Path(__file__).parents[3] / "docs" / "spec" / "40-data.md"
@@ -29,7 +29,7 @@ def test_example(tmp_path: Path) -> None:
         "multiset state begins": made.multiset.state[:32],
         "digest of the manifest": made.digest.value.hex(),
         "order, both records in one batch": tagged_hash(
-            ledger.ORDER_TAG, ledger.ORDER_START, b"".join(digests)
+            account.ORDER_TAG, account.ORDER_START, b"".join(digests)
         ).hex(),
         "coverage root, each once": coverage.coverage_root(bytes([1, 1]), 1).value.hex(),
         "coverage file": (tmp_path / "map").read_bytes().hex(),

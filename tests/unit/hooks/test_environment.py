@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from palm_torch import codec, encoding
+from palm_torch.digest import sha256_digest
 from palm_torch.errors import InputError
 from palm_torch.hooks import environment, installed
 
@@ -103,6 +104,16 @@ def test_only_variables_that_matter_and_are_set(monkeypatch: pytest.MonkeyPatch)
     assert found["TORCHDYNAMO_DISABLE"].startswith("sha256:")
     assert "SECRET_TOKEN" not in found
     assert "PYTHONHASHSEED" not in found
+
+
+def test_variables_that_change_which_code_is_loaded_are_told_by_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/home/somebody")
+    monkeypatch.setenv("LD_PRELOAD", "")
+    found = environment.environment().variables
+    assert found["PYTHONPATH"] == str(sha256_digest(b"/home/somebody"))
+    assert "LD_PRELOAD" not in found
 
 
 def test_devices_are_listed_once() -> None:

@@ -60,7 +60,7 @@ def test_counts_steps_and_calls_back_once_before_anything_moved(calls: Calls) ->
         for _ in range(3):
             _backward(net)
             optimizer.step()
-        summary = steps.finish()
+        summary = steps.counts()
     assert steps.steps == summary.taken == 3
     assert summary.skipped == 0
     assert calls.after == [optimizer] * 3
@@ -90,7 +90,7 @@ def test_every_optimizer_is_introduced_once(calls: Calls) -> None:
             for net, optimizer in zip((generator, critic), optimizers, strict=True):
                 _backward(net)
                 optimizer.step()
-        summary = steps.finish()
+        summary = steps.counts()
     assert [optimizer for optimizer, _, _ in calls.first] == optimizers
     assert [record.steps for record in summary.optimizers] == [2, 2]
 
@@ -132,7 +132,7 @@ def test_lbfgs_makes_one_step_of_several_closures(calls: Calls) -> None:
     with calls.meter() as steps:
         optimizer.step(closure)
     assert len(evaluations) > 1
-    assert steps.finish().taken == 1
+    assert steps.counts().taken == 1
 
 
 class Lookahead(torch.optim.Optimizer):
@@ -171,7 +171,7 @@ def test_wrapper_whose_step_is_hooked_counts_once(calls: Calls) -> None:
         for _ in range(2):
             _backward(net)
             optimizer.step()
-        summary = steps.finish()
+        summary = steps.counts()
     assert summary.taken == 2
     assert calls.after == [optimizer, optimizer]
     assert [(record.steps, record.steps_inside) for record in summary.optimizers] == [(2, 0), (0, 2)]
@@ -184,7 +184,7 @@ def test_wrapper_whose_step_is_not_hooked_lets_the_inner_one_count(calls: Calls)
     with calls.meter() as steps:
         _backward(net)
         Delegating(inner).step()
-    assert [record.steps for record in steps.finish().optimizers] == [1]
+    assert [record.steps for record in steps.counts().optimizers] == [1]
     assert calls.after == [inner]
 
 
@@ -195,7 +195,7 @@ def test_step_that_calls_the_step_above_counts_once(calls: Calls) -> None:
     with calls.meter() as steps:
         _backward(net)
         optimizer.step()
-        summary = steps.finish()
+        summary = steps.counts()
     assert [(record.steps, record.steps_inside) for record in summary.optimizers] == [(1, 0)]
     assert calls.after == [optimizer]
 
@@ -212,7 +212,7 @@ def test_step_that_raises_and_is_caught_does_not_swallow_the_next_ones(calls: Ca
                 each.step()
             except MemoryError:
                 continue
-        summary = steps.finish()
+        summary = steps.counts()
     assert [(record.steps, record.interrupted) for record in summary.optimizers] == [(0, 3), (1, 0)]
     assert summary.taken == 1
 
@@ -236,7 +236,7 @@ def test_interrupted_inner_step_leaves_the_outer_one_running(calls: Calls) -> No
     with calls.meter() as steps:
         _backward(net)
         Retrying(inner).step()
-        summary = steps.finish()
+        summary = steps.counts()
     assert [(item.steps, item.steps_inside, item.interrupted) for item in summary.optimizers] == [
         (0, 0, 1),
         (0, 0, 2),
@@ -252,7 +252,7 @@ def test_step_begun_before_the_block_is_not_counted(calls: Calls) -> None:
     optimizer.step()
     handle.remove()
     counting.__exit__(None, None, None)
-    assert counting.finish().optimizers == ()
+    assert counting.counts().optimizers == ()
 
 
 def test_error_of_a_callback_leaves_step(calls: Calls) -> None:
@@ -309,7 +309,7 @@ def test_dropped_optimizer_keeps_its_record_but_not_its_tensors(calls: Calls) ->
         del optimizer, net
         gc.collect()
         assert weight() is None
-        assert steps.finish().taken == 1
+        assert steps.counts().taken == 1
     assert calls.first == []
 
 
@@ -319,7 +319,7 @@ def test_step_captured_into_a_cuda_graph_is_refused(calls: Calls, monkeypatch: p
     with calls.meter() as steps:
         _backward(net)
         optimizer.step()
-        monkeypatch.setattr(steps._records[0], "on_cuda", True)
+        monkeypatch.setattr(steps._accounts[0], "on_cuda", True)
         monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
         with pytest.raises(CoverageError, match=r"SGD\.step\(\) is being captured into a CUDA graph"):
             optimizer.step()
@@ -342,7 +342,7 @@ def test_step_inside_a_compiled_function(calls: Calls, *, compile_first: bool) -
     with calls.meter() as steps:
         for _ in range(3):
             train()
-        assert steps.finish().taken == 3
+        assert steps.counts().taken == 3
     assert len(calls.first) == 1
 
 
@@ -370,7 +370,7 @@ class TestScaler:
                 gradients.scale(loss * (float("inf") if iteration in infinite else 1.0)).backward()
                 gradients.step(optimizer)
                 gradients.update()
-            return steps.finish()
+            return steps.counts()
 
     @pytest.mark.parametrize("fused", [False, True])
     @pytest.mark.parametrize("late", [False, True])
@@ -394,7 +394,7 @@ class TestScaler:
         gradients.step(optimizer)
         gradients.update()
         with calls.meter() as steps:
-            summary = steps.finish()
+            summary = steps.counts()
         assert summary.scalers == (scaler.ScalerCounts(8.0, 8.0, 8.0, 0),)
 
     def test_growing_scale_is_no_skip(self, calls: Calls) -> None:
@@ -407,13 +407,13 @@ class TestScaler:
                 gradients.scale(net(torch.ones(1, 3)).sum()).backward()
                 gradients.step(optimizer)
                 gradients.update()
-            summary = steps.finish()
+            summary = steps.counts()
         assert summary.scalers == (scaler.ScalerCounts(16.0, 16.0, 64.0, 0),)
 
     def test_disabled_scaler_is_not_watched(self, calls: Calls) -> None:
         gradients = torch.amp.GradScaler("cpu", enabled=False)
         with calls.meter() as steps:
-            assert steps.finish().scalers == ()
+            assert steps.counts().scalers == ()
         assert not gradients.is_enabled()
 
     @pytest.mark.parametrize("name", ["_scale", "_init_scale"])
@@ -447,7 +447,7 @@ def _train(*, measured: bool, late_deepcopy: bool = False) -> list[torch.Tensor]
         if late_deepcopy:
             copy.deepcopy((net, optimizer))
             torch.save((net, optimizer), io.BytesIO())
-        assert steps.finish().taken == 6
+        assert steps.counts().taken == 6
         steps.__exit__(None, None, None)
     return [*losses, *net.state_dict().values(), torch.get_rng_state()]
 

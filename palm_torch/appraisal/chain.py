@@ -1,0 +1,303 @@
+"""Several pieces of evidence as one chain: what one run produced is what another one used, by digest.
+
+A link is no stronger than its weaker end. It is *hardware* if genuine hardware and named code vouch for
+both ends and both digests were measured; *simulated* if a simulated machine vouches for one; *declared* if
+one end only says so: the role is declared or reported by code, or the evidence of that end is accepted
+under warnings of its own, unreviewed code among them. An input that has to come from somewhere, and that
+nothing in the chain produced, is *missing*.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from palm_torch.digest import Digest
+from palm_torch.errors import ClaimError, InputError
+from palm_torch.result import Strength
+from palm_torch.roles import Artifact, Dataset, Source, Value, Weights
+from palm_torch.statement import Statement, value_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+USES: Final[dict[str, dict[str, bool]]] = {
+    "preprocess": {"dataset": True},
+    "distribute": {"dataset": True},
+    "bind": {"files": False},
+    "train": {"data": True, "tokenizer": True, "initial": True},
+    "optimize": {"base": True, "tokenizer": True, "adapter": True, "data": True},
+    "evaluate": {"model": True, "tokenizer": True, "data": True, "benchmark": False},
+    "infer": {"model": True, "tokenizer": True, "query": False},
+    "session": {"model": True, "tokenizer": True, "query": False},
+}
+"""Operation → roles that are used → whether they have to come from somewhere in the chain.
+
+What is produced stands beside each property (`OUTPUTS`); inputs and outputs that a script named come on
+top, and a named input has to come from somewhere. Code and functions are identities, not products.
+"""
+
+
+class Label(enum.StrEnum):
+    """How far a link can be relied on, strongest first."""
+
+    HARDWARE = "hardware"
+    SIMULATED = "simulated"
+    DECLARED = "declared"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One piece of accepted evidence.
+
+    Attributes:
+        name: Name of the evidence.
+        statement: Its end statement.
+        strength: How strong its measured claims are.
+        reserved: Whether it was accepted with reservations, of whatever kind.
+    """
+
+    name: str
+    statement: Statement
+    strength: Strength
+    reserved: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One run of the chain."""
+
+    name: str
+    operation: str
+    run_id: str
+    strength: Strength
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One use of one thing.
+
+    Attributes:
+        producer: Name of the evidence that it came from; None if it is missing.
+        role_out: The role it had there, such as ``model`` or ``outputs.log``.
+        consumer: Name of the evidence that used it.
+        role_in: The role it has there, such as ``initial`` or ``data.corpus``.
+        digest: What both name; None for data that nothing identifies.
+        label: How far the link can be relied on.
+        reason: Why it has no better label; empty for the best.
+    """
+
+    producer: str | None
+    role_out: str | None
+    consumer: str
+    role_in: str
+    digest: Digest | None
+    label: Label
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """The graph: every run after those whose products it used, and the links in the order of their users.
+
+    Attributes:
+        nodes: The runs; where nothing else decides, in the order given.
+        links: Every use; several for one role if several runs produced the same.
+        loose: Names of evidence that is linked to no other.
+    """
+
+    nodes: tuple[Node, ...]
+    links: tuple[Link, ...]
+    loose: tuple[str, ...]
+
+    def count(self, label: Label) -> int:
+        """Returns how many links have a label."""
+        return sum(link.label is label for link in self.links)
+
+
+class _Port(NamedTuple):
+    role: str
+    digest: Digest | None  # None for data that nothing identifies
+    source: Source
+    expected: bool
+
+
+def build(members: Sequence[Member]) -> Chain:
+    """Links accepted evidence by digests.
+
+    1. Each piece stands for a run of its own, under a name of its own.
+    2. Every role used is looked up among what the other runs produced. What a run used and handed on
+       unchanged it did not make: it is the origin only for runs that did not do the same, and only if
+       nobody made it. So neither a run nor a file passed around is its own origin.
+    3. Runs are put in order; runs that go in a circle are refused.
+
+    Args:
+        members: Evidence that was accepted, each by itself.
+
+    Raises:
+        InputError: If there is none, or two pieces have one name or are of one run.
+        ClaimError: If each of some runs used what another of them produced.
+    """
+    _check_distinct(members)  # 1
+    origins = _Origins(members)
+    links = [link for member in members for link in origins.links_of(member)]  # 2
+    ordered = _ordered(members, links)  # 3
+    place = {member.name: position for position, member in enumerate(ordered)}
+    linked = {name for link in links if link.producer for name in (link.producer, link.consumer)}
+    return Chain(
+        nodes=tuple(
+            Node(
+                name=member.name,
+                operation=member.statement.operation,
+                run_id=member.statement.run.run_id,
+                strength=member.strength,
+            )
+            for member in ordered
+        ),
+        links=tuple(sorted(links, key=lambda link: place[link.consumer])),
+        loose=tuple(member.name for member in ordered if member.name not in linked),
+    )
+
+
+class _Origins:
+    """Who made what: digest → the evidence, and the role the thing has there."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._used = {member.name: tuple(_used(member.statement)) for member in members}
+        self._makers: dict[Digest | None, list[tuple[Member, _Port]]] = defaultdict(list)
+        self._bearers: dict[Digest | None, list[tuple[Member, _Port]]] = defaultdict(list)
+        for member in members:
+            used = {port.digest for port in self._used[member.name]}
+            best: dict[Digest | None, _Port] = {}
+            for port in sorted(_made(member.statement), key=_weakness):  # of several roles, the strongest
+                best.setdefault(port.digest, port)
+            for digest, port in best.items():
+                (self._bearers if digest in used else self._makers)[digest].append((member, port))
+
+    def links_of(self, member: Member) -> Iterator[Link]:
+        """Yields a link for each origin of each thing used, in order of roles."""
+        for port in self._used[member.name]:
+            found = self._found(member, port.digest)
+            for maker, product in found:
+                label, reason = _label((maker, product), (member, port))
+                yield Link(
+                    producer=maker.name,
+                    role_out=product.role,
+                    consumer=member.name,
+                    role_in=port.role,
+                    digest=port.digest,
+                    label=label,
+                    reason=reason,
+                )
+            if not found and port.expected:
+                yield _missing(member, port)
+
+    def _found(self, member: Member, digest: Digest | None) -> list[tuple[Member, _Port]]:
+        if digest is None:
+            return []
+        if makers := self._makers.get(digest):
+            return makers
+        bearers = self._bearers.get(digest, [])
+        return [] if any(bearer.name == member.name for bearer, _ in bearers) else bearers
+
+
+def _missing(member: Member, port: _Port) -> Link:
+    unnamed = "nothing identifies this data: it was read without a manifest"
+    return Link(
+        producer=None,
+        role_out=None,
+        consumer=member.name,
+        role_in=port.role,
+        digest=port.digest,
+        label=Label.MISSING,
+        reason=unnamed if port.digest is None else "no evidence given here produced it",
+    )
+
+
+def _label(producer: tuple[Member, _Port], consumer: tuple[Member, _Port]) -> tuple[Label, str]:
+    """Returns the label of a link and what keeps it from a better one."""
+    ends = (producer, consumer)
+    for member, port in ends:
+        if port.source is not Source.MEASURED:
+            return Label.DECLARED, f"{port.role} of {member.name} is {port.source.value}"
+    for member, _ in ends:
+        if member.strength != "simulated" and member.reserved:
+            return Label.DECLARED, f"{member.name} was accepted under warnings"
+    for member, _ in ends:
+        if member.strength == "simulated":
+            return Label.SIMULATED, f"{member.name} is of a simulated machine"
+    return Label.HARDWARE, ""
+
+
+def _used(statement: Statement) -> Iterator[_Port]:
+    """Yields what a run used: the roles of its property, then the inputs its script named."""
+    for role, expected in USES[statement.operation].items():
+        yield from _ports(role, getattr(statement.claims, role), expected=expected)
+    yield from _ports("inputs", statement.run.inputs, expected=True)
+
+
+def _made(statement: Statement) -> Iterator[_Port]:
+    """Yields what a run produced: the roles of its property, then the outputs its script named."""
+    for role in type(statement.claims).OUTPUTS:
+        yield from _ports(role, getattr(statement.claims, role), expected=False)
+    yield from _ports("outputs", statement.run.outputs, expected=False)
+
+
+def _ports(role: str, filled: object, *, expected: bool) -> Iterator[_Port]:
+    if isinstance(filled, dict):
+        for name in sorted(filled):
+            yield from _ports(f"{role}.{name}", filled[name], expected=expected)
+    elif isinstance(filled, Dataset):
+        yield _Port(role, filled.manifest, filled.source, expected)
+    elif isinstance(filled, Value):
+        yield _Port(role, value_digest(filled.value), filled.source, expected)
+    elif isinstance(filled, (Artifact, Weights)) and filled.digest is not None:
+        yield _Port(role, filled.digest, filled.source, expected)
+
+
+def _weakness(port: _Port) -> int:
+    return list(Source).index(port.source)
+
+
+def _check_distinct(members: Sequence[Member]) -> None:
+    if not members:
+        raise InputError("chain: expected at least one piece of evidence, got none")
+    names: set[str] = set()
+    runs: dict[str, str] = {}
+    for member in members:
+        if member.name in names:
+            raise InputError(f"chain: {member.name!r} was given twice")
+        names.add(member.name)
+        other = runs.setdefault(member.statement.run.run_id, member.name)
+        if other != member.name:
+            raise InputError(f"chain: {other!r} and {member.name!r} are evidence of one and the same run")
+
+
+def _ordered(members: Sequence[Member], links: Iterable[Link]) -> list[Member]:
+    """Puts producers before consumers; of those that could come next, the first given."""
+    waits: dict[str, set[str]] = {member.name: set() for member in members}
+    for link in links:
+        if link.producer is not None:
+            waits[link.consumer].add(link.producer)
+    left, ordered = list(members), []
+    while left:
+        following = next((member for member in left if not waits[member.name]), None)
+        if following is None:
+            raise ClaimError(f"chain: these runs each used what another of them produced: {_circle(waits)}")
+        left.remove(following)
+        ordered.append(following)
+        del waits[following.name]
+        for producers in waits.values():
+            producers.discard(following.name)
+    return ordered
+
+
+def _circle(waits: dict[str, set[str]]) -> str:
+    """Returns one circle among runs that all wait: ``'a' → 'b' → 'a'``, each the origin of the next."""
+    path = [min(waits)]
+    while path.count(path[-1]) == 1:
+        path.append(min(waits[path[-1]]))
+    return " → ".join(repr(name) for name in reversed(path[path.index(path[-1]) :]))

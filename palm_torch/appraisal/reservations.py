@@ -1,0 +1,185 @@
+"""Why a result is not affirming, each reason with what the reader can do about it.
+
+These hold whatever a policy says: a policy chooses what it rejects, not what it may call certain.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from palm_torch.properties import Train
+from palm_torch.result import Reservation
+from palm_torch.statement import CodeSource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from palm_torch.policies.policy import CodeRules
+    from palm_torch.roles import Artifact
+    from palm_torch.statement import Code, Statement
+
+OPENED: Final = "opened"
+"""Kind of an input that the script opened by itself: its digest is of the file as it lay there."""
+
+FILE: Final = "file"
+"""Kind of an input that was hashed where it lay; the script read it separately."""
+
+SIMULATED: Final = Reservation(
+    about="platform",
+    reason="simulated TEE: no hardware vouches for any of this",
+    advice=(
+        "treat it as a rehearsal: ask whoever made it for a run on a machine with Intel TDX, and verify with "
+        "a policy without simulated_root"
+    ),
+)
+UNCHALLENGED: Final = Reservation(
+    about="freshness",
+    reason="unchallenged: the evidence answers nobody's request and may be old",
+    advice="write a challenge with `palm-torch request`, and ask for a run that answers it",
+)
+NOT_CHECKED: Final = Reservation(
+    about="freshness",
+    reason="freshness not checked, by the verifier's choice",
+    advice="get the request file that the evidence answers, and give it with --request",
+)
+UNCLOSED: Final = Reservation(
+    about="session",
+    reason="unclosed: nothing shows how the session ended that issued this receipt",
+    advice="ask for the sealed evidence of that session, and give it with --closing",
+)
+
+
+_HANDED_ON: Final = (
+    "storage of the host is not to be trusted: ask for a script that hands on bytes, in run.input(...), "
+    "run.output(...) or run.receipt(...), or reads its data through palm-torch"
+)
+
+
+def of_code(rules: CodeRules, code: Code) -> list[Reservation]:
+    """Returns the reservations about the code that ran, which keep a claim from being ``hardware``."""
+    if rules.covered_by_image:
+        return []
+    found = []
+    if rules.unreviewed:
+        found.append(
+            Reservation(
+                about="code",
+                reason="unreviewed code: the policy names no code digest",
+                advice=(
+                    "have somebody read the files that ran (`palm-torch inspect --json` lists them); then "
+                    f"name their digest in the policy, under code.digests: {code.digest}"
+                ),
+            )
+        )
+    if code.source is CodeSource.SELF_REPORTED:
+        found.append(
+            Reservation(
+                about="code",
+                reason="self-reported code: the session was opened inside a running script",
+                advice="ask for a run under `palm-torch run`, which hashes the code before it runs",
+            )
+        )
+    unknown = [file.module for file in code.files if file.digest is None]
+    if unknown:
+        found.append(
+            Reservation(
+                about="code",
+                reason=f"{len(unknown)} modules without a digest ran, such as {unknown[0]}",
+                advice="ask for a run without code from archives, command lines or run time",
+            )
+        )
+    if rules.digests and not rules.packages:
+        found.append(
+            Reservation(
+                about="code",
+                reason="unpinned packages: the policy names code, but no list of installed packages",
+                advice="name those that you reviewed, under code.packages; NOT SHOWN gives the digest",
+            )
+        )
+    return found
+
+
+def of_statement(end: Statement) -> list[Reservation]:
+    """Returns what a statement itself leaves open."""
+    found = _of_files(end)
+    if isinstance(end.claims, Train):
+        found += _of_training(end.claims)
+    return found
+
+
+def of_files(artifacts: Mapping[str, Artifact], *, kind: str, says: str) -> list[Reservation]:
+    """Returns what files leave open that were hashed on a storage which the host can write.
+
+    Args:
+        artifacts: Name → what it is filled with.
+        kind: `OPENED` or `FILE`.
+        says: The reason, with places for ``count`` and ``name``.
+    """
+    names = sorted(name for name, item in artifacts.items() if item.kind == kind)
+    if not names:
+        return []
+    return [
+        Reservation(about="claims", reason=says.format(count=len(names), name=names[0]), advice=_HANDED_ON)
+    ]
+
+
+def _of_files(end: Statement) -> list[Reservation]:
+    return [
+        *of_files(
+            end.run.inputs,
+            kind=OPENED,
+            says="{count} files that the script opened by itself were hashed when opened, such as {name}: "
+            "what it read later may differ",
+        ),
+        *of_files(
+            end.run.inputs,
+            kind=FILE,
+            says="{count} inputs were hashed where they lay, such as {name}: what the script read may differ",
+        ),
+        *of_files(
+            end.run.outputs,
+            kind=FILE,
+            says="{count} outputs were hashed where they lay, such as {name}: what was written may differ",
+        ),
+    ]
+
+
+def _of_training(claims: Train) -> list[Reservation]:
+    found = []
+    if not any("train" in dataset.uses for dataset in claims.data.values()):
+        found.append(
+            Reservation(
+                about="claims",
+                reason="no training data was counted: the script read its data by itself",
+                advice="ask for a script that reads through palm_torch.AttestedMmapDataset and DataLoader",
+            )
+        )
+    for name, dataset in claims.data.items():
+        for use, delivered in dataset.uses.items():
+            if not delivered.exact:
+                found.append(
+                    Reservation(
+                        about="claims",
+                        reason=f"data {name}, {use}: counted as read; code between the dataset and the loop "
+                        "may have dropped records",
+                        advice="read the collate function and the datasets that wrap the attested one",
+                    )
+                )
+    for key, (says, advice) in _COUNTS.items():
+        count = claims.configuration.value.get(key)
+        if count != 0:
+            found.append(Reservation(about="claims", reason=f"{count} {says}", advice=advice))
+    return found
+
+
+_COUNTS: Final = {
+    "steps_without_new_records": (
+        "steps followed no newly delivered record of their optimizer",
+        "see in the code what those steps were computed from",
+    ),
+    "writes_outside_steps": (
+        "times parameters were written to between steps, by other code than an optimizer",
+        "see in the code what writes to parameters between the steps",
+    ),
+}
+"""Counts in the configuration that are zero in a plain training loop."""

@@ -1,0 +1,315 @@
+"""Checking evidence: everything it rests on is an argument, nothing is fetched, no clock is read.
+
+`verify` returns an `AttestationResult` or raises. It says what was checked and what was not.
+
+ 1. Decode bundle, statements, log and collateral: size limits, canonical bytes only.
+ 2. Time: the time-stamp token, if the root of its authority was given. Challenge: the request in force at
+    the time, and the evidence answering that request.
+ 3. Begin and end quotes are genuine: chain to the one root the policy names, revocation, quoting enclave,
+    signatures (docs/spec/30-hardware.md numbers these steps).
+ 4. The platform is in the state the policy asks for: TCB, attributes, registers.
+ 5. Both quotes come from one trust domain on one machine.
+ 6. Binding: report data of both quotes recomputed from nonce, run, phase, statement, log and session key.
+ 7. Event log: entries in order, root as sealed, RTMR[3] replayed from its value at begin to that at end.
+ 8. Segments: earlier sessions of a resumed run, each opened by such a platform, each receipt signed by its
+    key, one going on from the other (`palm_torch.sessions.segments` numbers these steps).
+ 9. End statement continues begin statement and every segment: run, operation, code, packages, inputs.
+10. Devices: whatever ran on other than the CPU has evidence of its own.
+11. Claims agree with themselves: weights roots, multiset counts, multiplicities.
+12. Code is the code the policy names.
+13. Claims are what the policy demands.
+14. Files at hand are those the evidence speaks of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from palm_torch import evidence, statement
+from palm_torch.appraisal import (
+    artifacts,
+    claims,
+    code_rules,
+    consistency,
+    continuation,
+    freshness,
+    reservations,
+)
+from palm_torch.cvm import appraisal, collateral, tdx, timestamp
+from palm_torch.errors import (
+    BindingError,
+    ClaimError,
+    EvidenceError,
+    FreshnessError,
+    InputError,
+    PlatformError,
+    RejectedError,
+)
+from palm_torch.evidence import Bundle
+from palm_torch.result import AttestationResult, Check, Reservation, Tier, strength_of
+from palm_torch.sessions import seals, segments
+from palm_torch.statement import Begin, Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from palm_torch.policies.policy import Policy
+
+NOT_CHECKED: Final = (
+    "whether this is the only run that was made of these inputs (best of N)",
+    "what the code means: a digest says which code ran, not that it is right",
+)
+
+
+_TAKEN: Final = {
+    statement.CodeSource.IMPORTED: "each hashed before it ran",
+    statement.CodeSource.SELF_REPORTED: "as the running script reported them",
+}
+
+
+NO_FILE: Final = (
+    "whether a file that you hold is the model, or anything else, of this run: no file was compared"
+)
+
+
+@dataclass(slots=True)
+class _Findings:
+    checks: list[Check] = field(default_factory=list)
+    reservations: list[Reservation] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=lambda: list(NOT_CHECKED))
+
+    def passed(self, name: str, detail: str) -> None:
+        self.checks.append(Check(name=name, detail=detail))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decoded:
+    bundle: Bundle
+    begin: Begin
+    end: Statement
+    collateral: collateral.Collateral
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Time:
+    at: datetime
+    source: str
+
+
+def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
+    data: bytes,
+    *,
+    policy: Policy,
+    at: datetime | None,
+    time_source: str = "given by the caller",
+    timestamp_root: bytes | None = None,
+    challenge: bytes | None = None,
+    freshness_rule: freshness.Rule = "required",
+    files: Mapping[str, Path] | None = None,
+    what: str = "evidence",
+) -> AttestationResult:
+    """Appraises one evidence bundle.
+
+    Args:
+        data: The bundle's bytes.
+        policy: What is demanded.
+        at: The time of verification, an aware datetime; None takes the time of the time-stamp token.
+        time_source: Where `at` comes from; repeated in the result.
+        timestamp_root: Root certificate (PEM) of a time-stamping authority. With it the bundle must carry a
+            token of that authority (RFC 3161); without it a token is not looked at.
+        challenge: The bytes of the request file that the evidence should answer; None if there was none.
+        freshness_rule: ``not_checked`` accepts challenged evidence without its request, and says so.
+        files: Files to compare with what the evidence says of a role: role → path.
+        what: Name of the bundle, for messages about malformed bytes.
+
+    Returns:
+        The result, at least a warning.
+
+    Raises:
+        InputError: If the bundle, the request or a file is malformed.
+        RejectedError: If the evidence must not be believed; its ``checks`` attribute lists what had passed.
+    """
+    if at is not None and at.utcoffset() is None:
+        raise InputError("at: expected a time with a time zone")
+    findings = _Findings()
+    try:
+        decoded = _decode(data, what)  # 1
+        findings.passed("encoding", f"{len(data)} bytes, canonical, version 1")
+        time = _check_time(decoded.bundle, at, time_source, timestamp_root, findings)  # 2
+        return _verify(decoded, policy, time, challenge, freshness_rule, files or {}, findings)
+    except RejectedError as error:
+        error.checks = tuple(findings.checks)
+        raise
+
+
+def _verify(
+    decoded: _Decoded,
+    policy: Policy,
+    time: _Time,
+    challenge: bytes | None,
+    rule: freshness.Rule,
+    files: Mapping[str, Path],
+    findings: _Findings,
+) -> AttestationResult:
+    bundle, begin, end, at = decoded.bundle, decoded.begin, decoded.end, time.at
+
+    state = _check_challenge(decoded, challenge, rule, at, findings)  # 2
+
+    anchor = policy.platform.anchor()
+    quotes = {
+        name: tdx.verify_quote(phase.quote, decoded.collateral, anchors=(anchor,), now=at)  # 3
+        for name, phase in (("begin", bundle.begin), ("end", bundle.end))
+    }
+    simulated = any(quote.simulated for quote in quotes.values())
+    findings.passed(
+        "signatures", f"begin and end quotes lead to the root that the policy names, {anchor.name}"
+    )
+    for quote in quotes.values():  # 4
+        appraisal.appraise(quote, policy.platform.tdx)
+    findings.passed("platform", f"TCB {quotes['end'].tcb_status}, registers as the policy pins them")
+
+    appraisal.check_same_td(quotes["begin"], quotes["end"])  # 5
+    findings.passed("one machine", f"both quotes come from one trust domain, PPID {quotes['end'].ppid.hex()}")
+    seals.check_begin(bundle.opening, begin, quotes["begin"])  # 6
+    seals.check_end(bundle, quotes["end"])
+    findings.passed("binding", "both quotes seal this run, these statements, this log and this session key")
+    _check_log(bundle, quotes["begin"], quotes["end"])  # 7
+    findings.passed("event log", f"{len(bundle.log)} entries in order, RTMR[3] replays")
+    earlier = segments.verify(  # 8
+        bundle, begin, anchor=anchor, rules=policy.platform.tdx, at=at, collateral=decoded.collateral
+    )
+    _check_continuation(decoded)  # 9
+    continuation.check_resumed(earlier, end)
+    findings.passed("continuation", "the end statement continues the begin statement")
+    if earlier:
+        findings.passed("segments", segments.describe(earlier))
+        findings.not_checked.append(segments.NOT_CHECKED)
+    _check_devices(end)  # 10
+    findings.passed("devices", "the model lived on the CPU alone; no GPU evidence needed")
+    consistency.check(end)  # 11
+    findings.passed("consistency", "weights roots, counts and multiplicities agree with each other")
+    code = end.run.code
+    findings.not_checked += code_rules.check(policy.code, code, end.run.environment)  # 12
+    findings.reservations += reservations.of_code(policy.code, code)
+    findings.passed("code", f"{len(code.files)} source files, {_TAKEN[code.source]}")
+    claims.check_claims(end, policy.claims)  # 13
+    findings.passed("claims", f"the {end.operation} claims are what the policy demands")
+    findings.not_checked += claims.waved_through(policy.claims)
+    findings.reservations += reservations.of_statement(end)
+    for role, path in files.items():  # 14
+        artifacts.compare(role, path, end)
+        findings.passed("artifact", f"{path} is the {role} of the evidence")
+    if not files:
+        findings.not_checked.append(NO_FILE)
+
+    if simulated:
+        findings.reservations.insert(0, reservations.SIMULATED)
+    strength = strength_of(simulated=simulated, reservations=findings.reservations)
+    return AttestationResult(
+        tier=Tier.WARNING if findings.reservations else Tier.AFFIRMING,
+        simulated=simulated,
+        operation=end.operation,
+        run_id=bundle.run_id,
+        freshness=state,
+        session="closed",
+        time=f"{at.isoformat()} ({time.source})",
+        co_location="unproven",
+        checks=tuple(findings.checks),
+        reservations=tuple(findings.reservations),
+        not_checked=tuple(findings.not_checked),
+        claims=claims.claims_of(end, strength),
+    )
+
+
+def _decode(data: bytes, what: str) -> _Decoded:
+    bundle = evidence.decode(data, what=what)
+    if bundle.end.gpus:
+        raise PlatformError("GPU evidence: this version cannot appraise it, and leaves nothing unchecked")
+    if bundle.collateral is None:
+        raise EvidenceError("evidence: no collateral in the bundle")
+    return _Decoded(
+        bundle=bundle,
+        begin=seals.read_begin(bundle.opening),
+        end=statement.decode(bundle.end.statement),
+        collateral=collateral.from_json(dict(bundle.collateral)),
+    )
+
+
+def _check_time(
+    bundle: Bundle, at: datetime | None, source: str, root: bytes | None, findings: _Findings
+) -> _Time:
+    if root is None:
+        if at is None:
+            raise InputError("at: expected a time, or the root of a time-stamping authority to take it from")
+        if bundle.timestamp is not None:
+            timestamp.read_token(bundle.timestamp, digest=bundle.digest_to_stamp())
+            findings.not_checked.append(
+                "the time-stamp token: no root of a time-stamping authority was given"
+            )
+        return _Time(at=at, source=source)
+    if bundle.timestamp is None:
+        raise FreshnessError("the root of a time-stamping authority was given, but the evidence has no token")
+    stamp = timestamp.verify_token(bundle.timestamp, digest=bundle.digest_to_stamp(), root=root)
+    findings.passed("time stamp", f"{stamp.authority} saw the evidence at {stamp.time.isoformat()}")
+    if at is None:
+        return _Time(at=stamp.time, source=f"time-stamped by {stamp.authority}")
+    if at < stamp.time:
+        raise FreshnessError(
+            f"verification at {at.isoformat()} lies before the time stamp, {stamp.time.isoformat()}"
+        )
+    return _Time(at=at, source=source)
+
+
+def _check_challenge(
+    decoded: _Decoded,
+    challenge: bytes | None,
+    rule: freshness.Rule,
+    at: datetime,
+    findings: _Findings,
+) -> freshness.State:
+    answer = freshness.check(
+        decoded.bundle.challenge, asked=challenge, rule=rule, at=at, operation=decoded.end.operation
+    )
+    for role in answer.roles:
+        claims.check_measured(decoded.end, role)
+    if answer.state == "challenged":
+        findings.passed("freshness", "answers the request at hand")
+    elif answer.state == "unchallenged":
+        findings.reservations.append(reservations.UNCHALLENGED)
+    else:
+        findings.reservations.append(reservations.NOT_CHECKED)
+        findings.not_checked.append("whether the evidence answers the request it was made for")
+    return answer.state
+
+
+def _check_log(bundle: Bundle, begin: tdx.VerifiedQuote, end: tdx.VerifiedQuote) -> None:
+    seals.read_log(bundle.log)
+    register = seals.replayed(begin.quote.td_report.rt_mrs[3], bundle.log)
+    if register != end.quote.td_report.rt_mrs[3]:
+        raise BindingError(
+            "RTMR[3] of the end quote does not follow from its value at begin and the event log"
+        )
+
+
+def _check_continuation(decoded: _Decoded) -> None:
+    begin, end = decoded.begin, decoded.end
+    if begin.run_id != end.run.run_id:
+        raise BindingError("begin statement and end statement name different runs")
+    if begin.operation != end.operation:
+        raise BindingError(f"begun as {begin.operation!r}, ended as {end.operation!r}")
+    continuation.check_packages(begin.environment, end.run.environment)
+    continuation.check_code(begin.code, end.run.code)
+    for name, artifact in begin.inputs.items():
+        if end.run.inputs.get(name) != artifact:
+            raise ClaimError(f"input {name!r} at begin is missing or another one at end")
+
+
+def _check_devices(end: Statement) -> None:
+    if not end.run.devices:
+        raise PlatformError("the statement names no device on which the measured tensors lived")
+    for device in end.run.devices:
+        if device.type != "cpu":
+            raise PlatformError(f"tensors lived on {device.type!r}, and no GPU evidence vouches for it")

@@ -1,0 +1,118 @@
+"""`attested`: the door to a session around a loop."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from palm_torch import request
+from palm_torch.attesting import joining
+from palm_torch.attesting.session import Session
+from palm_torch.cvm import attester as attesters
+from palm_torch.errors import RequestError, SessionError
+from palm_torch.files import read_bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from palm_torch.attesting.joining import Joined
+    from palm_torch.roles import Artifact
+
+AVAILABLE: Final = ("train",)
+"""Operations that this version can attest; the statements of all eight are defined."""
+
+
+def attested(
+    operation: str,
+    *,
+    request: str | Path | None = None,
+    attester: str = "auto",
+    resume: Mapping[str, object] | None = None,
+) -> Session | Joined:
+    """Opens a session: use it in a ``with`` statement around the loop you already have.
+
+    In a script that ``palm-torch run`` started the block is that of the session which is open already.
+
+    Args:
+        operation: What the block does; this version attests ``train``.
+        request: A verifier's request file to answer; without one the evidence is *unchallenged*.
+        attester: ``auto`` takes the machine's TEE, and the simulated one (announced on stderr) if it has
+            none; ``simulated`` or a TEE's name asks for that one.
+        resume: What `Session.state_dict` returned in an earlier session, as it was saved with the checkpoint;
+            the run goes on from there. None begins a run.
+
+    Returns:
+        The session; ``with`` binds it, so that ``run.log`` and ``run.evidence`` are at hand.
+
+    Raises:
+        SessionError: If the operation is unknown or not available, or not that of the session to join.
+        RequestError: If the request is malformed, expired or for another operation.
+        EvidenceError: If `resume` is not what `Session.state_dict` returned.
+        AttesterError: If the attester asked for is not there or does not attest.
+    """
+    _require_available(operation)
+    if joining.offered() is not None:
+        own: dict[str, object] = {"request": request, "attester": None if attester == "auto" else attester}
+        return joining.join(
+            operation, {name: value for name, value in own.items() if value is not None}, resume=resume
+        )
+    nonce = None if request is None else _read_request(Path(request), operation)
+    return Session(operation, attesters.select(attester), nonce=nonce, resume=resume)
+
+
+def launched(
+    operation: str,
+    *,
+    request: str | None,
+    attester: str,
+    opened: Callable[[], Mapping[str, Artifact]],
+    command: Sequence[str],
+) -> Session:
+    """Returns the session around a whole script, which may read its data by itself and may join it.
+
+    Args:
+        operation: As in `attested`.
+        request: As in `attested`.
+        attester: As in `attested`.
+        opened: Returns the files that the script has opened, when the run ends.
+        command: The script and its words, as they were given; sealed as an input of the run.
+
+    Raises:
+        SessionError: As in `attested`.
+        RequestError: As in `attested`.
+        AttesterError: As in `attested`.
+    """
+    _require_available(operation)
+    nonce = None if request is None else _read_request(Path(request), operation)
+    chosen = attesters.select(attester)
+
+    def make(resume: Mapping[str, object] | None) -> Session:
+        return Session(
+            operation,
+            chosen,
+            nonce=nonce,
+            resume=resume,
+            opened=opened,
+            command=command,
+            counts_data=False,
+        )
+
+    session = make(None)
+    joining.offer(session, make)
+    return session
+
+
+def _require_available(operation: str) -> None:
+    if operation not in AVAILABLE:
+        raise SessionError(f"attested({operation!r}): this version attests {', '.join(map(repr, AVAILABLE))}")
+
+
+def _read_request(path: Path, operation: str) -> bytes:
+    data = read_bounded(path, what="the request", max_bytes=request.MAX_REQUEST_BYTES, error=RequestError)
+    asked = request.decode(data, what=str(path))
+    if asked.operation != operation:
+        raise RequestError(f"{path}: asks for {asked.operation!r}, the session is {operation!r}")
+    if asked.expired(datetime.now(UTC)):
+        raise RequestError(f"{path}: expired at {asked.expires}; ask the verifier for a new one")
+    return request.nonce_of(data)

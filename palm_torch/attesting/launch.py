@@ -1,0 +1,271 @@
+"""Running a script inside a session, as `palm-torch run` does it.
+
+The script runs as ``python script.py`` or ``python -m module`` would run it: `sys.argv`, `sys.path`,
+``__main__``, tracebacks and exit codes are the same. Its bytes are read once, hashed and compiled, and the
+import hook that `palm_torch.bootstrap` installed does the same with all it imports.
+
+1. Read and compile the entry script, so that the begin statement names it.
+2. Open the session: the begin quote seals what is known.
+3. Run the script, listing the files it opens by itself. A `palm_torch.attested` in it joins this session.
+4. A good end (the last line, or exit code 0) seals and writes the evidence; any other leaves none.
+
+Threads and exit handlers that run after the script's last line are not part of what is sealed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING
+
+from palm_torch import extras
+from palm_torch.attesting import joining
+from palm_torch.errors import InputError, PalmTorchError
+from palm_torch.evidence import SUFFIX
+from palm_torch.exit_codes import ACCEPTED, INTERRUPTED, MALFORMED, REJECTED
+from palm_torch.hooks import executed, importing, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from palm_torch.attesting.session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to run, and how to attest it.
+
+    Attributes:
+        operation: What the session is about, such as ``train``.
+        module: Whether `words` begin with the name of a module instead of a script's path.
+        words: The script and its arguments.
+        output: Where the evidence goes; None names it after the script.
+        request: A verifier's request file to answer; None makes the run unchallenged.
+        attester: As in `palm_torch.attested`.
+        safe_path: Whether Python was asked not to search the script's folder for modules (``-P``).
+    """
+
+    operation: str
+    module: bool
+    words: tuple[str, ...]
+    output: str | None = None
+    request: str | None = None
+    attester: str = "auto"
+    safe_path: bool = False
+
+    def to_words(self) -> list[str]:
+        """Returns the command line of `palm_torch.bootstrap`: the options as one word, then the script's."""
+        options = dataclasses.asdict(self)
+        del options["words"]
+        return [json.dumps(options), *self.words]
+
+    @classmethod
+    def from_words(cls, words: Sequence[str]) -> Plan:
+        """Reads what `to_words` wrote."""
+        return cls(words=tuple(words[1:]), **json.loads(words[0]))
+
+    def command(self) -> list[str]:
+        """Returns what Python was asked to run: a script, or ``-m`` and a module, and their words."""
+        return ["-m", *self.words] if self.module else list(self.words)
+
+    def evidence_path(self) -> Path:
+        """Returns where the evidence goes, whatever folder the script changes to."""
+        if self.output is not None:
+            return Path(self.output).absolute()
+        name = self.words[0].rpartition(".")[2] if self.module else Path(self.words[0]).stem
+        return Path(f"{name}{SUFFIX}").absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The script, compiled, and the module it will run as."""
+
+    code: CodeType
+    module: ModuleType
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs a script inside a session and returns the exit code.
+
+    Args:
+        words: What `Plan.to_words` made.
+
+    Raises:
+        SystemExit: As the script raised it.
+    """
+    plan = Plan.from_words(words)
+    files = opened.OpenedFiles(os.getcwd())  # noqa: PTH109 (text is what it takes)
+    try:
+        output = _writable(plan.evidence_path())
+        with extras.needed("torch", for_what="palm-torch run"):
+            from palm_torch.attesting import attested as sessions  # noqa: PLC0415 (needs torch, which verify must not)
+        _set_up(plan)
+        entry = _load(plan)
+        session = sessions.launched(
+            plan.operation,
+            request=plan.request,
+            attester=plan.attester,
+            opened=files.result,
+            command=plan.command(),
+        ).__enter__()
+    except PalmTorchError as error:
+        return _refuse(error)
+    except BaseException as error:  # noqa: BLE001 (what is wrong with a script is told as Python tells it)
+        return _tell(error, None)
+    try:
+        return _run(entry, session, files, output)
+    finally:
+        joining.withdraw()
+
+
+def _run(entry: Entry, session: Session, files: opened.OpenedFiles, output: Path) -> int:
+    process = os.getpid()
+    left: SystemExit | None = None
+    try:
+        with opened.listen(files), executed.listen():
+            exec(entry.code, vars(entry.module))  # noqa: S102 (what palm-torch run is for)
+    except SystemExit as error:
+        left = error
+    except BaseException as error:  # noqa: BLE001 (the launcher stands where the interpreter stood)
+        if os.getpid() == process:
+            _abandon(joining.offered() or session, error)
+        return _tell(error, entry.code)
+    if os.getpid() != process:  # a forked child that ran to the script's end: evidence is its parent's
+        return _leave(left)
+    session = joining.offered() or session  # a script that resumes has put another one in its place
+    if left is not None and not _is_good(left.code):
+        _abandon(session, left)
+        return _leave(left)
+    try:
+        if session.state == "open":
+            session.__exit__(None, None, None)
+        path = session.evidence.save(output)
+    except PalmTorchError as error:
+        return _refuse(error)
+    _say(f"evidence: {path}")
+    return _leave(left)
+
+
+def _is_good(code: object) -> bool:
+    return code is None or (isinstance(code, int) and code == 0)
+
+
+def _leave(left: SystemExit | None) -> int:
+    if left is not None:
+        raise left
+    return ACCEPTED
+
+
+def _abandon(session: Session, error: BaseException) -> None:
+    if session.state == "open":
+        session.__exit__(type(error), error, error.__traceback__)
+    what = f"exit code {error.code!r}" if isinstance(error, SystemExit) else type(error).__name__
+    _say(f"palm-torch: no evidence was written: the script ended with {what}")
+
+
+def _refuse(error: PalmTorchError) -> int:
+    _say(f"error: {type(error).__name__}: {error}")
+    return MALFORMED if isinstance(error, InputError) else REJECTED
+
+
+def _tell(error: BaseException, code: CodeType | None) -> int:
+    """Prints a traceback that begins in the script, as if nobody had called it."""
+    if isinstance(error, SystemExit):
+        raise error
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code is not code:
+        trace = trace.tb_next
+    if trace is None and not isinstance(error, SyntaxError):  # something that the script's import began
+        trace = error.__traceback__
+    sys.excepthook(type(error), error.with_traceback(trace), trace)
+    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else REJECTED
+
+
+def _say(text: str) -> None:
+    """Prints one line on standard error, with nothing in it that a terminal would obey."""
+    letters = (
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
+    with contextlib.suppress(OSError, ValueError):  # the script, or who reads it, may have closed them
+        sys.stdout.flush()
+        sys.stderr.write("".join(letters) + "\n")
+
+
+# The script ------------------------------------------------------------------------------------------------
+
+
+def _writable(path: Path) -> Path:
+    """Checks where evidence will be written, before a run of days and not after it."""
+    if not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise InputError(
+            f"{path}: evidence cannot be written there; name a file in a folder that exists: -o FILE"
+        )
+    return path
+
+
+def _set_up(plan: Plan) -> None:
+    """Sets `sys.argv` and `sys.path` as Python does for a script or a module."""
+    sys.argv = list(plan.words)
+    if plan.safe_path:
+        return
+    if plan.module:
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 (text is what it takes)
+    else:
+        sys.path.insert(0, str(Path(plan.words[0]).resolve().parent))
+
+
+def _load(plan: Plan) -> Entry:
+    if plan.module:
+        return _load_module(plan.words[0])
+    path = os.path.abspath(plan.words[0])  # noqa: PTH100 (Python does not follow the link of __file__ either)
+    if Path(path).is_dir() or Path(path).suffix in {".zip", ".pyz", ".pyc"}:
+        raise InputError(f"{plan.words[0]}: expected a Python script, not a folder, archive or bytecode")
+    return _compiled(path, SourceFileLoader("__main__", path), None)
+
+
+def _load_module(name: str) -> Entry:
+    spec = _find(name)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = _find(f"{name}.__main__")
+    if spec is None or not isinstance(spec.loader, SourceFileLoader) or spec.origin is None:
+        raise InputError(f"-m {name}: no module of that name with a Python source was found")
+    sys.argv[0] = spec.origin
+    return _compiled(spec.origin, spec.loader, spec)
+
+
+def _find(name: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            return None
+        raise
+    except ValueError:  # a module without a specification, such as __main__ itself
+        return None
+
+
+def _compiled(path: str, loader: SourceFileLoader, spec: ModuleSpec | None) -> Entry:
+    if importing.in_library(path):
+        raise InputError(
+            f"{path}: is part of Python and trains nothing: name the script itself, not what runs, profiles "
+            "or debugs it"
+        )
+    try:
+        code = importing.compile_entry(path, loader)
+    except OSError as error:
+        raise InputError(f"{path}: the script cannot be read: {error.strerror}") from error
+    main = ModuleType("__main__")
+    main.__file__, main.__loader__, main.__spec__ = path, loader, spec
+    main.__package__ = None if spec is None else spec.parent
+    vars(main).update(__builtins__=sys.modules["builtins"], __cached__=None if spec is None else spec.cached)
+    vars(main).setdefault("__annotations__", {})
+    sys.modules["__main__"] = main
+    return Entry(code, main)

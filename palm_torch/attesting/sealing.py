@@ -1,0 +1,294 @@
+"""Sealing a run: two quotes, one key, one log.
+
+The begin quote seals what was known before the loop, the end quote seals the statement, the event log and
+the begin quote itself. The session key exists in memory alone; the same public key under both quotes makes
+them one session (docs/spec/60-evidence.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from palm_torch import codec, dsse, evidence, receipt, statement
+from palm_torch.commit.history import History
+from palm_torch.cvm import binding, quote
+from palm_torch.digest import SHA256, Digest, sha256_digest
+from palm_torch.encoding import encode_json
+from palm_torch.errors import AttesterError, EncodingError, InputError, SealError, SessionError
+from palm_torch.evidence import Bundle, Challenge, Opening, Phase
+from palm_torch.files import write_atomically
+from palm_torch.receipt import Issued
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from palm_torch.cvm.attester import Attester
+    from palm_torch.dsse import Envelope
+    from palm_torch.encoding import Json
+    from palm_torch.evidence import Segment
+    from palm_torch.receipt import Content
+    from palm_torch.statement import Code
+
+RUN_ID_BYTES: Final = 16
+
+RESERVED_ENTRIES: Final = 1_000
+"""Entries of the event log that receipts leave to what the run itself has to log."""
+
+FINAL_WEIGHTS: Final = "final weights"
+"""Type of the last entry of every log: there is always room for it."""
+
+FAILED_TYPE: Final = "palm-torch/failed-seal/v1"
+
+
+class Sealer:
+    """Seals one run with one attester.
+
+    Args:
+        attester: The platform that vouches.
+        nonce: SHA-256 of the verifier's request file; None makes the run unchallenged.
+
+    Attributes:
+        run_id: Random name of the run.
+        attester: The platform that vouches.
+        challenge: Whom the run answers.
+        segments: Earlier parts of the run, oldest first.
+    """
+
+    def __init__(self, attester: Attester, *, nonce: bytes | None) -> None:
+        self.run_id: Final = secrets.token_hex(RUN_ID_BYTES)
+        self.attester: Final = attester
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._spki = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.challenge: Final = Challenge(
+            kind="unchallenged" if nonce is None else "challenged",
+            nonce=secrets.token_bytes(evidence.MIN_NONCE_BYTES) if nonce is None else nonce,
+        )
+        self._log = History()
+        self._entries: list[bytes] = []
+        self._begin: Phase | None = None
+        self._issued = 0
+        self._code: tuple[Code, Code, bytes] | None = None
+        self.segments: tuple[Segment, ...] = ()
+
+    @property
+    def request(self) -> Digest | None:
+        """Digest of the request file that the run answers; None if it answers none."""
+        return Digest(SHA256, self.challenge.nonce) if self.challenge.kind == "challenged" else None
+
+    def register(self) -> str | None:
+        """Returns the runtime register in hex, None on platforms without one."""
+        return self.attester.register().hex() if self.attester.runtime_register == "rtmr3" else None
+
+    def begin(self, begin_statement: bytes) -> None:
+        """Seals the begin statement.
+
+        Raises:
+            AttesterError: If the platform does not attest.
+            SealError: If the statement is larger than a bundle can hold.
+        """
+        root = binding.begin_claims_root(begin_statement, self._spki)
+        try:
+            self._begin = Phase(statement=begin_statement, quote=self._quote("begin", root), gpus=())
+        except InputError as error:
+            raise SealError(f"the begin statement could not be sealed: {error}") from error
+
+    def record(self, kind: str, payload: dict[str, Json]) -> None:
+        """Appends an event to the log and extends the runtime register with its digest.
+
+        Raises:
+            SealError: If the log is full, or the entry larger than a bundle can hold.
+            AttesterError: If the register cannot be extended.
+        """
+        if len(self._entries) >= evidence.MAX_LOG_ENTRIES - (kind != FINAL_WEIGHTS):
+            raise SealError(
+                f"event {kind!r}: the event log holds at most {evidence.MAX_LOG_ENTRIES} entries, the last "
+                f"of them for {FINAL_WEIGHTS!r}"
+            )
+        entry = encode_json({"seq": len(self._entries), "type": kind, "payload": payload})
+        if len(entry) > evidence.MAX_LOG_ENTRY_BYTES:
+            raise SealError(
+                f"event {kind!r}: expected at most {evidence.MAX_LOG_ENTRY_BYTES} bytes, got {len(entry)}"
+            )
+        if self.attester.runtime_register == "rtmr3":
+            self.attester.extend(hashlib.sha384(entry).digest())
+        self._log.append(entry)
+        self._entries.append(entry)
+
+    @property
+    def log(self) -> tuple[bytes, ...]:
+        """The event log as it stands."""
+        return tuple(self._entries)
+
+    def opening(self, *, fresh: bool = False) -> Opening:
+        """Returns what opened the session: whoever has it can check what the session key signed.
+
+        Args:
+            fresh: Whether to collect collateral anew, or take what was collected before.
+
+        Raises:
+            SessionError: If the run has not begun.
+            AttesterError: If the platform has no collateral at hand.
+        """
+        if self._begin is None:
+            raise SessionError("opening: the run has not begun")
+        return Opening(
+            attester=self.attester.platform,
+            run_id=self.run_id,
+            session_key=self._spki,
+            challenge=self.challenge,
+            begin=self._begin,
+            collateral=self._collect() if fresh else self._collateral,
+        )
+
+    def issue(self, make: Callable[[Issued], Content], code: Code) -> Envelope:
+        """Signs a receipt with the session key and logs it.
+
+        The receipt names the event log as it stood before its own entry.
+
+        Args:
+            make: Returns the receipt's content, given where in the session it is issued.
+            code: The code loaded so far.
+
+        Raises:
+            SessionError: If the run has not begun.
+            SealError: If the receipt is larger than can be signed, or the log is full.
+            AttesterError: If the runtime register cannot be extended.
+        """
+        if self._begin is None:
+            raise SessionError("receipt: the run has not begun")
+        if len(self._entries) >= evidence.MAX_LOG_ENTRIES - RESERVED_ENTRIES:
+            raise SealError(
+                f"receipt: the event log has room for {evidence.MAX_LOG_ENTRIES - RESERVED_ENTRIES} entries "
+                "until the last checkpoint or receipt, and it is used up: issue fewer of them, such as one "
+                "receipt for several files, run.receipt(a=..., b=...); the session itself can go on"
+            )
+        issued = Issued(
+            run_id=self.run_id,
+            begin=self._begin_digest,
+            sequence=self._issued,
+            log_root=Digest(SHA256, self._log.root()),
+            log_size=len(self._entries),
+            code=code,
+        )
+        try:
+            payload = self._spelled(make, issued)
+            envelope = dsse.sign(payload, payload_type=dsse.IN_TOTO_PAYLOAD, key=self._key)
+        except EncodingError as error:
+            raise SealError(f"the receipt could not be signed: {error}") from error
+        self.record("receipt", {"digest": str(sha256_digest(payload))})
+        self._issued += 1
+        return envelope
+
+    def _spelled(self, make: Callable[[Issued], Content], issued: Issued) -> bytes:
+        """Returns a receipt's bytes; what code ran is spelled once, being most of it and seldom another."""
+        if self._code is None or self._code[0] is not issued.code:
+            empty = dataclasses.replace(issued.code, files=())
+            self._code = (issued.code, empty, encode_json(codec.to_json(issued.code)))
+        _, empty, spelled = self._code
+        around = receipt.encode_content(make(dataclasses.replace(issued, code=empty)))
+        parts = around.split(encode_json(codec.to_json(empty)))
+        if len(parts) != 2:  # noqa: PLR2004 (what stands before it, and what after)
+            return receipt.encode_content(make(issued))
+        return spelled.join(parts)
+
+    @functools.cached_property
+    def _collateral(self) -> dict[str, str] | None:
+        return self._collect()
+
+    def _collect(self) -> dict[str, str] | None:
+        collateral = self.attester.collateral()
+        return None if collateral is None else dataclasses.asdict(collateral)
+
+    @functools.cached_property
+    def _begin_digest(self) -> Digest:
+        if self._begin is None:
+            raise SessionError("receipt: the run has not begun")
+        return sha256_digest(self._begin.quote)
+
+    def end(self, end_statement: bytes) -> Bundle:
+        """Seals the end statement and returns the whole bundle; may be called again if it failed.
+
+        Raises:
+            SessionError: If the run has not begun.
+            SealError: If the platform does not attest, or a part is larger than a bundle can hold.
+        """
+        if self._begin is None:
+            raise SessionError("end: the run has not begun")
+        root = binding.end_claims_root(
+            end_statement, self._log.root(), len(self._entries), self._spki, self._begin.quote
+        )
+        try:
+            phase = Phase(statement=end_statement, quote=self._quote("end", root), gpus=())
+            collateral = self._collect()
+            bundle = Bundle(
+                media_type=evidence.MEDIA_TYPE,
+                attester=self.attester.platform,
+                run_id=self.run_id,
+                session_key=self._spki,
+                challenge=self.challenge,
+                segments=tuple(_without(segment, collateral) for segment in self.segments),
+                begin=self._begin,
+                log=tuple(self._entries),
+                end=phase,
+                collateral=collateral,
+                timestamp=None,
+            )
+            statement.decode(evidence.decode(bundle.encode()).end.statement)  # what is written can be read
+        except (AttesterError, InputError) as error:
+            raise SealError(f"the run was measured but could not be sealed: {error}") from error
+        return bundle
+
+    def _quote(self, phase: Literal["begin", "end"], claims_root: bytes) -> bytes:
+        ctx = binding.context(
+            nonce=self.challenge.nonce,
+            challenged=self.challenge.kind == "challenged",
+            run_id=self.run_id,
+            phase=phase,
+            claims_root=claims_root,
+        )
+        wanted = binding.report_data(ctx, binding.gpu_hash([]))
+        raw = self.attester.quote(wanted)
+        try:
+            sealed = quote.parse_quote(raw).td_report.report_data
+        except InputError as error:
+            raise AttesterError(f"{self.attester.name}: its quote does not parse: {error}") from error
+        if sealed != wanted:
+            raise AttesterError(
+                f"{self.attester.name}: the quote carries other report data than was asked for"
+            )
+        return raw
+
+
+def _without(segment: Segment, collateral: dict[str, str] | None) -> Segment:
+    """Returns a segment without the collateral that is the bundle's own: it is spelled once."""
+    if segment.session.collateral is None or segment.session.collateral != collateral:
+        return segment
+    return dataclasses.replace(segment, session=dataclasses.replace(segment.session, collateral=None))
+
+
+def diagnose(failure: SealError, *, run_id: str, operation: str) -> str:
+    """Writes down what failed into the working folder, and says where.
+
+    The file is no evidence; that it cannot be written is no reason to lose the run.
+    """
+    path = Path(f"palm-{run_id}.failed.json")
+    content: dict[str, Json] = {
+        "type": FAILED_TYPE,
+        "evidence": False,
+        "run_id": run_id,
+        "operation": operation,
+        "error": str(failure),
+    }
+    try:
+        write_atomically(path, [encode_json(content)], error=SealError)
+    except SealError as refused:
+        return f"no diagnosis was written: {refused}"
+    return f"diagnosis in {path.absolute()}"

@@ -1,0 +1,132 @@
+"""Several evidence files at once: each is appraised, and what one run used is traced to what others made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palm_torch import codec, statement, verification
+from palm_torch import evidence as bundles
+from palm_torch import receipt as receipt_files
+from palm_torch import request as request_files
+from palm_torch.appraisal import chain
+from palm_torch.errors import FreshnessError, InputError, prefixed
+from palm_torch.result import AttestationResult, Tier, strength_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from palm_torch.appraisal import freshness as freshnesses
+    from palm_torch.encoding import Json
+    from palm_torch.evidence import Bundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedChain:
+    """Several pieces of evidence, each accepted, and the links between them.
+
+    Attributes:
+        tier: Affirming if every result is, every piece is linked to another, and every link, of which there
+            is at least one, is a hardware link; otherwise a warning.
+        results: Name of the file → its result, in the order given.
+        chain: Which run used what another one produced.
+    """
+
+    tier: Tier
+    results: dict[str, AttestationResult]
+    chain: chain.Chain
+
+    def to_json(self) -> Json:
+        """Returns the tier, all results and the chain as a JSON value."""
+        results = {name: result.to_json() for name, result in self.results.items()}
+        return {"tier": self.tier.value, "results": results, "chain": codec.to_json(self.chain)}
+
+
+def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
+    evidence: Sequence[str | Path],
+    *,
+    policies: Sequence[str | Path],
+    requests: Sequence[str | Path] = (),
+    at: datetime | None = None,
+    freshness: freshnesses.Rule = "required",
+    reference_values: str | Path | None = None,
+    authority_key: str | Path | None = None,
+    timestamp_root: str | Path | None = None,
+    seen: str | Path | None = None,
+    again: bool = False,
+) -> VerifiedChain:
+    """Appraises several evidence files, and links them by the digests they share.
+
+    Args:
+        evidence: The files; each is read once.
+        policies: One policy for all, or one for each in the same order.
+        requests: Requests, in any order; each must be answered by one of the files.
+        at: As for `palm_torch.verify`, like everything that follows.
+        freshness: See `palm_torch.verify`.
+        reference_values: See `palm_torch.verify`.
+        authority_key: See `palm_torch.verify`.
+        timestamp_root: See `palm_torch.verify`.
+        seen: See `palm_torch.verify`; nothing is recorded unless all is accepted.
+        again: See `palm_torch.verify`.
+
+    Raises:
+        InputError: If a file is missing or malformed, a receipt, or given twice; or the numbers of files
+            and policies do not fit.
+        FreshnessError: If a request is answered by none of the files.
+        RejectedError: If one of the files must not be believed, or they go in a circle.
+    """
+    appraiser = verification.Appraiser.of(
+        at=at,
+        freshness=freshness,
+        reference_values=reference_values,
+        authority_key=authority_key,
+        timestamp_root=timestamp_root,
+    )
+    paths = [Path(item) for item in evidence]
+    if len(policies) not in (1, len(paths)):
+        raise InputError(f"expected one policy, or {len(paths)}, one for each file; got {len(policies)}")
+    demanded = [*policies] * len(paths) if len(policies) == 1 else policies
+    asked = {
+        request_files.nonce_of(data): data
+        for data in (verification.read_request(Path(item)) for item in requests)
+    }
+    members: list[chain.Member] = []
+    accepted: list[tuple[Bundle, AttestationResult]] = []
+    for path, policy in zip(paths, demanded, strict=True):
+        data = bundles.read(path)
+        if receipt_files.is_receipt(data):
+            raise InputError(f"{path}: a receipt; verify it by itself")
+        bundle = bundles.decode(data, what=str(path))
+        request = asked.pop(bundle.challenge.nonce, None)
+        with prefixed(str(path)):
+            result = appraiser.sealed(data, what="evidence", policy=Path(policy), request=request)
+        accepted.append((bundle, result))
+        members.append(_member(str(path), bundle, result))
+    if asked:
+        raise FreshnessError(f"none of the files answers the request with SHA-256 {next(iter(asked)).hex()}")
+    built = chain.build(members)
+    if seen is not None:
+        verification.record(accepted, Path(seen), at=appraiser.now, again=again)
+    results = {str(path): result for path, (_, result) in zip(paths, accepted, strict=True)}
+    return VerifiedChain(tier=_tier(results, built), results=results, chain=built)
+
+
+def _member(name: str, bundle: Bundle, result: AttestationResult) -> chain.Member:
+    return chain.Member(
+        name=name,
+        statement=statement.decode(bundle.end.statement),
+        strength=strength_of(simulated=result.simulated, reservations=result.reservations),
+        reserved=bool(result.reservations),
+    )
+
+
+def _tier(results: Mapping[str, AttestationResult], built: chain.Chain) -> Tier:
+    affirming = (
+        all(result.tier is Tier.AFFIRMING for result in results.values())
+        and not built.loose
+        and bool(built.links)
+        and all(link.label is chain.Label.HARDWARE for link in built.links)
+    )
+    return Tier.AFFIRMING if affirming else Tier.WARNING

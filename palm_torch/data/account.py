@@ -1,0 +1,261 @@
+"""What was delivered of one dataset for one use: multiplicities, order, multiset hash.
+
+One byte per record to begin with, two or four once a count needs them. With a manifest the multiset hash
+is not computed while training runs; it follows at the end from the manifest's own hash and the counts:
+the hash of the whole dataset to the power of the most frequent count, corrected for every record that was
+delivered more or less often. Specification: docs/spec/40-data.md, sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from palm_torch import receipt
+from palm_torch.commit import coverage, multiset, records
+from palm_torch.data.carrier import NUMBER
+from palm_torch.digest import TAGGED_SHA256, Digest, tagged_hash
+from palm_torch.errors import CoverageError, DataError, EvidenceError, ManifestError
+from palm_torch.roles import Delivered, Multiset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from palm_torch.commit.manifest import Manifest
+    from palm_torch.data.dataset import DatasetInfo
+    from palm_torch.data.group_table import GroupTable
+    from palm_torch.recorder import Reads
+
+ORDER_TAG: Final = "palm-torch/order/v1"
+ORDER_START: Final = bytes(32)
+WAITING_BATCHES: Final = 64
+"""Batches that may wait to be counted; some 40 bytes per record while they do."""
+
+_INDEX_BYTES: Final = 8
+_TALLY_RECORDS: Final = 1 << 16
+_WIDER: Final = {1: "<u2", 2: "<u4"}
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSummary:
+    """What was delivered of one dataset for one use.
+
+    Attributes:
+        claim: The part that goes into the statement.
+        counts: Counts per record, little endian, as a view of bytes: the coverage map's sidecar.
+        itemsize: Width of a count in bytes.
+    """
+
+    claim: Delivered
+    counts: memoryview
+    itemsize: int
+
+
+class Account:
+    """Counts, order and product of one use.
+
+    Args:
+        size: Number of records in the dataset.
+        multiplies: Whether the multiset hash is multiplied batch by batch: no manifest tells it.
+    """
+
+    __slots__ = ("_counts", "_exact", "_order", "_product", "_waiting")
+
+    def __init__(self, size: int, *, multiplies: bool) -> None:
+        self._counts: NDArray[Any] = np.zeros(size, dtype=np.uint8)
+        self._order = ORDER_START
+        self._exact = True
+        self._product = multiset.MultisetHash(number=NUMBER) if multiplies else None
+        self._waiting: list[tuple[Reads, str]] = []
+
+    @classmethod
+    def resumed(cls, size: int, held: receipt.DeliveredSoFar, counts: bytes, *, multiplies: bool) -> Account:
+        """Goes on from what `held` returned.
+
+        Raises:
+            EvidenceError: If the counts are not those the receipt speaks of.
+            DataError: If the multiset hash is out of range.
+        """
+        width = len(counts) // max(size, 1)
+        if len(counts) != size * width or width not in (1, *_WIDER, 4):
+            raise EvidenceError(
+                f"checkpoint: expected {size} counters of 1, 2 or 4 bytes, got {len(counts)} bytes"
+            )
+        array = np.frombuffer(counts, dtype=f"<u{width}").copy()
+        if (least := coverage.narrowest(int(array.max(initial=0)))) != width:
+            raise EvidenceError(f"checkpoint: expected counters of {least} bytes, got {width}")
+        if coverage.coverage_root(counts, width) != held.coverage or int(array.sum()) != held.delivered:
+            raise EvidenceError("checkpoint: the multiplicities are not those its receipt speaks of")
+        if (held.product is None) != (not multiplies):
+            raise EvidenceError("checkpoint: expected a multiset hash exactly where there is no manifest")
+        account = cls(size, multiplies=multiplies)
+        account._counts, account._order, account._exact = array, held.order.value, held.exact
+        if held.product is not None:
+            account._product = multiset.MultisetHash.from_state(
+                bytes.fromhex(held.product.state), held.product.count, number=NUMBER
+            )
+        return account
+
+    def add(self, reads: Reads, where: str) -> None:
+        """Takes a batch in; it is counted with others, for each alone would find the caches cold."""
+        self._waiting.append((reads, where))
+        if len(self._waiting) >= WAITING_BATCHES:
+            self._settle()
+
+    def _settle(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for reads, where in waiting:
+            self._count(reads, where)
+
+    def _count(self, reads: Reads, where: str) -> None:
+        indices = np.frombuffer(reads.indices, dtype="<i8")
+        if len(reads.digests) != len(indices) * records.DIGEST_BYTES or not len(indices):
+            raise CoverageError(
+                f"{where}: expected one 32-byte digest per record, got {len(reads.digests)} bytes "
+                f"for {len(indices)} records"
+            )
+        if int(indices.view("<u8").max()) >= len(self._counts):  # negative numbers are huge ones
+            raise CoverageError(f"{where}: expected records below {len(self._counts)}, got others")
+        if self._product is not None:
+            self._product.multiply(reads.product, len(indices))
+        self._make_room(indices, where)
+        np.add.at(self._counts, indices, 1)
+        self._order = tagged_hash(ORDER_TAG, self._order, reads.digests)
+        self._exact &= reads.exact
+
+    def held(self) -> tuple[receipt.DeliveredSoFar, bytes]:
+        """Returns what a checkpoint has to remember: the account, and the multiplicities."""
+        self._settle()
+        width = coverage.narrowest(int(self._counts.max(initial=0)))
+        counts = self._counts.astype(f"<u{width}").tobytes()
+        account = receipt.DeliveredSoFar(
+            delivered=int(self._counts.sum()),
+            order=Digest(TAGGED_SHA256, self._order),
+            coverage=coverage.coverage_root(counts, width),
+            exact=self._exact,
+            product=None if self._product is None else _stated(self._product),
+        )
+        return account, counts
+
+    def summary(self, info: DatasetInfo | None, where: str) -> LedgerSummary:
+        """Returns what was delivered so far; the account can go on.
+
+        Args:
+            info: The dataset, if it is open.
+            where: Its name, for messages.
+
+        Raises:
+            CoverageError: If the dataset is not open, and its manifest is needed.
+            ManifestError: If the manifest was rewritten since it was opened.
+        """
+        self._settle()
+        counts = self._counts
+        tally = dict(_tally(counts))
+        view = memoryview(counts.view(np.uint8).data)
+        made = self._product
+        if made is None:
+            if info is None:
+                raise CoverageError(
+                    f"{where}, which was delivered before it, is not open: the multiset hash follows from "
+                    "its manifest; open it again with AttestedMmapDataset and keep it alive"
+                )
+            made = _derived(info, counts, tally)
+        claim = Delivered(
+            delivered=sum(count * times for count, times in tally.items()),
+            distinct=sum(times for count, times in tally.items() if count),
+            least=min(tally),
+            greatest=max(tally),
+            multiset=_stated(made),
+            order=Digest(TAGGED_SHA256, self._order),
+            coverage=coverage.coverage_root(view, counts.itemsize),
+            exact=self._exact,
+        )
+        return LedgerSummary(claim, view, counts.itemsize)
+
+    def _make_room(self, indices: NDArray[np.int64], where: str) -> None:
+        """Widens the counters before one of these records could overflow its own."""
+        limit = int(np.iinfo(self._counts.dtype).max)
+        if int(self._counts[indices].max()) + len(indices) <= limit:
+            return
+        numbers, times = np.unique(indices, return_counts=True)
+        greatest = int((self._counts[numbers].astype(np.int64) + times).max())
+        while greatest > np.iinfo(self._counts.dtype).max:
+            wider = _WIDER.get(self._counts.itemsize)
+            if wider is None:
+                raise CoverageError(f"{where}: a record was delivered {greatest} times: too often to count")
+            self._counts = self._counts.astype(wider)
+
+
+def _stated(made: multiset.MultisetHash) -> Multiset:
+    return Multiset(scheme=made.parameters.name, count=made.count, state=made.state.hex())
+
+
+def _tally(counts: NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Yields each count that occurs and how many records have it."""
+    total: dict[int, int] = {}
+    for start in range(0, len(counts), _TALLY_RECORDS):
+        values, times = np.unique(counts[start : start + _TALLY_RECORDS], return_counts=True)
+        for value, number in zip(values.tolist(), times.tolist(), strict=True):
+            total[value] = total.get(value, 0) + number
+    yield from total.items()
+
+
+def _derived(info: DatasetInfo, counts: NDArray[Any], tally: dict[int, int]) -> multiset.MultisetHash:
+    """Returns the multiset hash of what was delivered, from the manifest's and the counts.
+
+    With b the most frequent count and D the dataset, it is MSH(D)^b · Π eᵢ^(mᵢ−b) over the records whose
+    count mᵢ is not b. Records of one count are multiplied together first and raised once.
+    """
+    if info.table is None or info.manifest is None:
+        raise ManifestError(
+            f"{info.path}: has no manifest now, and the multiset hash of what was delivered follows from it: "
+            "expected the dataset as it was opened when the run began"
+        )
+    base = max(tally, key=lambda count: (tally[count], -count))
+    made = _of_manifest(info, info.manifest)
+    made.power(base)
+    by_count = {count: multiset.MultisetHash(number=NUMBER) for count in tally if count != base}
+    if not by_count:
+        return made
+    for start, digests in _groups_with(info.table, counts, base):
+        for count, part in by_count.items():
+            chosen = np.flatnonzero(counts[start : start + records.GROUP_RECORDS] == count)
+            if len(chosen):
+                part.add_many(digests[chosen].tobytes())
+    less = multiset.MultisetHash(number=NUMBER)
+    for count, part in by_count.items():
+        part.power(abs(count - base))
+        (made if count > base else less).union(part)
+    return _without(made, less)
+
+
+def _without(made: multiset.MultisetHash, less: multiset.MultisetHash) -> multiset.MultisetHash:
+    """Returns the multiset without another that is part of it, at the price of one modular inversion."""
+    modulus = NUMBER(made.parameters.modulus)
+    inverse = pow(NUMBER.from_bytes(less.state, "big"), -1, modulus)
+    state = NUMBER.from_bytes(made.state, "big") * inverse % modulus
+    return multiset.MultisetHash.from_state(
+        state.to_bytes(multiset.STATE_BYTES, "big"), made.count - less.count, number=NUMBER
+    )
+
+
+def _of_manifest(info: DatasetInfo, manifest: Manifest) -> multiset.MultisetHash:
+    stated = manifest.multiset
+    try:
+        return multiset.MultisetHash.from_state(bytes.fromhex(stated.state), stated.count, number=NUMBER)
+    except DataError as error:
+        raise ManifestError(f"{info.path}: the manifest's multiset hash: {error}") from error
+
+
+def _groups_with(
+    table: GroupTable, counts: NDArray[Any], base: int
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yields the groups in which some record's count is not `base`: first record, digests [n, 32]."""
+    for start in range(0, len(counts), records.GROUP_RECORDS):
+        if (counts[start : start + records.GROUP_RECORDS] != base).any():
+            group = table.group(start // records.GROUP_RECORDS)
+            yield start, np.frombuffer(group, dtype=np.uint8).reshape(-1, records.DIGEST_BYTES)

@@ -1,0 +1,1 @@
+"""What a verifier demands: strict YAML, signing keys, an authority's reference values, the policy."""

@@ -1,0 +1,253 @@
+"""The appraisal policy: what a verifier demands of platform, code and claims.
+
+A policy is a YAML file with three mandatory parts. It only says what is required; the checks stand beside
+the evidence they judge. What a policy leaves unset is rejected, and what it waves through it has to say
+in so many words: ``[any]`` for a reference value, ``unreviewed: true`` for code. A list that is exactly
+``[authority]`` stands for the list of that name in a trusted authority's reference values.
+
+    version: 1
+    platform:
+      tdx: {mr_td: [<96 hex digits>], rtmr0: [...], rtmr1: [...], rtmr2: [...]}
+    code:
+      digests: ["palm-sha256:<64 hex digits>"]
+    claims:
+      property: train
+      data: ["sha256:<digest of the manifest>"]
+      initial: [any]
+      tokenizer: [none]
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from palm_torch import codec, files
+from palm_torch.cvm import certificate_bytes, certificates
+from palm_torch.cvm.appraisal import TdxRules
+from palm_torch.digest import Digest
+from palm_torch.errors import EncodingError, PolicyError, TrustAnchorError
+from palm_torch.policies import authority, strict_yaml
+from palm_torch.properties import Operation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from palm_torch.policies.reference_values import VerifiedValues
+
+VERSION: Final = 1
+MAX_POLICY_BYTES: Final = 1 << 20
+ANY: Final = "any"
+NONE: Final = "none"
+
+_WORDS: Final = f"[{ANY}], [{NONE}] or [{authority.AUTHORITY}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """A closed range of numbers; at least one end is set."""
+
+    least: float | None = None
+    greatest: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a range that allows everything or nothing."""
+        if self.least is None and self.greatest is None:
+            raise PolicyError("a range needs 'least' or 'greatest'")
+        for bound in (self.least, self.greatest):
+            if bound is not None and not abs(bound) <= sys.float_info.max:  # NaN is no bound either
+                raise PolicyError("a range needs finite numbers")
+        if self.least is not None and self.greatest is not None and self.least > self.greatest:
+            raise PolicyError(f"an empty range: least {self.least} > greatest {self.greatest}")
+
+    def holds(self, value: float) -> bool:
+        """Returns whether the value lies inside; NaN never does."""
+        above = self.least is None or value >= self.least
+        return above and (self.greatest is None or value <= self.greatest)
+
+    def __str__(self) -> str:
+        """Returns the range in words."""
+        low = "" if self.least is None else f">= {self.least}"
+        high = "" if self.greatest is None else f"<= {self.greatest}"
+        return " and ".join(filter(None, (low, high)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """Which machines may speak.
+
+    Attributes:
+        tdx: Rules for an Intel TDX trust domain.
+        simulated_root: Root certificate (PEM) of a simulated TEE to accept *instead of* Intel's; results
+            under it are marked simulated and never affirming.
+    """
+
+    tdx: TdxRules
+    simulated_root: str | None = None
+
+    def anchor(self) -> certificates.TrustAnchor:
+        """Returns the one root that quotes must lead to.
+
+        Raises:
+            PolicyError: If `simulated_root` is not a certificate.
+        """
+        if self.simulated_root is None:
+            return certificates.INTEL_SGX_ROOT
+        try:
+            (root,) = x509.load_pem_x509_certificates(self.simulated_root.encode("utf-8"))
+            return certificates.TrustAnchor.from_certificate(
+                root.public_bytes(Encoding.DER), name="simulated TEE", simulated=True
+            )
+        except (*certificate_bytes.FOREIGN_ERRORS, EncodingError, TrustAnchorError) as error:
+            raise PolicyError(f"platform.simulated_root: expected one PEM certificate: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeRules:
+    """Which code may have run; exactly one of the three is set.
+
+    Attributes:
+        digests: Code digests that somebody reviewed.
+        covered_by_image: The registers of `Platform` pin an image whose measured root file system holds
+            all code.
+        unreviewed: Nobody reviewed the code; the result is at most a warning.
+        packages: Digests of the list of installed packages; unset means that any will do, which the
+            result says.
+    """
+
+    digests: tuple[Digest, ...] = ()
+    covered_by_image: bool = False
+    unreviewed: bool = False
+    packages: tuple[Digest, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses none and several."""
+        if [bool(self.digests), self.covered_by_image, self.unreviewed].count(True) != 1:
+            raise PolicyError("set exactly one of 'digests', 'covered_by_image: true', 'unreviewed: true'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class References:
+    """Reference digests of one role: some digests, or one of the words ``any`` and ``none``."""
+
+    digests: frozenset[Digest]
+    word: str | None
+
+    @classmethod
+    def parse(cls, items: tuple[str, ...], *, what: str) -> References:
+        """Parses the list a policy gives for a role.
+
+        Raises:
+            PolicyError: If the list is empty, or mixes a word with anything else.
+        """
+        if not items:
+            raise PolicyError(f"{what}: an empty list; name digests, or write {_WORDS}")
+        if len(items) == 1 and items[0] in (ANY, NONE):
+            return cls(digests=frozenset(), word=items[0])
+        digests = set()
+        for index, item in enumerate(items):
+            try:
+                digests.add(Digest.parse(item, what=f"{what}[{index}]"))
+            except EncodingError as error:
+                raise PolicyError(f"{error}; name digests alone, or write {_WORDS}") from error
+        return cls(digests=frozenset(digests), word=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRules:
+    """What must have happened.
+
+    Attributes:
+        property: The property the evidence must be of.
+        data: Manifests of the data, ``[any]`` or ``[none]`` (data without a manifest).
+        initial: Weights roots to have started from.
+        tokenizer: Digests of the tokenizer; ``[none]`` where records are already tokens.
+        initial_taken: When the initial weights must have been read, as `palm_torch.roles.Weights.taken`
+            says it: ``first_delivery``, or ``first_step``, before which a forward pass may have moved
+            buffers; unset accepts both.
+        architecture: Digests of the architecture; unset means that the initial weights decide.
+        records: Records delivered for training, over all datasets.
+        epochs: How often each record was delivered for training (the least multiplicity).
+        steps: Optimizer steps taken.
+        arguments: Ranges of optimizer hyper-parameters by name, over all groups and all steps.
+        reported: Ranges for the last value of what the script logged.
+        declared: Most values that may be merely declared by the operator.
+    """
+
+    property: Operation
+    data: tuple[str, ...]
+    initial: tuple[str, ...]
+    tokenizer: tuple[str, ...]
+    initial_taken: Literal["first_delivery", "first_step"] | None = None
+    architecture: tuple[str, ...] = (ANY,)
+    records: Range | None = None
+    epochs: Range | None = None
+    steps: Range | None = None
+    arguments: dict[str, Range] = field(default_factory=dict)
+    reported: dict[str, Range] = field(default_factory=dict)
+    declared: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses reference lists that do not parse, and a negative number of declared values."""
+        if self.declared < 0:
+            raise PolicyError(f"declared: expected 0 or more, got {self.declared}")
+        for role in ("data", "initial", "tokenizer", "architecture"):
+            self.references(role)
+
+    def references(self, role: str) -> References:
+        """Returns the reference digests of ``data``, ``initial``, ``tokenizer`` or ``architecture``."""
+        return References.parse(getattr(self, role), what=role)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A whole policy; see the module for its YAML form."""
+
+    version: int
+    platform: Platform
+    code: CodeRules
+    claims: ClaimRules
+
+    def __post_init__(self) -> None:
+        """Refuses unknown versions."""
+        if self.version != VERSION:
+            raise PolicyError(f"version: this verifier reads policy version {VERSION}, got {self.version}")
+
+
+def parse(text: bytes, *, what: str = "policy", references: VerifiedValues | None = None) -> Policy:
+    """Parses a policy.
+
+    Args:
+        text: YAML, UTF-8, at most 1 MiB; see `palm_torch.policies.strict_yaml`.
+        what: Name of the file, the beginning of every message.
+        references: The values of a trusted authority, which take the place of every list that is exactly
+            ``[authority]``; see `palm_torch.policies.reference_values`.
+
+    Raises:
+        PolicyError: If the text is not YAML, lacks a part, has unknown or duplicate keys, a value of the
+            wrong type, or asks an authority for what it does not say (or for nothing at all).
+    """
+    document = strict_yaml.parse(text, what=what, max_bytes=MAX_POLICY_BYTES, error=PolicyError)
+    if not document:
+        raise PolicyError(f"{what}: the policy is empty; it needs 'version', 'platform', 'code' and 'claims'")
+    document = authority.resolve(document, references, what=what)
+    try:
+        policy = codec.from_json(Policy, document, what="", error=PolicyError, defaults=True)
+        policy.platform.anchor()
+    except PolicyError as error:  # ".platform.tdx: ...", as the codec was told no name
+        raise PolicyError(f"{what}: {str(error).lstrip('.: ')}") from error
+    return policy
+
+
+def load(path: Path, *, references: VerifiedValues | None = None) -> Policy:
+    """Reads a policy file; see `parse`.
+
+    Raises:
+        PolicyError: If the file cannot be read or does not parse.
+    """
+    text = files.read_bounded(path, what="the policy", max_bytes=MAX_POLICY_BYTES, error=PolicyError)
+    return parse(text, what=str(path), references=references)

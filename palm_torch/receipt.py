@@ -1,0 +1,228 @@
+"""Receipts: attest once, sign many.
+
+A receipt is an in-toto Statement v1 in a DSSE envelope, signed by a session's key, which the session's
+begin quote vouches for. It is worth what that session was worth: one that never closed is *unclosed*, a
+state of its own, and no end quote says what else happened in it.
+
+The file is the envelope's JSON object with one more member, ``session``: what opened the session, so that a
+receipt can be checked alone. Readers of DSSE ignore the member.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, Final, TypeAlias
+
+from palm_torch import codec, dsse
+from palm_torch.digest import Digest, sha256_digest
+from palm_torch.dsse import Envelope
+from palm_torch.encoding import decode_json, encode_json
+from palm_torch.errors import EncodingError, EvidenceError
+from palm_torch.evidence import MAX_BUNDLE_BYTES, RECEIPT_START, Opening
+from palm_torch.roles import Artifact, Multiset, Steps, Value
+from palm_torch.statement import STATEMENT_TYPE, Code, Device, code_digest
+
+PREDICATE_TYPE: Final = "https://palm-torch/predicate/{kind}/v1"
+SUFFIX: Final = ".palm-receipt.json"
+MAX_SEQUENCE: Final = 1 << 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """Where in its session a receipt was issued.
+
+    Attributes:
+        run_id: Name of the run.
+        begin: SHA-256 of the session's begin quote.
+        sequence: Number of the receipt in its session, from 0.
+        log_root: Root of the event log as it stood.
+        log_size: Number of its entries.
+        code: The code loaded so far.
+    """
+
+    run_id: str
+    begin: Digest
+    sequence: int
+    log_root: Digest
+    log_size: int
+    code: Code
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that cannot be."""
+        for name in ("sequence", "log_size"):
+            if not 0 <= getattr(self, name) < MAX_SEQUENCE:
+                raise EncodingError(f"{name}: expected 0 to {MAX_SEQUENCE - 1}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactsReceipt:
+    """What a receipt of files or values speaks of, by role."""
+
+    KIND: ClassVar = "receipt"
+    issued: Issued
+    artifacts: dict[str, Artifact]
+
+    def __post_init__(self) -> None:
+        """Refuses to speak of nothing: an in-toto Statement has a subject."""
+        if not self.subjects():
+            raise EncodingError("artifacts: expected at least one with a digest")
+
+    def subjects(self) -> dict[str, Digest]:
+        """Returns role → digest."""
+        return {role: item.digest for role, item in self.artifacts.items() if item.digest is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveredSoFar:
+    """What was delivered of one dataset for one use until now.
+
+    Attributes:
+        delivered: Records, with multiplicity.
+        order: Hash chain over the record digests in the order delivered.
+        coverage: Root of the map of multiplicities by index.
+        exact: As in `palm_torch.roles.Delivered`.
+        product: Multiset hash; None where a manifest makes it follow from the multiplicities.
+    """
+
+    delivered: int
+    order: Digest
+    coverage: Digest
+    exact: bool
+    product: Multiset | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetAccount:
+    """A dataset and what was delivered of it by use; the first fields as in `palm_torch.roles.Dataset`."""
+
+    format: str
+    manifest: Digest | None
+    records: int
+    record_bytes: int
+    uses: dict[str, DeliveredSoFar]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentReceipt:
+    """The state of a training run at a checkpoint: what the session that resumes it has to begin with.
+
+    Attributes:
+        issued: Where in its session.
+        resumes: SHA-256 of the payload of the segment receipt that this session itself resumed from.
+        environment: Packages, interpreter, torch settings.
+        devices: Every device on which measured tensors have lived until now.
+        architecture: Digest of the architecture.
+        initial: Weights root before the first step of the whole run.
+        model: Weights root now.
+        optimizers: Digest of each optimizer's state, in the order of their first step.
+        steps: Steps of the whole run until now.
+        data: Datasets by name (``dataset1`` …), in the order of first use.
+        seeds: State of the random number generators now.
+        state: SHA-256 of everything else that is needed to go on.
+    """
+
+    KIND: ClassVar = "segment"
+    issued: Issued
+    resumes: Digest | None
+    environment: Value
+    devices: tuple[Device, ...]
+    architecture: Digest
+    initial: Digest
+    model: Digest
+    optimizers: tuple[Digest, ...]
+    steps: Steps
+    data: dict[str, DatasetAccount]
+    seeds: Value
+    state: Digest
+
+    def subjects(self) -> dict[str, Digest]:
+        """Returns role → digest."""
+        return {"model": self.model}
+
+
+Content: TypeAlias = ArtifactsReceipt | SegmentReceipt
+CONTENTS: Final[tuple[type[Content], ...]] = (ArtifactsReceipt, SegmentReceipt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A receipt as a file: the signed statement, and what opened the session that signed it."""
+
+    envelope: Envelope
+    session: Opening
+
+    def encode(self) -> bytes:
+        """Returns the file's bytes, canonical JSON."""
+        members = {field.name: getattr(self.envelope, field.name) for field in dataclasses.fields(Envelope)}
+        return encode_json(codec.to_json({**members, "session": self.session}))
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of the payload: the receipt's identity, whatever its signature."""
+        return sha256_digest(self.envelope.payload)
+
+
+def encode_content(content: Content) -> bytes:
+    """Returns the in-toto Statement of a receipt's content: what is signed."""
+    return encode_json(
+        {
+            "_type": STATEMENT_TYPE,
+            "subject": [
+                {"name": name, "digest": {digest.algorithm: digest.value.hex()}}
+                for name, digest in sorted(content.subjects().items())
+            ],
+            "predicateType": PREDICATE_TYPE.format(kind=content.KIND),
+            "predicate": codec.to_json(content),
+        }
+    )
+
+
+def decode_content(payload: bytes, *, what: str = "receipt") -> Content:
+    """Decodes a receipt's payload, accepting exactly what `encode_content` makes.
+
+    Raises:
+        EvidenceError: If it is anything else.
+    """
+    try:
+        document = decode_json(payload, what=what, max_bytes=dsse.MAX_PAYLOAD_BYTES)
+    except EncodingError as error:
+        raise EvidenceError(str(error)) from error
+    if not isinstance(document, dict):
+        raise EvidenceError(f"{what}: expected an object")
+    named = {PREDICATE_TYPE.format(kind=kind.KIND): kind for kind in CONTENTS}
+    kind = named.get(str(document.get("predicateType")))
+    if kind is None:
+        raise EvidenceError(f"{what}: unknown predicateType {str(document.get('predicateType'))[:80]!r}")
+    content = codec.from_json(kind, document.get("predicate"), what=f"{what}.predicate", error=EvidenceError)
+    code = content.issued.code
+    modules = [file.module for file in code.files]
+    if code.digest != code_digest(code.files) or modules != sorted(set(modules)):
+        raise EvidenceError(f"{what}: the code's digest is not that of its files, in order, each once")
+    if encode_content(content) != payload:
+        raise EvidenceError(f"{what}: _type, subject or a number is not as its predicate says")
+    return content
+
+
+def is_receipt(data: bytes) -> bool:
+    """Says whether a file claims to be a receipt; in canonical JSON it begins with the envelope's payload."""
+    return data.startswith(RECEIPT_START)
+
+
+def decode(data: bytes, *, what: str = "receipt") -> Receipt:
+    """Decodes a receipt file, accepting exactly what `Receipt.encode` makes; nothing is verified.
+
+    Raises:
+        EvidenceError: If the bytes are too many, not canonical, or not a receipt.
+    """
+    try:
+        document = decode_json(data, what=what, max_bytes=MAX_BUNDLE_BYTES)
+    except EncodingError as error:
+        raise EvidenceError(str(error)) from error
+    if not isinstance(document, dict) or "session" not in document:
+        raise EvidenceError(f"{what}: expected an object with 'session'")
+    session = document.pop("session")
+    return Receipt(
+        envelope=dsse.from_json(document, what=what, error=EvidenceError),
+        session=codec.from_json(Opening, session, what=f"{what}.session", error=EvidenceError),
+    )

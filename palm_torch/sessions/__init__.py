@@ -1,0 +1,1 @@
+"""What shows whose session it was: seals, then openings, then segments. Both halves use it."""

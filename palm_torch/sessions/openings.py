@@ -1,0 +1,129 @@
+"""Whose key is this: what opened a session, verified, so that its key's signatures mean something.
+
+A receipt is worth what the session that signed it was worth. `verify` establishes that worth from the begin
+quote alone; only with its result can a signature be checked, so that the steps keep their order.
+
+1. The opening is of a kind that can be appraised.
+2. The begin quote is genuine: it leads to the one root that was configured.
+3. The platform is the one, and in the state, that the rules ask for.
+4. The begin quote seals this challenge, this run, this begin statement and this session key; the begin
+   statement names the same.
+5. The session key is an ECDSA key on P-256, in its one spelling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING, Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from palm_torch import dsse, receipt
+from palm_torch.cvm import appraisal, tdx
+from palm_torch.cvm import collateral as collaterals
+from palm_torch.digest import Digest, sha256_digest
+from palm_torch.errors import BindingError, EvidenceError
+from palm_torch.evidence import Opening
+from palm_torch.sessions import seals
+from palm_torch.statement import Begin
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from palm_torch.cvm.appraisal import TdxRules
+    from palm_torch.cvm.certificates import TrustAnchor
+    from palm_torch.cvm.collateral import Collateral
+    from palm_torch.dsse import Envelope
+    from palm_torch.receipt import Content
+
+_MADE_HERE: Final = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedOpening:
+    """A session that a genuine platform opened; `verify` alone makes it.
+
+    Attributes:
+        opening: What travelled.
+        begin: Its begin statement.
+        quote: Its begin quote, verified and appraised.
+        key: The session's public key, which the quote seals.
+    """
+
+    opening: Opening
+    begin: Begin
+    quote: tdx.VerifiedQuote
+    key: ec.EllipticCurvePublicKey
+    token: InitVar[object]
+
+    def __post_init__(self, token: object) -> None:
+        """Refuses to be made elsewhere."""
+        if token is not _MADE_HERE:
+            raise TypeError("a VerifiedOpening is made by openings.verify alone")
+
+    @property
+    def quote_digest(self) -> Digest:
+        """SHA-256 of the begin quote: how a receipt names the session."""
+        return sha256_digest(self.opening.begin.quote)
+
+
+def verify(
+    opening: Opening,
+    *,
+    anchor: TrustAnchor,
+    rules: TdxRules,
+    at: datetime,
+    collateral: Collateral | None = None,
+) -> VerifiedOpening:
+    """Verifies what opened a session.
+
+    Args:
+        opening: What travelled.
+        anchor: The one root that its quote must lead to.
+        rules: The platform that it must come from.
+        at: Time of verification, aware.
+        collateral: Serves an opening that carries none.
+
+    Returns:
+        The verified opening.
+
+    Raises:
+        InputError: If a part does not parse, or there is no collateral at all.
+        RejectedError: Of the class that fits, if a step fails.
+    """
+    begin = seals.read_begin(opening)  # 1
+    own = None if opening.collateral is None else collaterals.from_json(dict(opening.collateral))
+    endorsements = own or collateral
+    if endorsements is None:
+        raise EvidenceError("no collateral, neither with the session nor with the evidence around it")
+    quote = tdx.verify_quote(opening.begin.quote, endorsements, anchors=(anchor,), now=at)  # 2
+    appraisal.appraise(quote, rules)  # 3
+    seals.check_begin(opening, begin, quote)  # 4
+    key = dsse.session_public_key(opening.session_key)  # 5
+    return VerifiedOpening(opening=opening, begin=begin, quote=quote, key=key, token=_MADE_HERE)
+
+
+def verify_receipt(envelope: Envelope, session: VerifiedOpening) -> Content:
+    """Verifies that a session signed a receipt, and returns what it says.
+
+    Args:
+        envelope: The receipt.
+        session: The session that should have signed it.
+
+    Raises:
+        SignatureError: If its key did not sign it.
+        EvidenceError: If what it signed is not a receipt.
+        BindingError: If the receipt names another run or another begin quote.
+    """
+    payload = dsse.verify(envelope, payload_type=dsse.IN_TOTO_PAYLOAD, key=session.key, what="receipt")
+    content = receipt.decode_content(payload)
+    if content.issued.run_id != session.opening.run_id:
+        raise BindingError(
+            f"receipt: expected one of run {session.opening.run_id}, got {content.issued.run_id!r:.80}"
+        )
+    if content.issued.begin != session.quote_digest:
+        raise BindingError(
+            f"receipt: expected one of the session that began with quote {session.quote_digest}, got "
+            f"{content.issued.begin}"
+        )
+    return content

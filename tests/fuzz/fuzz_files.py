@@ -1,0 +1,85 @@
+"""Files at hand: manifests, coverage maps, safetensors files, NumPy arrays."""
+
+from __future__ import annotations
+
+import functools
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from laws import REFUSED, accepted, ours
+
+from palm_torch.commit import coverage, manifest, records, safetensors_file
+from palm_torch.data.formats import npy, table
+from palm_torch.digest import Digest
+
+HEAD = len(coverage.MAGIC) + 9
+
+
+def one_input(data: bytes) -> None:
+    path = scratch() / "file"
+    path.write_bytes(data)
+    if data.startswith(manifest.MAGIC[:12]):
+        manifests(path, data)
+    elif data.startswith(coverage.MAGIC[:12]):
+        maps(path, data)
+    elif data.startswith(b"\x93NUMPY"):
+        arrays(path, data)
+    else:
+        tensors(path, data)
+
+
+def manifests(path: Path, data: bytes) -> None:
+    digests = bytearray()
+    accepted(
+        data,
+        lambda _: manifest.read(path, each=digests.extend),
+        lambda found: manifest.head(found) + bytes(digests),
+    )
+    opened = ours(manifest.ManifestFile.open, path)
+    if opened is not REFUSED:
+        with opened as file:
+            assert manifest.head(file.manifest) + file.mapping[file.offset :] == data
+            ours(file.group_digests)
+
+
+def maps(path: Path, data: bytes) -> None:
+    width, counts = data[len(coverage.MAGIC) :][:1], data[HEAD:]
+    root = ours(coverage.coverage_root, counts, width[0] if width else 0)
+    if root is REFUSED:
+        root = Digest("palm-sha256", bytes(32))
+
+    def written(found: tuple[bytes, int]) -> bytes:
+        coverage.write_sidecar(path, *found)
+        return path.read_bytes()
+
+    accepted(data, lambda _: coverage.read_sidecar(path, root), written)
+
+
+def arrays(path: Path, data: bytes) -> None:
+    for wanted in (table.Wanted(), table.Wanted(record_length=2)):
+        view = ours(npy.open_npy, path, wanted)
+        if view is not REFUSED:
+            array = np.load(io.BytesIO(data), allow_pickle=False)
+            assert array.dtype.name == view.layout.dtype
+            assert array.tobytes() == bytes(view.buffer)
+            assert view.records * view.layout.record_bytes == array.nbytes
+
+
+def tensors(path: Path, data: bytes) -> None:
+    index = path.with_suffix(".json")
+    index.write_bytes(data)
+    for model in (path, index):
+        found = ours(safetensors_file.stored_tensors, model)
+        if found is not REFUSED:
+            assert sum(tensor.spec.nbytes for tensor in found.values()) < len(data)
+            for name, tensor in found.items():
+                assert len(tensor.root(name)) == records.DIGEST_BYTES
+
+
+@functools.cache
+def scratch() -> Path:
+    """Returns a folder in memory, where there is one."""
+    memory = Path("/dev/shm")  # noqa: S108 (a folder of our own is made in it)
+    return Path(tempfile.mkdtemp(prefix="palm-torch-fuzz-", dir=memory if memory.is_dir() else None))

@@ -1,0 +1,210 @@
+"""Where fuzzing begins: good inputs for every group, made when they are needed, and a dictionary of words.
+
+The keys of the simulated machine are drawn anew each time, so signatures differ from run to run; everything
+else is the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import string
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import records_at_hand as at_hand
+import relay
+import stamping
+import workshop
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from palm_torch import codec, evidence, properties, receipt, roles, statement
+from palm_torch.commit import coverage, manifest, merkle
+from palm_torch.cvm import certificate_bytes, collateral, quote, simulated_quote, timestamp
+from palm_torch.digest import SHA256, Digest
+from palm_torch.encoding import encode_json
+from palm_torch.policies import reference_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from workshop import GoodRun
+
+LONGEST_READ: Final = 4096
+"""How much of an input words are taken from, in bytes: further on there is base64."""
+MODULES: Final = (evidence, receipt, statement, properties, roles, collateral, reference_values, manifest)
+"""Modules whose dataclasses name the keys of our documents."""
+
+
+def make(folder: Path) -> dict[str, dict[str, bytes]]:
+    """Returns good inputs: group → name → bytes.
+
+    Args:
+        folder: An empty folder for keys and scratch files.
+    """
+    good = workshop.make_good_run(folder / "keys")
+    run = relay.make_resumed_run(folder / "keys")
+    endorsements = good.machine.collateral()
+    crls = {name: endorsements.der(name) for name in ("root_ca_crl", "pck_crl")}
+    pem = endorsements.pck_crl_issuer_chain.encode("ascii")
+    quotes = _quotes(good)
+    return {
+        "encoding": {
+            "json": encode_json({"a": [1, -2.5, 1e21, "é\n\U0001f600", None, True, {}], "b": {"": []}}),
+            "base64": b"cGFsbS10b3JjaA==",
+            "digest": b"sha256:" + b"0a" * 32,
+            "number": b"-0.0000012345",
+            "log": good.bundle.log[0],
+        },
+        "evidence": {
+            "bundle": good.data,
+            "resumed": run.data,
+            "receipt": run.sessions[0].file.encode(),
+            "bare": dataclasses.replace(good.bundle, log=(), collateral=None).encode(),
+        },
+        "statement": {
+            "end": good.end.encode(),
+            "begin": good.begin.encode(),
+            "resumed-begin": run.bundle.begin.statement,
+            **{session.opening.run_id[:8]: session.file.envelope.payload for session in run.sessions[:1]},
+            "segment": run.bundle.segments[0].receipt.payload,
+        },
+        "der": {
+            "certificate": good.machine.root_certificate(),
+            **crls,
+            "key": good.bundle.session_key,
+            **dict(_stamps()),
+        },
+        "certificate": {
+            "root": good.machine.root_certificate(),
+            "pck": quote.parse_quote(good.bundle.end.quote).certificates[0],
+            "pem": pem,
+            "pem-one": certificate_bytes.encode_pem([good.machine.root_certificate()]),
+            "key": good.bundle.session_key,
+            **crls,
+        },
+        "quote": quotes,
+        "collateral": {
+            "whole": encode_json(codec.to_json(endorsements)),
+            "tcb_info": endorsements.signed_text("tcb_info"),
+            "qe_identity": endorsements.signed_text("qe_identity"),
+        },
+        "policy": {
+            "policy": good.policy_text(),
+            "hardware": good.policy_text(hardware=True),
+            "request": good.request,
+            **dict(_reference_values()),
+        },
+        "files": dict(_files(folder)),
+        "proofs": dict(_proofs()),
+    }
+
+
+def words(group: dict[str, bytes]) -> list[bytes]:
+    """Returns the dictionary: names of fields, and short words that stand in the good inputs."""
+    found = {b"-----BEGIN CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n", b"\x30\x82", b"null", b"true"}
+    found |= {b'""', b"[]", b"{}", b":", b",", b"\\u0000", b"\\ud800", b"1e999", b"-0", b"9007199254740992"}
+    for module in MODULES:
+        for kind in vars(module).values():
+            if dataclasses.is_dataclass(kind):
+                found |= {field.name.encode("ascii") for field in dataclasses.fields(kind)}
+    letters = set(string.ascii_letters.encode("ascii")) | set(b"_-/.:")
+    for data in group.values():
+        word = bytearray()
+        for byte in data[:LONGEST_READ] + b" ":
+            if byte in letters:
+                word.append(byte)
+            else:
+                if 3 < len(word) < 40:
+                    found.add(bytes(word))
+                word.clear()
+    return sorted(found)
+
+
+def _quotes(good: GoodRun) -> dict[str, bytes]:
+    version4 = good.bundle.end.quote
+    body = version4[quote.HEADER_BYTES : quote.HEADER_BYTES + 584]
+    rest = version4[quote.HEADER_BYTES + 584 :]
+    header = (quote.VERSION_TD15).to_bytes(2, "little") + version4[2 : quote.HEADER_BYTES]
+    return {
+        "version4": version4,
+        "version5-td10": header + b"\x02\x00" + (584).to_bytes(4, "little") + body + rest,
+        "version5-td15": header + b"\x03\x00" + (648).to_bytes(4, "little") + body + bytes(64) + rest,
+        "with-zeros": version4 + bytes(16),
+        "bare": simulated_quote.sign_quote(
+            good.machine._authority, simulated_quote.make_td_report(bytes(64))
+        ),
+    }
+
+
+def _stamps() -> Iterator[tuple[str, bytes]]:
+    imprint = bytes(32)
+    for kind in ("p256", "ed25519"):
+        authority = stamping.make_authority(kind)
+        yield f"token-{kind}", authority.token(imprint)
+        yield (
+            f"token-{kind}-whole-chain",
+            authority.token(
+                imprint, certificates=(authority.root, *reversed(authority.chain)), info={"accuracy": None}
+            ),
+        )
+    query = timestamp.make_query(Digest(SHA256, imprint), b"nonce")
+    yield "query", query
+    yield "response", authority.respond(query)
+    yield "info", authority.info(imprint)
+
+
+def _reference_values() -> Iterator[tuple[str, bytes]]:
+    values = reference_values.ReferenceValues(
+        issuer="an authority",
+        issued="2026-01-01T00:00:00Z",
+        expires="2027-01-01T00:00:00Z",
+        platform=reference_values.PlatformValues(
+            tdx=reference_values.TdxValues(mr_td=("ab" * 48,), ppid=("cd" * 16,))
+        ),
+        code=reference_values.CodeValues(digests=(workshop.make_code().digest,)),
+        claims=reference_values.ClaimValues(data=(at_hand.MANIFEST.digest,)),
+    )
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    yield "values", values.encode()
+    yield "signed-values", reference_values.sign(values, key=key)
+    yield "key", key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    def content(name: str, write: Callable[[Path], Any]) -> tuple[str, bytes]:
+        write(folder / name)
+        return name, (folder / name).read_bytes()
+
+    yield content("manifest", at_hand.write_manifest)
+    yield content("coverage-1", lambda path: coverage.write_sidecar(path, bytes([1, 0, 3]), 1))
+    yield content("coverage-2", lambda path: coverage.write_sidecar(path, b"\x00\x01\x02\x00", 2))
+    yield content("coverage-4", lambda path: coverage.write_sidecar(path, b"\x00\x00\x01\x00", 4))
+    yield content("safetensors", lambda path: at_hand.write_safetensors(path, at_hand.AFTER))
+    yield "index", b'{"metadata":{},"weight_map":{"a":"file","b":"other.safetensors"}}'
+    for name, array in {
+        "rows": np.arange(12, dtype="<i4").reshape(3, 4),
+        "flat": np.arange(6, dtype="<u2"),
+        "bytes": np.zeros((2, 2, 2), np.uint8),
+        "big-endian": np.arange(4, dtype=">f4"),
+    }.items():
+        stream = io.BytesIO()
+        np.save(stream, array)
+        yield f"npy-{name}", stream.getvalue()
+
+
+def _proofs() -> Iterator[tuple[str, bytes]]:
+    import fuzz_proofs
+
+    leaves, _ = fuzz_proofs.tree()
+    log, last = fuzz_proofs.log(), fuzz_proofs.LEAVES
+    for one, two in ((0, 0), (3, 20), (20, 20), (7, 8)):
+        place = bytes([one, two])
+        yield f"opening-{one}-{two}", b"\0" + place + merkle.open_positions(leaves, {one, two})
+        yield f"inclusion-{one}-{two}", b"\1" + bytes([one, last]) + b"".join(log.inclusion_proof(one, last))
+        yield f"consistency-{one}-{two}", b"\2" + place + b"".join(log.consistency_proof(one, two))
+    state = bytes.fromhex(at_hand.MANIFEST.multiset.state)
+    yield "state", b"\3" + bytes([2, 5]) + state
+    yield "count", b"\4" + bytes([5, last]) + b"".join(bytes([n, 0, 0, 0]) for n in range(last))

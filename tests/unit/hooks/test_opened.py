@@ -1,0 +1,245 @@
+"""Files that a script opens by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import pytest
+
+from palm_torch.hooks import importing, opened
+from palm_torch.roles import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets coverage see inside the audit hook, which Python does not trace unless told."""
+    monkeypatch.setattr(opened._audit, "__cantrace__", True, raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(name.encode() * 8)
+    return tmp_path
+
+
+@pytest.fixture
+def files(folder: Path) -> opened.OpenedFiles:
+    return opened.OpenedFiles(str(folder))
+
+
+def told(files: opened.OpenedFiles) -> dict[str, bytes | None]:
+    found = files.result()
+    assert all(item.source is Source.REPORTED for item in found.values())
+    return {
+        role.removeprefix(opened.PREFIX): item.digest and item.digest.value for role, item in found.items()
+    }
+
+
+def sha(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def test_each_file_opened_for_reading_is_listed_once(files: opened.OpenedFiles, folder: Path) -> None:
+    (folder / "below").mkdir()
+    (folder / "below/c").write_bytes(b"c")
+    with opened.listen(files):
+        (folder / "a").read_bytes()
+        (folder / "a").read_bytes()
+        np.memmap("b", dtype=np.uint8, mode="r")
+        os.close(os.open(b"below/c", os.O_RDONLY))
+        with pytest.raises(FileNotFoundError):
+            (folder / "missing").read_bytes()
+        with pytest.raises(ValueError, match="null"):
+            open("a\0b")  # noqa: PTH123, SIM115 (never opened)
+    (folder / "b").write_bytes(b"later")
+    assert told(files) == {"a": sha(b"a" * 8), "b": sha(b"b" * 8), "below/c": sha(b"c")}
+    assert {item.kind for item in files.result().values()} == {opened.KIND}
+
+
+def test_outside_the_block_nothing_is_heard(files: opened.OpenedFiles, folder: Path) -> None:
+    with opened.listen(files):
+        pass
+    (folder / "a").read_bytes()
+    assert told(files) == {}
+
+
+def test_a_file_that_changed_is_listed_with_both_digests(files: opened.OpenedFiles, folder: Path) -> None:
+    with opened.listen(files):
+        (folder / "a").read_bytes()
+    (folder / "a").write_bytes(b"other")
+    with opened.listen(files):
+        (folder / "a").read_bytes()
+    assert told(files) == {"a": sha(b"a" * 8), "a#2": sha(b"other")}
+
+
+def test_what_the_script_wrote_itself_is_listed_when_it_is_read(
+    files: opened.OpenedFiles, folder: Path
+) -> None:
+    with opened.listen(files):
+        (folder / "new").write_bytes(b"1")
+        (folder / "partial").write_bytes(b"2")
+        (folder / "partial").rename("whole")
+        assert told(files) == {}
+        (folder / "whole").read_bytes()
+        with (folder / "a").open("r+b") as stream:  # read as it was, and written to
+            stream.write(b"x")
+        (folder / "a").read_bytes()
+        with (folder / "b").open("ab"):
+            pass
+        (folder / "b").read_bytes()
+        with (folder / "b").open("a+b"):
+            pass
+        os.close(os.open("trunc", os.O_RDWR | os.O_CREAT | os.O_TRUNC))
+    assert told(files) == {
+        "whole": sha(b"2"),
+        "a": sha(b"a" * 8),
+        "a#2": sha(b"x" + b"a" * 7),
+        "b": sha(b"b" * 8),
+    }
+
+
+def test_places_that_are_not_the_scripts_are_left_out(files: opened.OpenedFiles, folder: Path) -> None:
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(b"x"))
+    with opened.listen(files):
+        for path in ("/proc/self/status", os.__file__, np.__file__):
+            with open(path, "rb"):  # noqa: PTH123 (short)
+                pass
+        (folder / "a").stat()
+        writer.start()
+        assert pipe.read_bytes() == b"x"
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        os.fdopen(descriptor).close()
+    writer.join()
+    assert told(files) == {}
+
+
+def test_what_palm_torch_reads_is_left_out(files: opened.OpenedFiles, folder: Path) -> None:
+    names = {"__name__": "palm_torch.data.reader", "path": folder / "a"}
+    with opened.listen(files):
+        exec("path.read_bytes()", names)  # noqa: S102 (a frame of ours)
+        exec("path.read_bytes()", {**names, "__name__": "palm_torchy", "path": folder / "b"})  # noqa: S102
+    assert told(files).keys() == {"b"}
+
+
+@pytest.mark.parametrize("below", ["palm_torch.attesting.launch", "palm_torch.data.loader"])
+def test_what_a_package_opens_that_palm_torch_called_is_the_scripts(
+    files: opened.OpenedFiles, folder: Path, below: str
+) -> None:
+    package = compile("def read():\n    path.read_bytes()\n", "/x/site-packages/pack.py", "exec")
+    names = {"__name__": "pack", "path": folder / "a"}
+    exec(package, names)  # noqa: S102 (a frame of a package)
+    with opened.listen(files):
+        exec("read()", {"__name__": below, "read": names["read"]})  # noqa: S102 (a frame of ours)
+    assert told(files) == {"a": sha(b"a" * 8)}
+
+
+def test_what_the_launcher_runs_is_not_palm_torch(files: opened.OpenedFiles, folder: Path) -> None:
+    names = {"__name__": "palm_torch.attesting.launch", "path": folder / "a"}
+    with opened.listen(files):
+        exec("path.read_bytes()", names)  # noqa: S102 (a frame of the launcher)
+    assert told(files) == {"a": sha(b"a" * 8)}
+
+
+def test_sources_are_left_out_while_they_are_what_the_hook_compiled(
+    files: opened.OpenedFiles, folder: Path
+) -> None:
+    remove = importing.install()
+    try:
+        importing.note("script", str(folder / "a"), b"a" * 8)
+        with opened.listen(files):
+            (folder / "a").read_bytes()
+            (folder / "a").read_bytes()
+            assert told(files) == {}
+            (folder / "a").write_bytes(b"edited")
+            (folder / "a").read_bytes()
+    finally:
+        remove()
+    assert told(files) == {"a": sha(b"edited")}
+
+
+def test_names_are_printable_short_and_never_the_same(files: opened.OpenedFiles, folder: Path) -> None:
+    apart = [folder.parent / f"{folder.name}-{side}" for side in "lr"]
+    odd, long = folder / "line\nbreak", folder / ("x" * 200)
+    odd.write_bytes(b"")
+    long.write_bytes(b"")
+    with opened.listen(files):
+        for number, side in enumerate(apart):
+            side.mkdir()
+            (side / "same").symlink_to(folder / "ab"[number])
+            (side / "data").write_bytes(bytes([number]))  # written outside of what is heard below
+    files = opened.OpenedFiles(str(folder))
+    with opened.listen(files):
+        for path in (*(side / "data" for side in apart), apart[0] / "same", odd, long):
+            path.read_bytes()
+    assert told(files).keys() == {"data", "data#2", "a", "line\\u000abreak", "..." + "x" * 150}
+
+
+def test_beyond_the_limit_openings_are_counted(
+    files: opened.OpenedFiles, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "MAX_FILES", 1)
+    with opened.listen(files):
+        for name in ("a", "b", "b", "a"):
+            (folder / name).read_bytes()
+    assert told(files) == {"a": sha(b"a" * 8), "2 further openings not listed": None}
+
+
+def test_another_process_tells_nothing(files: opened.OpenedFiles, folder: Path) -> None:
+    files._process += 1
+    with opened.listen(files):
+        (folder / "a").read_bytes()
+    assert told(files) == {}
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_listed_without_a_digest(
+    files: opened.OpenedFiles, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(_stream: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched, opened.listen(files):
+        patched.setattr(opened, "_digest_of", torn)
+        (folder / "a").read_bytes()
+    with opened.listen(files):
+        (folder / "b").read_bytes()
+    assert told(files) == {"a (could not be hashed)": None, "b": sha(b"b" * 8)}
+    assert files.result()["opened:a (could not be hashed)"].kind == "none"
+
+
+def test_a_list_asked_for_while_others_open_files_waits_for_them(
+    files: opened.OpenedFiles, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashing, go_on = threading.Event(), threading.Event()
+    plain = opened._digest_of
+
+    def slow(stream: BinaryIO) -> bytes:
+        hashing.set()
+        assert go_on.wait(60)
+        return plain(stream)
+
+    monkeypatch.setattr(opened, "_digest_of", slow)
+    found: list[dict[str, bytes | None]] = []
+    with opened.listen(files):
+        reader = threading.Thread(target=(folder / "a").read_bytes)
+        reader.start()
+        assert hashing.wait(60)
+        asker = threading.Thread(target=lambda: found.append(told(files)))
+        asker.start()
+        asker.join(0.2)
+        waited = asker.is_alive()
+        go_on.set()
+        for thread in (reader, asker):
+            thread.join()
+    assert waited
+    assert found == [{"a": sha(b"a" * 8)}]
