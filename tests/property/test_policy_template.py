@@ -34,7 +34,7 @@ def test_quoted_text_reads_back(text: str) -> None:
 
 @given(TEXT, st.integers(0, 8))
 def test_a_comment_holds_what_it_is_given(text: str, indent: int) -> None:
-    lines = yaml_comments.comment(yaml_comments.named(text), indent)
+    lines = yaml_comments.comment(yaml_comments.quoted_name(text), indent)
     assert all(re.fullmatch(r" *# [ -~]*", line) for line in lines)
     assert (
         strict_yaml.parse("\n".join(lines).encode(), what="x", max_bytes=1 << 20, error=PolicyError) is None
