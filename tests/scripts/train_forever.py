@@ -1,5 +1,6 @@
 """A training script that never ends: interrupted, it leaves nothing behind. Argument: the dataset."""
 
+import signal
 import sys
 
 import torch
@@ -11,6 +12,7 @@ from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.loader import DataLoader
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell start deaf
     net = nn.Sequential(nn.Embedding(16, 4), nn.Linear(4, 16))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     with attested("train") as run:

@@ -301,12 +301,12 @@ def test_a_link_to_the_library_does_not_make_a_file_its_own(folder: Path) -> Non
     assert digest_of("palm_test_link") == sha(NEW)
 
 
-def test_what_takes_the_place_of_a_module_is_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_takes_the_place_of_a_module_is_listed(folder: Path) -> None:
     write(folder / "palm_test_r.py", OLD)
     importlib.import_module("palm_test_r")
     other = types.ModuleType("palm_test_r")
     other.__file__ = str(write(folder / "elsewhere.py", NEW))
-    monkeypatch.setitem(sys.modules, "palm_test_r", other)
+    sys.modules["palm_test_r"] = other  # the fixture forgets it
     assert digest_of("palm_test_r") == sha(OLD)
     assert listed()["palm_test_r#2"].digest is None
     assert (listed()["palm_test_r#2"].reason or "").startswith(source.REPLACED)
