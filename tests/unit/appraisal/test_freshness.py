@@ -151,3 +151,11 @@ def test_a_request_that_is_not_at_hand() -> None:
     )
     answer = freshness.check(found, asked=None, rule="not_checked", at=NOW, operation="train")
     assert answer == freshness.Answer(state="not_checked", roles=())
+
+
+def test_a_rule_that_there_is_not_is_no_way_around() -> None:
+    rule: Any = "strict"
+    with pytest.raises(InputError, match="expected one of required, not_checked, got 'strict'"):
+        freshness.check(
+            Challenge(kind="challenged", nonce=bytes(32)), asked=None, rule=rule, at=NOW, operation="train"
+        )
