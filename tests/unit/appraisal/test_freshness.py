@@ -17,6 +17,7 @@ from palm_torch.errors import (
     BindingError,
     ClaimError,
     FreshnessError,
+    InputError,
     RequestError,
 )
 from palm_torch.evidence import Challenge
