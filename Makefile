@@ -3,6 +3,9 @@
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+ifneq ($(BIN) $(STAMP),$(VENV)/bin $(VENV)/.installed)
+$(error BIN and STAMP follow from VENV, so that what is stamped is what was installed: set VENV alone)
+endif
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$p; break; }; done)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
+from support.timing import seconds
 from torch import nn
 
 from palm_torch.attesting.attested import attested
@@ -23,9 +23,6 @@ from palm_torch.cvm import simulated
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.loader import DataLoader
 from palm_torch.data.measure import measure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PAIRS: Final = 200
 CHECKPOINTS: Final = 7
@@ -37,13 +34,6 @@ BATCH: Final = 4096
 STEPS: Final = 4
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Returns the wall time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def train(data: AttestedMmapDataset, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Takes a few steps."""
     loader: DataLoader[torch.Tensor] = DataLoader(data, batch_size=BATCH, shuffle=True)
@@ -51,11 +41,6 @@ def train(data: AttestedMmapDataset, model: nn.Module, optimizer: torch.optim.Op
         model(batch[:2, :1].float().expand(-1, WIDTH)).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
-
-
-def median(values: list[float]) -> float:
-    """Returns the median."""
-    return statistics.median(values)
 
 
 def main() -> None:
@@ -78,7 +63,7 @@ def main() -> None:
             ]
             state: dict[str, Any] = {}
             times = [seconds(lambda: state.update(run.state_dict())) for _ in range(CHECKPOINTS)]
-    receipts, quotes = (median(list(column)) for column in zip(*pairs, strict=True))
+    receipts, quotes = (statistics.median(column) for column in zip(*pairs, strict=True))
     size = sum(item.numel() for item in state.values() if isinstance(item, torch.Tensor))
     print(f"receipt, nothing to hash: {receipts * 1e6:.0f} us; simulated quote: {quotes * 1e6:.0f} us")
     print(f"receipt / simulated quote: {receipts / quotes:.2f}")
@@ -86,7 +71,7 @@ def main() -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"run.state_dict(), {parameters / 1e6:.1f} M parameters, AdamW, {RECORDS:.0e} records: "
-        f"{median(times) * 1e3:.0f} ms, {size / 1e6:.2f} MB"
+        f"{statistics.median(times) * 1e3:.0f} ms, {size / 1e6:.2f} MB"
     )
 
 

@@ -8,17 +8,14 @@ two are timed in turn, so that both meet the same machine; the figure is the med
 from __future__ import annotations
 
 import statistics
-import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from blake3 import blake3
+from support.timing import seconds
 from torch import nn
 
 from palm_torch.hooks.weights import WeightsMeter, canonical_tensors
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PAIRS: Final = 9
 WIDTH: Final = 768
@@ -52,13 +49,6 @@ class Model(nn.Module):
         self.ln_f = nn.LayerNorm(WIDTH)
         self.lm_head = nn.Linear(WIDTH, VOCABULARY, bias=False)
         self.lm_head.weight = self.wte.weight
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Returns the wall time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def in_one_buffer(model: nn.Module) -> memoryview:

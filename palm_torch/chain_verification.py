@@ -87,7 +87,9 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
     paths = [Path(item) for item in evidence]
     if len(policies) not in (1, len(paths)):
         raise InputError(f"expected one policy, or {len(paths)}, one for each file; got {len(policies)}")
-    demanded = [*policies] * len(paths) if len(policies) == 1 else policies
+    demanded = [appraiser.policy(Path(item)) for item in policies]
+    if len(demanded) == 1:
+        demanded *= len(paths)
     asked = {
         request_files.nonce_of(data): data
         for data in (verification.read_request(Path(item)) for item in requests)
@@ -101,7 +103,7 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
         bundle = bundles.decode(data, what=str(path))
         request = asked.pop(bundle.challenge.nonce, None)
         with prefixed(str(path)):
-            result = appraiser.sealed(data, what="evidence", policy=Path(policy), request=request)
+            result = appraiser.sealed(data, what="evidence", policy=policy, request=request)
         accepted.append((bundle, result))
         members.append(_member(str(path), bundle, result))
     if asked:

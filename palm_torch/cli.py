@@ -17,6 +17,7 @@ import click
 from palm_torch import __version__, terminal
 from palm_torch.commands import demo, inspect, measure, policy, request, run, timestamp, verify
 from palm_torch.errors import InputError, PalmTorchError
+from palm_torch.escaping import printable
 from palm_torch.exit_codes import ACCEPTED, INTERRUPTED, MALFORMED, REJECTED, USAGE
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return REJECTED
     except OSError as error:
-        click.echo(f"error: {terminal.printable(str(error))}", err=True)
+        click.echo(f"error: {printable(str(error))}", err=True)
         return REJECTED
     return code if isinstance(code, int) else ACCEPTED
 

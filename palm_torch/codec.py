@@ -12,7 +12,7 @@ import enum
 import functools
 import types
 import typing
-from typing import Any, Final, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
 from palm_torch.digest import Digest
 from palm_torch.encoding import Json, decode_base64, encode_base64
@@ -22,7 +22,6 @@ if typing.TYPE_CHECKING:
     from collections.abc import Iterable
 
 T = TypeVar("T")
-JsonObject: TypeAlias = "dict[str, Json]"
 
 _NONE: Final = type(None)
 _KEY_CHARACTERS: Final = 80

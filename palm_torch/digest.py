@@ -26,8 +26,6 @@ TAGGED_SHA256: Final = "palm-sha256"
 LENGTHS_BYTES: Final = {SHA256: 32, TAGGED_SHA256: 32, "sha384": 48, "palm-mset-mu-3072": 384}
 """Every algorithm a digest may name, with the length of its value in bytes."""
 
-_CHUNK_BYTES: Final = 1 << 20
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Digest:
@@ -92,13 +90,10 @@ def sha256_digest(data: bytes) -> Digest:
 
 
 def sha256_file(path: Path) -> Digest:
-    """Returns the plain SHA-256 of a file, read once in 1 MiB pieces.
+    """Returns the plain SHA-256 of a file, read once, in pieces.
 
     Raises:
         OSError: If the file cannot be read.
     """
-    hasher = hashlib.sha256()
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            hasher.update(chunk)
-    return Digest(SHA256, hasher.digest())
+        return Digest(SHA256, hashlib.file_digest(stream, "sha256").digest())

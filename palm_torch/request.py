@@ -46,7 +46,7 @@ class Request:
             raise EncodingError(f"expected type {TYPE!r}, got {self.type[:80]!r}")
         decode_hex(self.nonce, what="nonce", length_bytes=NONCE_BYTES)
         if self.expires is not None:
-            parse_time(self.expires)
+            parse_time(self.expires, what="expires")
 
     def encode(self) -> bytes:
         """Returns the file's bytes, canonical JSON."""
@@ -75,8 +75,12 @@ def nonce_of(data: bytes) -> bytes:
     return sha256_digest(data).value
 
 
-def parse_time(text: str) -> datetime:
+def parse_time(text: str, *, what: str = "time") -> datetime:
     """Parses ``YYYY-MM-DDTHH:MM:SSZ`` to an aware datetime; a moment has one spelling.
+
+    Args:
+        text: The time as it is written.
+        what: Name of the field, the beginning of the message.
 
     Raises:
         EncodingError: If the text has another form (strptime alone takes other digits, and fewer).
@@ -84,7 +88,7 @@ def parse_time(text: str) -> datetime:
     try:
         parsed = datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
     except ValueError as error:
-        raise EncodingError(f"expected YYYY-MM-DDTHH:MM:SSZ, got {text[:40]!r}") from error
+        raise EncodingError(f"{what}: expected YYYY-MM-DDTHH:MM:SSZ, got {text[:40]!r}") from error
     if f"{parsed.replace(tzinfo=None).isoformat()}Z" != text:
-        raise EncodingError(f"expected YYYY-MM-DDTHH:MM:SSZ, got {text[:40]!r}")
+        raise EncodingError(f"{what}: expected YYYY-MM-DDTHH:MM:SSZ, got {text[:40]!r}")
     return parsed

@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from palm_torch.digest import Digest
 from palm_torch.encoding import decode_hex
 from palm_torch.errors import EncodingError
 
 Use: TypeAlias = Literal["train", "eval"]
+
+FILE: Final = "file"
+"""Kind of an artifact that was hashed where it lay; the script read or wrote it separately."""
+
+BYTES: Final = "bytes"
+"""Kind of an artifact whose very bytes were handed over."""
+
+OPENED: Final = "opened"
+"""Kind of an input that the script opened by itself: its digest is of the file as it lay there."""
+
+EMPTY: Final = "none"
+"""Kind of a role that the run left empty and says so."""
 
 
 class Source(enum.StrEnum):
@@ -31,9 +43,8 @@ class Artifact:
 
     Attributes:
         source: Where the digest comes from.
-        kind: What the digest is of, e.g. ``file``, ``architecture``, ``value``; ``none`` for a role that
-            the run left empty and says so.
-        digest: The identity; None exactly when the kind is ``none``.
+        kind: What the digest is of: `FILE`, `BYTES`, `OPENED`, or e.g. ``architecture``; or `EMPTY`.
+        digest: The identity; None exactly when the kind is `EMPTY`.
     """
 
     source: Source
@@ -42,7 +53,7 @@ class Artifact:
 
     def __post_init__(self) -> None:
         """Keeps an absent thing from having a digest, and the reverse."""
-        if (self.kind == "none") != (self.digest is None):
+        if (self.kind == EMPTY) != (self.digest is None):
             raise EncodingError(f"artifact of kind {self.kind!r} with digest {self.digest}")
 
 

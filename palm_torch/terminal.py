@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from palm_torch import wording
 from palm_torch.appraisal import chain_text
 from palm_torch.appraisal.chain import Label
+from palm_torch.escaping import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,15 +34,6 @@ WIDTH_WITHOUT_TERMINAL: Final = 160
 
 _LONG_HEX: Final = re.compile(r"[0-9a-f]{24,}")
 _STRENGTH_STYLES: Final = {"hardware": "green", "simulated": "yellow", "code": "yellow"}
-
-
-def printable(text: str) -> str:
-    r"""Returns the text with control, format and other unprintable characters written as escapes.
-
-    >>> print(printable("model\nACCEPTED"))
-    model\nACCEPTED
-    """
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def verdict(result: AttestationResult) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from palm_torch.evidence import Bundle
+    from palm_torch.policies.policy import Policy
     from palm_torch.result import AttestationResult
 
 CLOCK: Final = "this machine's clock"
@@ -86,7 +87,7 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         return appraiser.receipt(
             data,
             what=str(evidence),
-            policy=Path(policy),
+            policy=appraiser.policy(Path(policy)),
             request=None if request is None else read_request(Path(request)),
             artifacts=_paths(artifacts),
             closing=None if closing is None else bundles.read(Path(closing)),
@@ -96,7 +97,7 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
     result = appraiser.sealed(
         data,
         what=str(evidence),
-        policy=Path(policy),
+        policy=appraiser.policy(Path(policy)),
         request=None if request is None else read_request(Path(request)),
         artifacts=_paths(artifacts),
     )
@@ -135,6 +136,13 @@ class Appraiser:
     ) -> Appraiser:
         """Reads the clock and what the caller names.
 
+        Args:
+            at: The time that the caller asserts, aware; None for this machine's clock.
+            freshness: The caller's choice; see `verify`.
+            reference_values: Signed values of an authority; they go with its key.
+            authority_key: The authority's public key, PEM.
+            timestamp_root: Root certificate of a time-stamping authority, PEM.
+
         Raises:
             InputError: If a file is missing or malformed.
             RejectedError: If the reference values are not the authority's, or do not hold now.
@@ -148,19 +156,35 @@ class Appraiser:
             timestamp_root=None if timestamp_root is None else _read_root(Path(timestamp_root)),
         )
 
+    def policy(self, path: Path) -> Policy:
+        """Reads a policy file, with the authority's values where it asks for them.
+
+        Raises:
+            PolicyError: If the file cannot be read or does not parse.
+        """
+        return policy_files.load(path, references=self.references)
+
     def sealed(
         self,
         data: bytes,
         *,
         what: str,
-        policy: Path,
+        policy: Policy,
         request: bytes | None,
         artifacts: Mapping[str, Path] | None = None,
     ) -> AttestationResult:
-        """Appraises sealed evidence; as `verify`, but with bytes in hand."""
+        """Appraises sealed evidence; as `verify`, but with bytes in hand.
+
+        Args:
+            data: The evidence.
+            what: Its name, for messages.
+            policy: What is demanded, from `policy`.
+            request: The request that it should answer, the file's bytes; None if there was none.
+            artifacts: Files to compare with what it says of a role.
+        """
         return verifier.verify(
             data,
-            policy=policy_files.load(policy, references=self.references),
+            policy=policy,
             at=self.at if self.timestamp_root is not None else self.now,
             time_source=self.source,
             timestamp_root=self.timestamp_root,
@@ -175,15 +199,24 @@ class Appraiser:
         data: bytes,
         *,
         what: str,
-        policy: Path,
+        policy: Policy,
         request: bytes | None,
         artifacts: Mapping[str, Path],
         closing: bytes | None,
     ) -> AttestationResult:
-        """Appraises a receipt; as `verify`, but with bytes in hand."""
+        """Appraises a receipt; as `verify`, but with bytes in hand.
+
+        Args:
+            data: The receipt.
+            what: Its name, for messages.
+            policy: What is demanded, from `policy`.
+            request: The request that its session should answer, the file's bytes; None if there was none.
+            artifacts: Files to compare with what it says of a role.
+            closing: The sealed evidence of its session, the file's bytes; None leaves it unclosed.
+        """
         return receipts.verify(
             receipt_files.decode(data, what=what),
-            policy=policy_files.load(policy, references=self.references),
+            policy=policy,
             at=self.now,
             time_source=self.source,
             challenge=request,

@@ -15,7 +15,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from relay import ResumedRun
     from workshop import GoodRun
@@ -100,6 +100,23 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> GoodRun:
     import workshop
 
     return workshop.make_good_run(tmp_path_factory.mktemp("machine") / "keys")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of a small corpus that was measured."""
+    import loops
+
+    return loops.corpus(tmp_path_factory.mktemp("data") / "corpus")
+
+
+@pytest.fixture(scope="module")
+def fresh_process() -> Iterator[None]:
+    """Hides from a file's tests what others left alive."""
+    import loops
+
+    with loops.fresh_process():
+        yield
 
 
 @pytest.fixture(scope="session")

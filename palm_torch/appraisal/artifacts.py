@@ -71,6 +71,11 @@ def _comparable(end: Statement) -> Iterator[str]:
 def compare_file(role: str, path: Path, artifact: Artifact) -> None:
     """Compares a file with an artifact whose SHA-256 was taken.
 
+    Args:
+        role: The artifact's role, for messages.
+        path: The file.
+        artifact: What the evidence says of the role.
+
     Raises:
         ArtifactError: If the file is another one.
         DataError: If it cannot be read.

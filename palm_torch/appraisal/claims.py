@@ -8,7 +8,7 @@ from palm_torch import result
 from palm_torch.errors import ClaimError
 from palm_torch.policies.policy import ANY, NONE
 from palm_torch.properties import Train
-from palm_torch.roles import Artifact, Dataset, Source, Steps, Weights
+from palm_torch.roles import EMPTY, Artifact, Dataset, Source, Steps, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +123,10 @@ def _check_range(name: str, value: float, allowed: Range | None) -> None:
 def argument_values(name: str, configuration: Value) -> list[float]:
     """Returns least and greatest value of a hyper-parameter in every group of every optimizer.
 
+    Args:
+        name: The hyper-parameter, such as ``lr``.
+        configuration: The configuration that a statement of training claims.
+
     Raises:
         ClaimError: If no optimizer is listed, or a group does not say or says no number.
     """
@@ -176,7 +180,7 @@ def _sources(end: Statement) -> Iterator[tuple[str, Source]]:
         nested = list(item.values()) if isinstance(item, dict) else [item]
         for part in nested:
             source = getattr(part, "source", None)
-            if isinstance(source, Source) and getattr(part, "kind", "") != NONE:
+            if isinstance(source, Source) and getattr(part, "kind", "") != EMPTY:
                 yield name, source
 
 

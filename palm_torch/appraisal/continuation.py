@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from palm_torch.receipt import DatasetAccount, DeliveredSoFar
-    from palm_torch.roles import Dataset, Delivered, Steps, Value
+    from palm_torch.roles import Artifact, Dataset, Delivered, Steps, Value
     from palm_torch.sessions.segments import CheckedSegment
     from palm_torch.statement import Code, Statement
 
@@ -47,9 +47,7 @@ def check_resumed(checked: Sequence[CheckedSegment], end: Statement) -> None:
             for device in content.devices:
                 if device not in end.run.devices:
                     raise ClaimError(f"device {device.type!r:.80} of the checkpoint is missing at end")
-            for name, artifact in begin.inputs.items():
-                if end.run.inputs.get(name) != artifact:
-                    raise ClaimError(f"input {name!r} is missing or another one at end")
+            check_inputs(begin.inputs, end.run.inputs)
             for role, found, at_end in (
                 ("initial", content.initial, claims.initial.digest),
                 ("architecture", content.architecture, claims.architecture.digest),
@@ -69,6 +67,10 @@ def check_resumed(checked: Sequence[CheckedSegment], end: Statement) -> None:
 def check_code(before: Code, after: Code) -> None:
     """Checks that code known at one moment is still part of the code known later.
 
+    Args:
+        before: The code known first.
+        after: The code known later, which may be more.
+
     Raises:
         CodeError: If it is not, or was identified in another way.
     """
@@ -86,6 +88,10 @@ def check_code(before: Code, after: Code) -> None:
 def check_packages(before: Value, after: Value) -> None:
     """Checks that packages found at one moment are still listed later.
 
+    Args:
+        before: The environment as it was found first.
+        after: The environment as it was found later, where packages may have been added.
+
     Raises:
         ClaimError: If one is not, or there is no list.
     """
@@ -95,6 +101,22 @@ def check_packages(before: Value, after: Value) -> None:
     for package in first:
         if package not in last:
             raise ClaimError(f"package {package!r:.80} is missing later, or another one")
+
+
+def check_inputs(before: Mapping[str, Artifact], after: Mapping[str, Artifact], *, when: str = "") -> None:
+    """Checks that inputs named at one moment are the same at end.
+
+    Args:
+        before: Inputs by name, as they were.
+        after: Inputs by name, at end.
+        when: Words that follow the input's name in the message, such as `` at begin``.
+
+    Raises:
+        ClaimError: If one is missing, or another one.
+    """
+    for name, artifact in before.items():
+        if after.get(name) != artifact:
+            raise ClaimError(f"input {name!r}{when} is missing or another one at end")
 
 
 def _check_accounts(data: Mapping[str, DatasetAccount]) -> None:

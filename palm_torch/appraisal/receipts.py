@@ -46,7 +46,7 @@ from palm_torch.encoding import encode_json
 from palm_torch.errors import ArtifactError, BindingError, ClaimError, CodeError, InputError, RejectedError
 from palm_torch.receipt import ArtifactsReceipt
 from palm_torch.result import AttestationResult, Check, Claim, Reservation, Tier, labelled, strength_of
-from palm_torch.roles import Source
+from palm_torch.roles import FILE, Source
 from palm_torch.sessions import openings, segments
 
 if TYPE_CHECKING:
@@ -119,11 +119,11 @@ def verify(
                 f"the policy asks for {policy.claims.property!r}, the session is of "
                 f"{session.begin.operation!r}"
             )
-        if sealed is None:
+        if closing is None or sealed is None:  # neither, or both
             result = _unclosed(session, content, policy, at, challenge, freshness_rule)
         else:
             result = verifier.verify(  # 6
-                sealed.encode(),
+                closing,
                 policy=policy,
                 at=at,
                 challenge=challenge,
@@ -155,7 +155,7 @@ def verify(
 def _of_files(content: Content) -> list[Reservation]:
     return reservations.of_files(
         content.artifacts if isinstance(content, ArtifactsReceipt) else {},
-        kind=reservations.FILE,
+        kind=FILE,
         says="{count} files were hashed where they lay, such as {name}: what the script wrote may differ",
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from palm_torch.properties import Train
 from palm_torch.result import Reservation
+from palm_torch.roles import FILE, OPENED
 from palm_torch.statement import CodeSource
 
 if TYPE_CHECKING:
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
     from palm_torch.policies.policy import CodeRules
     from palm_torch.roles import Artifact
     from palm_torch.statement import Code, Statement
-
-OPENED: Final = "opened"
-"""Kind of an input that the script opened by itself: its digest is of the file as it lay there."""
-
-FILE: Final = "file"
-"""Kind of an input that was hashed where it lay; the script read it separately."""
 
 SIMULATED: Final = Reservation(
     about="platform",

@@ -40,7 +40,6 @@ from palm_torch.appraisal import (
 from palm_torch.cvm import appraisal, collateral, tdx, timestamp
 from palm_torch.errors import (
     BindingError,
-    ClaimError,
     EvidenceError,
     FreshnessError,
     InputError,
@@ -302,9 +301,7 @@ def _check_continuation(decoded: _Decoded) -> None:
         raise BindingError(f"begun as {begin.operation!r}, ended as {end.operation!r}")
     continuation.check_packages(begin.environment, end.run.environment)
     continuation.check_code(begin.code, end.run.code)
-    for name, artifact in begin.inputs.items():
-        if end.run.inputs.get(name) != artifact:
-            raise ClaimError(f"input {name!r} at begin is missing or another one at end")
+    continuation.check_inputs(begin.inputs, end.run.inputs, when=" at begin")
 
 
 def _check_devices(end: Statement) -> None:

@@ -33,7 +33,12 @@ def comment(text: str, indent: int = 0, *, hanging: int = 0) -> list[str]:
 
 
 def listed(items: Iterable[str], indent: int) -> list[str]:
-    """Returns a comment of one line or more for each item, up to `MAX_LISTED`."""
+    """Returns a comment of one line or more for each item, up to `MAX_LISTED`.
+
+    Args:
+        items: What to list, text as for `comment`.
+        indent: Spaces before the number sign.
+    """
     every = list(items)
     lines = [line for item in every[:MAX_LISTED] for line in comment(f"  {item}", indent, hanging=4)]
     if len(every) > MAX_LISTED:

@@ -46,10 +46,18 @@ def attested(
         The session; ``with`` binds it, so that ``run.log`` and ``run.evidence`` are at hand.
 
     Raises:
-        SessionError: If the operation is unknown or not available, or not that of the session to join.
+        SessionError: If the operation is unknown or not available, or not that of the session to join; or,
+            when ``with`` enters a session with `resume`, not that of the checkpoint.
         RequestError: If the request is malformed, expired or for another operation.
         EvidenceError: If `resume` is not what `Session.state_dict` returned.
         AttesterError: If the attester asked for is not there or does not attest.
+        SignatureError: When ``with`` enters a session with `resume`, if a signature in the checkpoint does
+            not hold. Other faults are told by the other kinds of `RejectedError`: `TrustAnchorError` and
+            `PlatformError` if another machine or image made it, `BindingError` if its parts do not belong
+            together, `FreshnessError` if it answers another request.
+        MeasurementError: Likewise, if the code is not what it was before the checkpoint.
+        CoverageError: At the first steps or at the end, if the model, the optimizer or the data that the
+            script loaded are not the checkpoint's.
     """
     _require_available(operation)
     if joining.offered() is not None:

@@ -16,6 +16,7 @@ import torch
 from palm_torch import dsse, receipt
 from palm_torch.attesting import segment_state
 from palm_torch.attesting.segment_state import SegmentState
+from palm_torch.digest import sha256_digest
 from palm_torch.dsse import Envelope
 from palm_torch.encoding import decode_json, encode_json
 from palm_torch.errors import EncodingError, EvidenceError
@@ -93,10 +94,11 @@ def from_tensors(found: Mapping[str, object]) -> Checkpoint:
     if not isinstance(content, SegmentReceipt):
         raise EvidenceError(f"checkpoint: expected a receipt of kind 'segment', got {content.KIND!r}")
     encoded = _bytes(found, "state", segment_state.MAX_STATE_BYTES)
-    if segment_state.digest_of(encoded) != content.state:
+    found_state = sha256_digest(encoded)
+    if found_state != content.state:
         raise EvidenceError(
             f"checkpoint: expected the state {content.state} that its receipt names, got "
-            f"{segment_state.digest_of(encoded)}: it was edited, or belongs to another checkpoint"
+            f"{found_state}: it was edited, or belongs to another checkpoint"
         )
     counts: dict[str, dict[str, bytes]] = {name: {} for name in content.data}
     for name, dataset, use in _counts_of(found):

@@ -26,12 +26,12 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
-from palm_torch import extras
+from palm_torch import escaping, extras
 from palm_torch.attesting import joining
 from palm_torch.errors import InputError, PalmTorchError
 from palm_torch.evidence import SUFFIX
 from palm_torch.exit_codes import ACCEPTED, INTERRUPTED, MALFORMED, REJECTED
-from palm_torch.hooks import executed, importing, opened
+from palm_torch.hooks import auditing, executed, importing, opened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +130,7 @@ def _run(entry: Entry, session: Session, files: opened.OpenedFiles, output: Path
     process = os.getpid()
     left: SystemExit | None = None
     try:
-        with opened.listen(files), executed.listen():
+        with auditing.listen(files), auditing.listen(executed.ExecutedFiles()):
             exec(entry.code, vars(entry.module))  # noqa: S102 (what palm-torch run is for)
     except SystemExit as error:
         left = error
@@ -191,12 +191,9 @@ def _tell(error: BaseException, code: CodeType | None) -> int:
 
 def _say(text: str) -> None:
     """Prints one line on standard error, with nothing in it that a terminal would obey."""
-    letters = (
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
     with contextlib.suppress(OSError, ValueError):  # the script, or who reads it, may have closed them
         sys.stdout.flush()
-        sys.stderr.write("".join(letters) + "\n")
+        sys.stderr.write(escaping.printable(text) + "\n")
 
 
 # The script ------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from palm_torch import codec, evidence, statement
 from palm_torch.attesting import checkpoint, resuming, segment_state, surroundings
 from palm_torch.attesting.segment_state import SegmentState
 from palm_torch.data import dataset
+from palm_torch.digest import sha256_digest
 from palm_torch.errors import InputError, MeasurementError, SealError, SessionError
 from palm_torch.hooks import live, settings, source
 from palm_torch.receipt import Issued, SegmentReceipt
@@ -109,10 +110,10 @@ class OwnSegment:
         Raises:
             MeasurementError: If a source file is another than before the checkpoint.
         """
-        if self._checkpoint is not None:
-            since = [file for file in source.loaded_sources() if file.module not in self._loaded]
-            resuming.check_code(self._earlier(), since)
-        return surroundings.code_now(before=self.opened.code.files)
+        loaded = source.loaded_sources()
+        since = [file for file in loaded if file.module not in self._loaded]
+        resuming.check_code(self._earlier(), since)
+        return surroundings.code_now(loaded, before=self.opened.code.files)
 
     def run(self, run_id: str, training: Training, script: ScriptRecord, opened: dict[str, Artifact]) -> Run:
         """Returns what every property shares.
@@ -182,7 +183,7 @@ class OwnSegment:
                 steps=snapshot.steps,
                 data=snapshot.data,
                 seeds=seeds,
-                state=segment_state.digest_of(state),
+                state=sha256_digest(state),
             )
 
         envelope = sealer.issue(content, self.code_of_receipts())
@@ -225,12 +226,10 @@ class OwnSegment:
         return surroundings.environment_now(before=before, resumed=resumed)
 
     def _statement(self, sealer: Sealer, script: ScriptRecord) -> Begin:
-        found = self._checkpoint
-        if found is not None:
-            loaded = source.loaded_sources()
-            self._loaded = frozenset(file.module for file in loaded)
-            resuming.check_code(self._earlier(), loaded)
-        code = surroundings.code_now(before=self._earlier())
+        found, loaded = self._checkpoint, source.loaded_sources()
+        self._loaded = frozenset(file.module for file in loaded)
+        resuming.check_code(self._earlier(), loaded)
+        code = surroundings.code_now(loaded, before=self._earlier())
         if found is not None and code.source is not found.content.issued.code.source:
             raise MeasurementError(
                 f"resume: the code identity was {found.content.issued.code.source.value} before the "

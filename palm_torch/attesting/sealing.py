@@ -12,7 +12,7 @@ import functools
 import hashlib
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -26,6 +26,7 @@ from palm_torch.errors import AttesterError, EncodingError, InputError, SealErro
 from palm_torch.evidence import Bundle, Challenge, Opening, Phase
 from palm_torch.files import write_atomically
 from palm_torch.receipt import Issued
+from palm_torch.sessions import seals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,6 +103,10 @@ class Sealer:
 
     def record(self, kind: str, payload: dict[str, Json]) -> None:
         """Appends an event to the log and extends the runtime register with its digest.
+
+        Args:
+            kind: What happened, the entry's type.
+            payload: The rest of it, as JSON.
 
         Raises:
             SealError: If the log is full, or the entry larger than a bundle can hold.
@@ -246,15 +251,8 @@ class Sealer:
             raise SealError(f"the run was measured but could not be sealed: {error}") from error
         return bundle
 
-    def _quote(self, phase: Literal["begin", "end"], claims_root: bytes) -> bytes:
-        ctx = binding.context(
-            nonce=self.challenge.nonce,
-            challenged=self.challenge.kind == "challenged",
-            run_id=self.run_id,
-            phase=phase,
-            claims_root=claims_root,
-        )
-        wanted = binding.report_data(ctx, binding.gpu_hash([]))
+    def _quote(self, phase: binding.Phase, claims_root: bytes) -> bytes:
+        wanted = seals.report_data(self.challenge, run_id=self.run_id, phase=phase, claims_root=claims_root)
         raw = self.attester.quote(wanted)
         try:
             sealed = quote.parse_quote(raw).td_report.report_data
@@ -278,6 +276,11 @@ def diagnose(failure: SealError, *, run_id: str, operation: str) -> str:
     """Writes down what failed into the working folder, and says where.
 
     The file is no evidence; that it cannot be written is no reason to lose the run.
+
+    Args:
+        failure: What failed.
+        run_id: Name of the run, part of the file's name.
+        operation: The operation that was attested.
     """
     path = Path(f"palm-{run_id}.failed.json")
     content: dict[str, Json] = {

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from palm_torch import codec
 from palm_torch.attesting.training_state import TrainingState
-from palm_torch.digest import Digest, sha256_digest
 from palm_torch.encoding import decode_json, encode_json
 from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.evidence import MAX_BUNDLE_BYTES, Opening, Segment
@@ -62,11 +61,6 @@ class SegmentState:
     def encode(self) -> bytes:
         """Returns the canonical JSON bytes."""
         return encode_json(codec.to_json(self))
-
-
-def digest_of(data: bytes) -> Digest:
-    """Returns what a segment receipt names: SHA-256 of the state's bytes."""
-    return sha256_digest(data)
 
 
 def decode(data: bytes, *, what: str = "checkpoint: state") -> SegmentState:

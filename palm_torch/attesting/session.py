@@ -20,7 +20,7 @@ from palm_torch.attesting.training import Training
 from palm_torch.errors import AttesterError, MeasurementError, PalmTorchError, SealError, SessionError
 from palm_torch.hooks import importing
 from palm_torch.receipt import ArtifactsReceipt, Receipt
-from palm_torch.roles import Artifact, Source
+from palm_torch.roles import EMPTY, Artifact, Source
 from palm_torch.statement import Statement
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from palm_torch.evidence import Evidence
     from palm_torch.recorder import Reads
 
-ABSENT: Final = Artifact(source=Source.DECLARED, kind="none", digest=None)
+ABSENT: Final = Artifact(source=Source.DECLARED, kind=EMPTY, digest=None)
 
 
 class Session:

@@ -11,13 +11,13 @@ from palm_torch.attesting import reported
 from palm_torch.digest import sha256_digest, sha256_file
 from palm_torch.encoding import encode_json
 from palm_torch.errors import EncodingError, MeasurementError
-from palm_torch.hooks import environment, importing, opened, rng, source
+from palm_torch.hooks import environment, importing, opened, rng
 from palm_torch.properties import Train
-from palm_torch.roles import Artifact, Source, Value
+from palm_torch.roles import BYTES, FILE, Artifact, Source, Value
 from palm_torch.statement import Code, CodeSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from palm_torch.encoding import Json
     from palm_torch.statement import SourceFile
@@ -32,13 +32,14 @@ MAX_INPUT_BYTES: Final = 64 << 20
 """Largest file whose content `take` hands on."""
 
 
-def code_now(*, before: tuple[SourceFile, ...] = ()) -> Code:
+def code_now(loaded: Iterable[SourceFile], *, before: Iterable[SourceFile] = ()) -> Code:
     """Returns the code identity of this moment: as imported, if the hook was older than the script.
 
     Args:
+        loaded: What `palm_torch.hooks.source.loaded_sources` returned just now.
         before: Files of an earlier identity, whose digests stay: a file edited since was not what ran.
     """
-    files = {file.module: file for file in (*source.loaded_sources(), *before)}
+    files = {file.module: file for file in (*loaded, *before)}
     ordered = tuple(files[module] for module in sorted(files))
     how = CodeSource.IMPORTED if importing.saw_entry() else CodeSource.SELF_REPORTED
     return Code(source=how, digest=statement.code_digest(ordered), files=ordered)
@@ -90,7 +91,7 @@ def command(words: Sequence[str], *, session: int) -> dict[str, Artifact]:
     """
     role = COMMAND if session == 1 else f"{COMMAND}#{session}"
     digest = sha256_digest(encode_json(list(words)))
-    return {role: Artifact(source=Source.MEASURED, kind="bytes", digest=digest)}
+    return {role: Artifact(source=Source.MEASURED, kind=BYTES, digest=digest)}
 
 
 def take(
@@ -155,12 +156,12 @@ def _content(role: str, item: str | Path) -> bytes | None:
 
 def _artifact(role: str, item: str | Path | bytes) -> Artifact:
     if isinstance(item, bytes):
-        return Artifact(source=Source.MEASURED, kind="bytes", digest=sha256_digest(item))
+        return Artifact(source=Source.MEASURED, kind=BYTES, digest=sha256_digest(item))
     try:
         digest = sha256_file(_path(role, item))
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise _unreadable(role, item, error) from error
-    return Artifact(source=Source.MEASURED, kind="file", digest=digest)
+    return Artifact(source=Source.MEASURED, kind=FILE, digest=digest)
 
 
 def _path(role: str, item: str | Path) -> Path:

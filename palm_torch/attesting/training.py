@@ -180,11 +180,7 @@ class Training:
         if not self._data.any and self._counts_data:
             raise CoverageError("no record was delivered inside the session: " + _NO_DATA)
         if not self._meter.steps:
-            raise CoverageError(
-                f"{self._batches_with_gradients} batches were delivered with gradients on, but no "
-                "torch.optim optimizer stepped: a hand-written update cannot be measured; use "
-                "torch.optim.SGD, or put the rule into the step() of a torch.optim.Optimizer subclass"
-            )
+            raise CoverageError("no torch.optim optimizer stepped inside the session: " + self._why_no_step())
         steps = self._meter.counts()
         model = training_claims.weights(self._model.measure(), taken="end")
         return Train(
@@ -216,6 +212,21 @@ class Training:
     def sidecars(self) -> dict[str, Callable[[Path], None]]:
         """Returns the coverage maps: file suffix → what writes the file."""
         return self._data.sidecars()
+
+    def _why_no_step(self) -> str:
+        """Says what happened instead of a step, and what to do."""
+        if self._batches_with_gradients:
+            return (
+                f"{self._batches_with_gradients} batches were delivered with gradients on, and a "
+                "hand-written update cannot be measured; use torch.optim.SGD, or put the rule into the "
+                "step() of a torch.optim.Optimizer subclass"
+            )
+        if self._data.any:
+            return "no batch was delivered with gradients on; " + _ONLY_EVALUATED
+        return (
+            "no record was delivered either, so nothing is known to have been trained; run the whole "
+            "training loop inside the session, and let a torch.optim optimizer make the updates"
+        )
 
     # Callbacks of the step hooks --------------------------------------------------------------------------
 

@@ -185,7 +185,8 @@ class TrainedModel:
         prefix = "" if number == 1 else f"{'+'.join(owners.names) or 'tensors'}#{number}."
         measured = weights.WeightsMeter().measure(owned_model.prefixed(tensors, prefix))
         initial = training_claims.tensors_of(measured.tensors)
-        self._add(owners, prefix, initial, initial, taken, architecture.describe(owners).digest)
+        described = architecture.describe(owners).digest
+        self._owned.append(Owned.of(owners, prefix, initial, initial, taken, described))
         self._record(
             "initial weights",
             {
@@ -195,17 +196,6 @@ class TrainedModel:
                 "taken": taken,
             },
         )
-
-    def _add(
-        self,
-        owners: discovery.Owners,
-        prefix: str,
-        initial: tuple[Tensor, ...],
-        reference: tuple[Tensor, ...],
-        taken: Taken,
-        described: Digest,
-    ) -> None:
-        self._owned.append(Owned.of(owners, prefix, initial, reference, taken, described))
 
     def _in_order(self) -> list[Owned]:
         """Returns the owners in the order of their first step in the run, whatever it was in this session."""
@@ -245,7 +235,7 @@ class TrainedModel:
                 "changed since"
             )
         self._held.remove(held)
-        self._add(owners, held.prefix, held.initial, held.model, held.taken, described)
+        self._owned.append(Owned.of(owners, held.prefix, held.initial, held.model, held.taken, described))
         if self._resumed is not None and not self._held:
             event, self._resumed = self._resumed, None
             self._record("resumed", event)

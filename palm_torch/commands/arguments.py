@@ -34,6 +34,10 @@ def artifacts(pairs: Sequence[str]) -> dict[str, Path]:
 def moment(text: str, option: str) -> datetime:
     """Parses a time with a time zone.
 
+    Args:
+        text: The time, ISO 8601.
+        option: The option it was given with, for messages.
+
     Raises:
         click.BadParameter: If it is none, naming the option.
     """

@@ -9,6 +9,7 @@ import click
 from palm_torch import extras, terminal
 from palm_torch.commands.arguments import FILE
 from palm_torch.errors import DataError
+from palm_torch.escaping import printable
 from palm_torch.files import read_bounded
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def measure(path: Path, record_length: int | None, token_dtype: str | None, salt
         manifest = measuring.measure(
             path, record_length=record_length, token_dtype=token_dtype, salt=salt, progress=progress
         )
-    click.echo(f"manifest  {terminal.printable(str(manifests.path_beside(path)))}")
+    click.echo(f"manifest  {printable(str(manifests.path_beside(path)))}")
     click.echo(f"digest    {manifest.digest}")
     click.echo(
         f"records   {manifest.records} of {manifest.record_bytes} bytes in {len(manifest.shards)} files"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from palm_torch import terminal
 from palm_torch.commands.arguments import FILE, moment
 from palm_torch.errors import PolicyError
+from palm_torch.escaping import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,7 @@ def init(evidence: Path, output: Path, simulated_root: str | None, force: bool) 
     root = None if simulated_root is None else _root(simulated_root)
     text = policy_template.starting_policy(data, what=str(evidence), simulated_root=root)
     _write(output, text.encode("ascii"), force=force)
-    click.echo(f"policy  {terminal.printable(str(output))}")
+    click.echo(f"policy  {printable(str(output))}")
     click.echo(
         "next    go through what it says CHECK at: these values are the evidence's own, verified by nobody"
     )
@@ -56,14 +56,18 @@ def init(evidence: Path, output: Path, simulated_root: str | None, force: bool) 
 @click.option("--authority-key", type=FILE, help="The authority's public key, PEM.")
 @click.option("--at", help="Time at which they must hold, ISO 8601.  [default: this machine's clock]")
 def check(path: Path, references: Path | None, authority_key: Path | None, at: str | None) -> None:
-    """Read a policy and show what it demands, what it waves through, and where it accepts nothing."""
+    """Read a policy and show what it demands, what it waves through, and where it accepts nothing.
+
+    A policy that says [authority] can be checked only together with the authority's values: give
+    --reference-values and --authority-key. Without them no more is known of it than that it is YAML.
+    """
     from palm_torch.appraisal import policy_summary
     from palm_torch.policies import policy as policies
 
     values = _references(references, authority_key, at)
     summary = policy_summary.summarize(policies.load(path, references=values))
     if values is not None:
-        click.echo(f"authority: {terminal.printable(str(values))}\n")
+        click.echo(f"authority: {printable(str(values))}\n")
     _list("demands", (f"{rule}: {says}" for rule, says in summary.demands))
     _list("waves through", summary.waves_through)
     _list("accepts nothing, because it names no value for", summary.accepts_nothing)
@@ -98,7 +102,7 @@ def sign(values: Path, key: Path, output: Path, force: bool) -> None:
     parsed = reference_values.parse(text, what=str(values))
     private = signing_keys.load_private(pem, what=str(key))
     _write(output, reference_values.sign(parsed, key=private), force=force)
-    click.echo(f"reference values  {terminal.printable(str(output))}")
+    click.echo(f"reference values  {printable(str(output))}")
     click.echo(f"issuer            {parsed.issuer}")
     click.echo(f"hold              {parsed.issued} to {parsed.expires}")
     click.echo(f"key               {dsse.key_id(private.public_key())}")
@@ -150,4 +154,4 @@ def _list(heading: str, lines: Iterable[str]) -> None:
     said = list(lines)
     click.echo(heading + ("" if said else ": nothing"))
     for line in said:
-        click.echo(f"  - {terminal.printable(line)}")
+        click.echo(f"  - {printable(line)}")

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 
 def refused(word: str, error: PalmTorchError, code: int, *, as_json: bool) -> int:
-    """Prints why evidence was not accepted, and returns the exit code."""
+    """Prints why evidence was not accepted, and returns the exit code.
+
+    Args:
+        word: The verdict, the first word of the last line.
+        error: Why.
+        code: The exit code.
+        as_json: Whether to print JSON.
+    """
     from palm_torch import result
 
     checks = tuple(check for check in getattr(error, "checks", ()) if isinstance(check, result.Check))

@@ -9,9 +9,9 @@ from typing import Final
 
 import click
 
-from palm_torch import terminal
 from palm_torch.commands.arguments import FILE, after, moment
 from palm_torch.errors import RequestError
+from palm_torch.escaping import printable
 
 ATTESTED: Final = ("train",)
 """Operations that a session of this version can attest; the rest can be asked for already."""
@@ -71,6 +71,6 @@ def request(
                 "run.output",
                 err=True,
             )
-    click.echo(f"request  {terminal.printable(str(output))}")
+    click.echo(f"request  {printable(str(output))}")
     click.echo(f"sha256   {requests.nonce_of(asked.encode()).hex()}")
     click.echo(f"expires  {asked.expires or 'never'}")

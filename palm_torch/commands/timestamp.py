@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from palm_torch import terminal
 from palm_torch.commands.arguments import FILE
 from palm_torch.errors import EvidenceError, SealError
+from palm_torch.escaping import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,8 +60,8 @@ def _write_query(bundle: Bundle, query: Path, *, force: bool) -> None:
         raise SealError(f"{query}: there is a file already; --force replaces it")
     digest = bundle.digest_to_stamp()
     files.write_atomically(query, [tokens.make_query(digest, secrets.token_bytes(8))], error=SealError)
-    name = terminal.printable(str(query))
-    answer = terminal.printable(str(query.with_suffix(".tsr")))
+    name = printable(str(query))
+    answer = printable(str(query.with_suffix(".tsr")))
     click.echo(f"query    {name}")
     click.echo(f"digest   {digest}")
     click.echo("send it  curl -sS -H 'Content-Type: application/timestamp-query' \\")
@@ -88,9 +88,9 @@ def _attach(bundle: Bundle, evidence: Path, response: Path, root: Path) -> None:
     bundles.decode(stamped, what=str(evidence))  # within every limit
     mode = stat.S_IMODE(evidence.stat().st_mode)
     files.write_atomically(evidence, [stamped], error=SealError, mode=mode)
-    click.echo(f"evidence   {terminal.printable(str(evidence))}")
+    click.echo(f"evidence   {printable(str(evidence))}")
     click.echo(f"stamped    {verified.time.isoformat()}" + _accuracy(verified.accuracy))
-    click.echo(f"authority  {terminal.printable(verified.authority)}")
+    click.echo(f"authority  {printable(verified.authority)}")
 
 
 def _accuracy(accuracy: object) -> str:

@@ -18,8 +18,6 @@ OCTET_STRING: Final = 0x04
 NULL: Final = 0x05
 OBJECT_IDENTIFIER: Final = 0x06
 ENUMERATED: Final = 0x0A
-UTF8_STRING: Final = 0x0C
-UTC_TIME: Final = 0x17
 GENERALIZED_TIME: Final = 0x18
 SEQUENCE: Final = 0x30
 SET: Final = 0x31
@@ -83,6 +81,12 @@ def children(element: Element, *, what: str) -> tuple[Element, ...]:
 def row(element: Element, count: int, *, what: str, tag: int = SEQUENCE) -> tuple[Element, ...]:
     """Reads the elements of a SEQUENCE, or of what has the tag given, which must be so many.
 
+    Args:
+        element: The constructed element.
+        count: How many it must hold.
+        what: Name of the thing being read, for messages.
+        tag: The tag it must have.
+
     Raises:
         EncodingError: If the tag or the number of elements is another.
     """
@@ -123,7 +127,12 @@ def read_integer(element: Element, *, what: str, tag: int = INTEGER) -> int:
 
 
 def write(tag: int, *parts: bytes) -> bytes:
-    """Encodes one element whose content is the parts, one after the other."""
+    """Encodes one element.
+
+    Args:
+        tag: The identifier octet.
+        parts: The content octets, in pieces that follow one another.
+    """
     content = b"".join(parts)
     size = len(content)
     if size < _LONG_FORM:

@@ -30,6 +30,10 @@ MAX_CERTIFICATES: Final = 6
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192
 
+_WANTED: Final = (
+    "expected the root certificate that the authority's chain ends with, not the one that signs its times: "
+    "the authority publishes it, and its subject is its own issuer"
+)
 _TIME_STAMPING: Final = ExtendedKeyUsageOID.TIME_STAMPING
 _KNOWN_CRITICAL: Final = certificates.KNOWN_CRITICAL | {x509.ExtendedKeyUsage.oid}
 
@@ -39,11 +43,21 @@ def load_root(root: x509.Certificate | bytes, *, what: str = "time-stamp root") 
 
     Raises:
         EncodingError: If the bytes are not one certificate in PEM.
+        TrustAnchorError: If it is no CA's: most likely that of whoever signs the times.
     """
-    if isinstance(root, x509.Certificate):
-        return root
+    certificate = root if isinstance(root, x509.Certificate) else _load_pem(root, what)
     try:
-        found = x509.load_pem_x509_certificates(root)
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except certificate_bytes.FOREIGN_ERRORS as error:
+        raise TrustAnchorError(f"{what}: {name_of(certificate)!r}: {error}; {_WANTED}") from error
+    if not constraints.ca:
+        raise TrustAnchorError(f"{what}: {name_of(certificate)!r} is no CA certificate; {_WANTED}")
+    return certificate
+
+
+def _load_pem(pem: bytes, what: str) -> x509.Certificate:
+    try:
+        found = x509.load_pem_x509_certificates(pem)
     except certificate_bytes.FOREIGN_ERRORS as error:
         raise EncodingError(f"{what}: expected one certificate in PEM: {error}") from error
     if len(found) != 1:

@@ -35,7 +35,6 @@ ORDER_START: Final = bytes(32)
 WAITING_BATCHES: Final = 64
 """Batches that may wait to be counted; some 40 bytes per record while they do."""
 
-_INDEX_BYTES: Final = 8
 _TALLY_RECORDS: Final = 1 << 16
 _WIDER: Final = {1: "<u2", 2: "<u4"}
 
@@ -76,6 +75,12 @@ class Account:
     def resumed(cls, size: int, held: receipt.DeliveredSoFar, counts: bytes, *, multiplies: bool) -> Account:
         """Goes on from what `held` returned.
 
+        Args:
+            size: Number of records in the dataset.
+            held: The account as the checkpoint's receipt states it.
+            counts: The multiplicities, as many little-endian counters of the least width that holds them.
+            multiplies: As for the class.
+
         Raises:
             EvidenceError: If the counts are not those the receipt speaks of.
             DataError: If the multiset hash is out of range.
@@ -101,7 +106,12 @@ class Account:
         return account
 
     def add(self, reads: Reads, where: str) -> None:
-        """Takes a batch in; it is counted with others, for each alone would find the caches cold."""
+        """Takes a batch in; it is counted with others, for each alone would find the caches cold.
+
+        Args:
+            reads: The batch: indices, record digests, and the product of their multiset elements.
+            where: Name of the dataset, for messages.
+        """
         self._waiting.append((reads, where))
         if len(self._waiting) >= WAITING_BATCHES:
             self._settle()

@@ -10,18 +10,14 @@ file is listed among those that the script opened, and the code that does so is 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import sys
 import threading
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from palm_torch.hooks import importing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from palm_torch import escaping
+from palm_torch.hooks import auditing, importing
 
 PREFIX: Final = "executed:"
 WITHOUT_SOURCE: Final = "run by the program itself, from no source that was seen"
@@ -33,30 +29,14 @@ MAX_FILES: Final = 1_000
 MAX_NAME_CHARACTERS: Final = 150
 
 
-class ExecutedFiles:
-    """What one script ran by itself."""
+class ExecutedFiles(auditing.Listener):
+    """What one script ran by itself, from the moment that this listens."""
 
     def __init__(self) -> None:
-        self._process = os.getpid()
+        super().__init__({"compile": self._compile, "exec": self._exec})
         self._lock = threading.RLock()
-        self._busy = threading.local()
         self._sources: dict[str, bytes] = {}
         self._listed: set[tuple[str, bytes | None]] = set()
-
-    def hear(self, event: str, args: tuple[Any, ...]) -> None:
-        """Takes an audit event of the interpreter; everything but compiling and running is ignored."""
-        if event not in ("compile", "exec") or os.getpid() != self._process:
-            return
-        if getattr(self._busy, "now", False):
-            return
-        self._busy.now = True
-        try:
-            if event == "compile":
-                self._compile(*args)
-            else:
-                self._exec(*args)
-        finally:
-            self._busy.now = False
 
     def _compile(self, source: object, filename: object) -> None:
         name = _file(filename)
@@ -84,41 +64,10 @@ class ExecutedFiles:
                 importing.note_executed(f"{PREFIX}...", "", None, FURTHER)
                 return
             reason = WITHOUT_SOURCE if digest is None else None
-            importing.note_executed(f"{PREFIX}{_printable(path)}", path, digest, reason)
+            name = escaping.file_name(path.rpartition("/")[2])
+            importing.note_executed(f"{PREFIX}{name[-MAX_NAME_CHARACTERS:]}", path, digest, reason)
 
 
 def _file(name: object) -> str | None:
     """Returns the name of a file; None for what is named otherwise, as ``<string>``."""
     return name if isinstance(name, str) and name and not name.startswith("<") and "\0" not in name else None
-
-
-def _printable(path: str) -> str:
-    name = path.rpartition("/")[2]
-    text = "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in name)
-    return text[-MAX_NAME_CHARACTERS:]
-
-
-_listening: list[ExecutedFiles] = []
-_hooked: list[bool] = []
-
-
-@contextlib.contextmanager
-def listen() -> Iterator[None]:
-    """Lists what is run in the ``with`` block.
-
-    The audit hook stays in the process, since Python takes none away; outside the block it does nothing.
-    """
-    if not _hooked:
-        sys.addaudithook(_audit)
-        _hooked.append(True)
-    files = ExecutedFiles()
-    _listening.append(files)
-    try:
-        yield
-    finally:
-        _listening.remove(files)
-
-
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if _listening:
-        _listening[-1].hear(event, args)

@@ -39,8 +39,6 @@ BEFORE_THE_HOOK: Final = "loaded before the import hook: hashed from its file"
 WITHOUT_SOURCE: Final = "bytecode without its source"
 FROM_AN_ARCHIVE: Final = "loaded from an archive"
 
-_CHUNK_BYTES: Final = 1 << 20
-
 
 class Loaded(NamedTuple):
     """One file that became code of this process.
@@ -246,11 +244,8 @@ def _add(module: str, path: str, digest: bytes | None, reason: str | None) -> No
 
 
 def _digest_of_file(path: str) -> bytes:
-    hasher = hashlib.sha256()
     with open(path, "rb") as stream:  # noqa: PTH123 (thousands of modules)
-        while chunk := stream.read(_CHUNK_BYTES):
-            hasher.update(chunk)
-    return hasher.digest()
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _remember_lines(path: str, data: bytes) -> None:

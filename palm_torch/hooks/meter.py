@@ -9,38 +9,29 @@ closure several times (LBFGS) is still one step.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from palm_torch import recorder
 from palm_torch.errors import CoverageError, SessionError
-from palm_torch.hooks import optimizer_state
+from palm_torch.hooks import held_optimizer, step_frames
 from palm_torch.hooks.deferred import DeferredReads
-from palm_torch.hooks.optimizer_account import (
-    OptimizerAccount,
-    OptimizerCheckpoint,
-    OptimizerRecord,
-    names_of,
-)
+from palm_torch.hooks.optimizer_account import OptimizerAccount, OptimizerCheckpoint, OptimizerRecord
 from palm_torch.hooks.scaler import ScalerCounts, ScalerWatch
 from palm_torch.hooks.settings import SettingsHistory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import FrameType, TracebackType
+    from types import TracebackType
 
     from torch import Tensor
     from torch.optim import Optimizer
-
-OPTIMIZER_MODULE: Final = register_optimizer_step_pre_hook.__module__
-"""Where torch's function that calls the hooks around a step is defined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +190,7 @@ class StepMeter:
     def _begin_step(self, optimizer: Optimizer) -> None:
         self._require_owner(optimizer)
         if self._running:
-            self._drop_interrupted(running=_outer_calls(len(self._running)))
+            self._drop_interrupted(running=step_frames.outer_calls(len(self._running)))
         account = self._known.get(optimizer) or self._take_up(optimizer)
         self._scalers.poll()
         if account not in self._running:  # otherwise it is super().step()
@@ -218,7 +209,8 @@ class StepMeter:
         account = OptimizerAccount(SettingsHistory(optimizer, self._reads))
         account.adopt(optimizer)
         self._introduce(optimizer, account)  # the model first: a wrong one makes for a wrong optimizer
-        found = self._held_account(optimizer, account.settings.class_name)
+        waiting = [item for item in self._accounts if item.waits_for(account.settings.class_name)]
+        found = held_optimizer.among(waiting, optimizer, self._names()) if waiting else None
         if found is not None:
             account = found
             account.adopt(optimizer)
@@ -226,37 +218,6 @@ class StepMeter:
             self._accounts.append(account)
         self._known[optimizer] = account
         return account
-
-    def _held_account(self, optimizer: Optimizer, class_name: str) -> OptimizerAccount | None:
-        """Returns the checkpoint's account of an optimizer: what it steps tells which it is."""
-        waiting = [item for item in self._accounts if item.waits_for(class_name)]
-        if not waiting:
-            return None
-        what = type(optimizer).__name__
-        names = names_of(optimizer, self._names())
-        same = [item for item in waiting if item.held == names]
-        stepped = {name for group in names for name in group}
-        if not any(stepped.intersection(group) for item in waiting for group in item.held):
-            return None  # it began after the checkpoint
-        if not same:
-            raise CoverageError(
-                f"{what} steps other tensors than before the checkpoint, or in another order: expected "
-                f"{_told(waiting[0].held)}, got {_told(names)}: make the optimizer as it was made then"
-            )
-        state = optimizer_state.digest_of(optimizer)
-        equal = [item for item in same if item.expected == state]
-        if not equal:
-            raise CoverageError(
-                f"the state of {what} is not the checkpoint's: expected {same[0].expected}, got {state}: "
-                "load it with optimizer.load_state_dict(...) from the checkpoint that resume= was taken "
-                "from, before the first step"
-            )
-        if len(equal) > 1:
-            raise CoverageError(
-                f"{len(equal)} {what} of the checkpoint step the same tensors and are in the same state, so "
-                "that none can tell which of them this is: keep one optimizer for them"
-            )
-        return equal[0]
 
     def _end_step(self, optimizer: Optimizer) -> None:
         account = self._known.get(optimizer)
@@ -304,11 +265,8 @@ class StepMeter:
         self._found_inf = None
 
     def _require_between_steps(self) -> None:
-        frame = sys._getframe() if self._running else None  # noqa: SLF001 (documented, and as fast as it gets)
-        while frame is not None:
-            if frame.f_globals.get("__name__") == OPTIMIZER_MODULE:
-                raise SessionError("called inside optimizer.step(): expected to be called between two steps")
-            frame = frame.f_back
+        if self._running and step_frames.inside():
+            raise SessionError("called inside optimizer.step(): expected to be called between two steps")
 
     def _require_owner(self, optimizer: Optimizer) -> None:
         process, thread = self._owner
@@ -319,27 +277,3 @@ class StepMeter:
             f"{type(optimizer).__name__}.step() was called {where}, where no session is open: expected all "
             "steps in the thread that opened it; open the session where the training loop runs"
         )
-
-
-def _told(groups: Sequence[Sequence[str]]) -> str:
-    """Returns names of tensors for a message."""
-    return repr([list(group) for group in groups])[:200]
-
-
-def _outer_calls(known: int) -> int:
-    """Counts the hooked ``step`` calls around the one whose hook asks; torch wraps all in one function.
-
-    Args:
-        known: Calls that have begun and not ended; returned if no such function is on the stack, because
-            a compiled step has inlined it.
-    """
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001 (documented, and as fast as it gets)
-    while frame is not None and frame.f_globals.get("__name__") != OPTIMIZER_MODULE:
-        frame = frame.f_back
-    if frame is None:
-        return known
-    hooked = frame.f_code
-    count = 0
-    while (frame := frame.f_back) is not None:
-        count += frame.f_code is hooked
-    return count

@@ -16,7 +16,6 @@ like any other when it reads them: the host may have written to them since.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import site
@@ -24,18 +23,18 @@ import stat
 import sys
 import sysconfig
 import threading
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
+from palm_torch import escaping
 from palm_torch.digest import SHA256, Digest
-from palm_torch.hooks import importing
-from palm_torch.roles import Artifact, Source
+from palm_torch.hooks import auditing, importing
+from palm_torch.roles import EMPTY, OPENED, Artifact, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from io import BufferedReader
     from types import FrameType
 
 PREFIX: Final = "opened:"
-KIND: Final = "opened"
 
 MAX_FILES: Final = 1_000
 """Files that are hashed and listed; further openings are counted, and that is one entry of its own."""
@@ -44,13 +43,12 @@ MAX_NAME_CHARACTERS: Final = 150
 NOT_LISTED: Final = "further openings not listed"
 NOT_HASHED: Final = "(could not be hashed)"
 
-_CHUNK_BYTES: Final = 1 << 20
 _KERNEL: Final = ("/proc/", "/sys/", "/dev/")
 _OURS: Final = "palm_torch."
 _LAUNCHER: Final = "palm_torch.attesting.launch"
 
 
-class OpenedFiles:
+class OpenedFiles(auditing.Listener):
     """What one script opened for reading.
 
     Args:
@@ -58,10 +56,9 @@ class OpenedFiles:
     """
 
     def __init__(self, folder: str) -> None:
+        super().__init__({"open": self._open})
         self._folder = f"{os.path.realpath(folder)}/"
-        self._process = os.getpid()
         self._lock = threading.RLock()
-        self._busy = threading.local()
         self._excluded = _excluded()
         self._compiled: set[tuple[str, int, int, int, int]] = set()
         self._seen: dict[tuple[str, int, int, int, int], None] = {}
@@ -75,18 +72,6 @@ class OpenedFiles:
         if further:
             listed[f"{further} {NOT_LISTED}"] = None
         return {PREFIX + name: _artifact(digest) for name, digest in listed.items()}
-
-    def hear(self, event: str, args: tuple[Any, ...]) -> None:
-        """Takes an audit event of the interpreter; everything but opening is ignored."""
-        if event != "open" or os.getpid() != self._process:
-            return
-        if getattr(self._busy, "now", False):
-            return
-        self._busy.now = True
-        try:
-            self._open(*args)
-        finally:
-            self._busy.now = False
 
     def _open(self, path: object, mode: object, flags: object) -> None:
         name = _resolved(path)
@@ -134,46 +119,18 @@ class OpenedFiles:
     def _named(self, path: str) -> str:
         inside = path.startswith(self._folder)
         name = path.removeprefix(self._folder) if inside else os.path.basename(path)  # noqa: PTH119 (text)
-        text = "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in name)
+        text = escaping.file_name(name)
         return text if len(text) <= MAX_NAME_CHARACTERS else f"...{text[-MAX_NAME_CHARACTERS:]}"
 
 
 def _artifact(digest: bytes | None) -> Artifact:
     if digest is None:
-        return Artifact(source=Source.REPORTED, kind="none", digest=None)
-    return Artifact(source=Source.REPORTED, kind=KIND, digest=Digest(SHA256, digest))
+        return Artifact(source=Source.REPORTED, kind=EMPTY, digest=None)
+    return Artifact(source=Source.REPORTED, kind=OPENED, digest=Digest(SHA256, digest))
 
 
-def _digest_of(stream: BinaryIO) -> bytes:
-    hasher = hashlib.sha256()
-    while chunk := stream.read(_CHUNK_BYTES):
-        hasher.update(chunk)
-    return hasher.digest()
-
-
-_listening: list[OpenedFiles] = []
-_hooked: list[bool] = []
-
-
-@contextlib.contextmanager
-def listen(files: OpenedFiles) -> Iterator[None]:
-    """Lists what is opened in the ``with`` block.
-
-    The audit hook stays in the process, since Python takes none away; outside the block it does nothing.
-    """
-    if not _hooked:
-        sys.addaudithook(_audit)
-        _hooked.append(True)
-    _listening.append(files)
-    try:
-        yield
-    finally:
-        _listening.remove(files)
-
-
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if _listening:
-        _listening[-1].hear(event, args)
+def _digest_of(stream: BufferedReader) -> bytes:
+    return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _excluded() -> tuple[str, ...]:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 AUTHORITY: Final = "authority"
 """Alone in a list, it stands for the authority's list of the same name."""
 
-_HOW: Final = "give its file and its public key (--reference-values FILE --authority-key PEM)"
+_HOW: Final = (
+    "give its file and its public key (--reference-values FILE --authority-key PEM); without them nothing of "
+    "the policy can be checked, except that it is YAML"
+)
 
 
 def resolve(document: Json, verified: VerifiedValues | None, *, what: str) -> Json:

@@ -141,6 +141,10 @@ class References:
     def parse(cls, items: tuple[str, ...], *, what: str) -> References:
         """Parses the list a policy gives for a role.
 
+        Args:
+            items: Digests as text, or one word alone.
+            what: Name of the list, for messages.
+
         Raises:
             PolicyError: If the list is empty, or mixes a word with anything else.
         """
@@ -245,6 +249,10 @@ def parse(text: bytes, *, what: str = "policy", references: VerifiedValues | Non
 
 def load(path: Path, *, references: VerifiedValues | None = None) -> Policy:
     """Reads a policy file; see `parse`.
+
+    Args:
+        path: The file.
+        references: As for `parse`.
 
     Raises:
         PolicyError: If the file cannot be read or does not parse.

@@ -125,7 +125,7 @@ class ReferenceValues:
                 f"issuer: expected 1 to {MAX_ISSUER_CHARACTERS} printable characters, got "
                 f"{self.issuer[:40]!r}"
             )
-        if _time("issued", self.issued) > _time("expires", self.expires):
+        if parse_time(self.issued, what="issued") > parse_time(self.expires, what="expires"):
             raise EncodingError(f"expires: expected a time after {self.issued}, got {self.expires}")
         if not any(self.lists().values()):
             raise EncodingError("names no value; list some under 'platform', 'code' or 'claims'")
@@ -215,7 +215,12 @@ def verify(data: bytes, *, key: PublicKey, at: datetime, what: str = "reference 
 
 
 def load(path: Path, *, key: Path, at: datetime) -> VerifiedValues:
-    """Reads a file of reference values and the authority's public key (PEM); see `verify`.
+    """Reads a file of reference values and the authority's public key; see `verify`.
+
+    Args:
+        path: The signed values.
+        key: The public key, PEM.
+        at: Time at which they must hold, aware.
 
     Raises:
         PolicyError: If a file cannot be read or is malformed.
@@ -255,10 +260,3 @@ def parse(text: bytes, *, what: str = "reference values") -> ReferenceValues:
     """
     document = strict_yaml.parse(text, what=what, max_bytes=MAX_BYTES, error=PolicyError)
     return codec.from_json(ReferenceValues, document, what=what, error=PolicyError, defaults=True)
-
-
-def _time(name: str, text: str) -> datetime:
-    try:
-        return parse_time(text)
-    except EncodingError as error:
-        raise EncodingError(f"{name}: {error}") from error

@@ -93,8 +93,16 @@ def parse(text: bytes, *, what: str, max_bytes: int, error: type[InputError]) ->
     except EncodingError as cause:
         raise error(f"{what}: {cause}") from cause
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as cause:
-        raise error(f"{what}: not a YAML document: {cause}") from cause
+        raise error(f"{what}: not a YAML document: {_on_one_line(cause)}") from cause
     return document
+
+
+def _on_one_line(cause: Exception) -> str:
+    """Returns what is wrong and where, without the excerpt that PyYAML spreads over several lines."""
+    if isinstance(cause, yaml.MarkedYAMLError) and (mark := cause.problem_mark):
+        said = ", ".join(part for part in (cause.context, cause.problem) if part)
+        return f"line {mark.line + 1}, column {mark.column + 1}: {said}"
+    return " ".join(str(cause).split())
 
 
 def quoted(text: str) -> str:

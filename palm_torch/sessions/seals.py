@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from palm_torch.cvm.tdx import VerifiedQuote
-    from palm_torch.evidence import Bundle, Opening, Phase
+    from palm_torch.evidence import Bundle, Challenge, GpuEvidence, Opening
     from palm_torch.statement import Begin
 
 ENTRY_KEYS: Final = {"seq", "type", "payload"}
@@ -56,7 +56,9 @@ def check_begin(opening: Opening, begin: Begin, quote: VerifiedQuote) -> None:
         BindingError: If it seals something else, or a begin statement of another session.
     """
     root = binding.begin_claims_root(opening.begin.statement, opening.session_key)
-    expected = _report_data(opening, "begin", opening.begin, root)
+    expected = report_data(
+        opening.challenge, run_id=opening.run_id, phase="begin", claims_root=root, gpus=opening.begin.gpus
+    )
     binding.check_report_data(quote.quote.td_report.report_data, expected, what="begin quote")
     if begin.run_id != opening.run_id:
         raise BindingError(f"run {opening.run_id!r:.80}, but the begin statement is of {begin.run_id!r:.80}")
@@ -70,6 +72,10 @@ def check_begin(opening: Opening, begin: Begin, quote: VerifiedQuote) -> None:
 def check_end(bundle: Bundle, quote: VerifiedQuote) -> None:
     """Checks that an end quote seals a bundle: end statement, event log, and the begin quote itself.
 
+    Args:
+        bundle: The evidence.
+        quote: Its end quote, verified.
+
     Raises:
         BindingError: If it seals something else.
     """
@@ -80,7 +86,9 @@ def check_end(bundle: Bundle, quote: VerifiedQuote) -> None:
         bundle.session_key,
         bundle.begin.quote,
     )
-    expected = _report_data(bundle.opening, "end", bundle.end, root)
+    expected = report_data(
+        bundle.challenge, run_id=bundle.run_id, phase="end", claims_root=root, gpus=bundle.end.gpus
+    )
     binding.check_report_data(quote.quote.td_report.report_data, expected, what="end quote")
 
 
@@ -112,18 +120,39 @@ def read_log(log: Sequence[bytes]) -> tuple[dict[str, Any], ...]:
 
 
 def replayed(register: bytes, log: Sequence[bytes]) -> bytes:
-    """Returns what RTMR[3] holds after a log, 48 bytes, from what it held before."""
+    """Returns what RTMR[3] holds after an event log, 48 bytes.
+
+    Args:
+        register: What it held before, 48 bytes.
+        log: The entries, in order.
+    """
     for entry in log:
         register = hashlib.sha384(register + hashlib.sha384(entry).digest()).digest()
     return register
 
 
-def _report_data(opening: Opening, name: binding.Phase, phase: Phase, root: bytes) -> bytes:
+def report_data(
+    challenge: Challenge,
+    *,
+    run_id: str,
+    phase: binding.Phase,
+    claims_root: bytes,
+    gpus: Sequence[GpuEvidence] = (),
+) -> bytes:
+    """Returns the report data that a quote of a session carries, 64 bytes.
+
+    Args:
+        challenge: Whom the run answers.
+        run_id: Name of the run.
+        phase: Which of the session's two quotes.
+        claims_root: What the quote seals, 32 bytes, as `palm_torch.cvm.binding` makes it for the phase.
+        gpus: Evidence of GPUs that travels with the quote.
+    """
     ctx = binding.context(
-        nonce=opening.challenge.nonce,
-        challenged=opening.challenge.kind == "challenged",
-        run_id=opening.run_id,
-        phase=name,
-        claims_root=root,
+        nonce=challenge.nonce,
+        challenged=challenge.kind == "challenged",
+        run_id=run_id,
+        phase=phase,
+        claims_root=claims_root,
     )
-    return binding.report_data(ctx, binding.gpu_hash([(gpu.evidence, gpu.chain) for gpu in phase.gpus]))
+    return binding.report_data(ctx, binding.gpu_hash([(gpu.evidence, gpu.chain) for gpu in gpus]))

@@ -160,6 +160,10 @@ def verify(
 def link_begin(begin: Begin, before: Sequence[CheckedSegment]) -> None:
     """Checks that a session goes on from the newest of the segments before it, in the same operation.
 
+    Args:
+        begin: The session's begin statement.
+        before: The segments before it, oldest first; none if it must start anew.
+
     Raises:
         BindingError: If it goes on from something else, or starts anew.
     """

@@ -40,16 +40,7 @@ if TYPE_CHECKING:
     from palm_torch.attesting.checkpoint import Checkpoint
     from palm_torch.evidence import Opening
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return loops.corpus(tmp_path_factory.mktemp("data") / "corpus")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fresh_process() -> Iterator[None]:
-    with loops.fresh_process():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh_process")
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +174,7 @@ def test_edited_state_with_a_receipt_that_names_it(state: dict[str, Any], here: 
     document["training"]["unfed_steps"] += 1
     encoded = tensor(document)
     payload = json.loads(checkpoint.from_tensors(state).envelope.payload)
-    payload["predicate"]["state"] = str(segment_state.digest_of(bytes(encoded.numpy())))
+    payload["predicate"]["state"] = str(sha256_digest(bytes(encoded.numpy())))
     envelope = text(state, "receipt")
     envelope["payload"] = dsse.Envelope(encode_json(payload), "", _signatures(state)).to_json()["payload"]  # type: ignore[index,call-overload]
     with pytest.raises(SignatureError, match="does not verify"):

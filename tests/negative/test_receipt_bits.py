@@ -7,32 +7,16 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bits import surviving
 from workshop import NOW
 
 from palm_torch import receipt
 from palm_torch.appraisal import receipts
-from palm_torch.errors import PalmTorchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from relay import ResumedRun
 
 FLIPS = 10_000 if os.environ.get("PALM_TORCH_THOROUGH") == "1" else 500
-
-
-def surviving(data: bytes, verify: Callable[[bytes], object], bits: Iterable[int]) -> list[int]:
-    """Flips each bit; returns those that were accepted. What is not ours fails the test by itself."""
-    accepted = []
-    for bit in bits:
-        flipped = bytearray(data)
-        flipped[bit // 8] ^= 1 << bit % 8
-        try:
-            verify(bytes(flipped))
-        except PalmTorchError:
-            continue
-        accepted.append(bit)
-    return accepted
 
 
 @pytest.mark.parametrize("kind", ["file", "segment"])

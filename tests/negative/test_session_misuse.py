@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from palm_torch.attesting.session import Session
 
+pytestmark = pytest.mark.usefixtures("fresh_process")
+
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
@@ -55,12 +57,6 @@ def changed(tmp_path: Path) -> Path:
     content[2 * loops.LENGTH * 2] ^= 1
     shard.write_bytes(content)
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fresh_process() -> Iterator[None]:
-    with loops.fresh_process():
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,10 @@ from palm_torch.attesting.attested import attested
 from palm_torch.data.loader import DataLoader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("fresh_process")
 
 
 class Noisy(Net):
@@ -56,17 +58,6 @@ class Outcome:
     moments: list[bytes]
     drawn: tuple[float, float, float]
     states: list[Any]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return loops.corpus(tmp_path_factory.mktemp("data") / "corpus")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fresh_process() -> Iterator[None]:
-    with loops.fresh_process():
-        yield
 
 
 def seed(value: int = 7) -> None:

@@ -79,6 +79,11 @@ def test_expiry() -> None:
     assert not request.decode(fields(expires=None)).expired(datetime.max.replace(tzinfo=UTC))
 
 
+def test_a_time_that_is_none_is_named_by_its_field() -> None:
+    with pytest.raises(RequestError, match=r"^request\.expires: expected YYYY-MM-DDTHH:MM:SSZ, got 'soon'$"):
+        request.decode(fields(expires="soon"))
+
+
 def test_a_time_is_aware() -> None:
     assert request.parse_time("2026-11-22T00:00:00Z").utcoffset() == timedelta(0)
     with pytest.raises(EncodingError, match="expected YYYY-MM-DDTHH:MM:SSZ, got 'soon'"):

@@ -27,26 +27,16 @@ from palm_torch.hooks import importing
 from palm_torch.recorder import Reads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from palm_torch.attesting.session import Session
     from palm_torch.data.dataset import AttestedMmapDataset
     from palm_torch.statement import Statement
 
+pytestmark = pytest.mark.usefixtures("fresh_process")
+
 PENDING = Reads("dataset7", bytes(8), bytes(32), b"")
 CLAIMS = ("architecture", "data", "configuration", "tokenizer", "initial", "model", "steps")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return loops.corpus(tmp_path_factory.mktemp("data") / "corpus")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fresh_process() -> Iterator[None]:
-    with loops.fresh_process():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,22 +21,6 @@ def text_of(out: Console) -> str:
     return out.file.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain text", "plain text"),
-        ("größer 模型 ✓", "größer 模型 ✓"),
-        ("a\nb\r\tc", r"a\nb\r\tc"),
-        ("\x1b[31m", r"\x1b[31m"),
-        ("\u202egnp", r"\u202egnp"),
-        ("\udc80", r"\udc80"),
-        ("\u2028", r"\u2028"),
-    ],
-)
-def test_unprintable_characters_are_written_out(text: str, shown: str) -> None:
-    assert terminal.printable(text) == shown
-
-
 def test_a_refusal_is_one_line() -> None:
     line = terminal.refusal("REJECTED", BindingError("one\ntwo"))
     assert line == r"REJECTED BindingError: one\ntwo"

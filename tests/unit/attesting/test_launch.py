@@ -201,7 +201,10 @@ def test_what_is_no_script_is_refused(
     assert run("", request=str(tmp_path / "none.json")) == 2
     assert "cannot read the request" in said(capsys)
     assert run("x = 1") == 1
-    assert "no torch.optim optimizer stepped" in said(capsys)
+    told = said(capsys)
+    assert "no torch.optim optimizer stepped" in told
+    assert "no record was delivered either" in told
+    assert "hand-written" not in told
 
 
 def test_nothing_in_a_message_reaches_the_terminal(

@@ -20,22 +20,12 @@ from palm_torch.errors import MeasurementError, SealError
 from palm_torch.policies import policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from palm_torch.attesting.session import Session
     from palm_torch.attesting.signed_receipt import SignedReceipt
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return loops.corpus(tmp_path_factory.mktemp("data") / "corpus")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fresh_process() -> Iterator[None]:
-    with loops.fresh_process():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh_process")
 
 
 @pytest.fixture(scope="module")

@@ -624,8 +624,21 @@ def test_gradients_without_a_step_raise_at_the_end(data: Path) -> None:
         for batch in DataLoader(opened(data), batch_size=4):
             loss_of(net, batch).backward()
 
-    with pytest.raises(CoverageError, match=r"no torch\.optim optimizer stepped"), attested("train"):
+    with (
+        pytest.raises(CoverageError, match=r"no torch\.optim optimizer stepped") as caught,
+        attested("train"),
+    ):
         loop()
+    assert "session: 6 batches were delivered with gradients on, and a hand-written" in str(caught.value)
+
+
+def test_evaluation_alone_is_no_training_and_the_error_says_so(data: Path) -> None:
+    with pytest.raises(CoverageError) as caught, attested("train"), torch.no_grad():
+        list(DataLoader(opened(data), batch_size=4))
+    assert str(caught.value) == (
+        "no torch.optim optimizer stepped inside the session: no batch was delivered with gradients on; what "
+        "was delivered under torch.no_grad() counts as evaluation; fetch training batches outside of it"
+    )
 
 
 def test_stepping_elsewhere_than_on_the_cpu_raises_at_once(data: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import stamping
 from asn1crypto import algos, cms, core, tsp
 from asn1crypto import x509 as asn1
+from bits import surviving
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,9 +30,6 @@ from palm_torch.errors import (
     SignatureError,
     TrustAnchorError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DIGEST = sha256_digest(b"evidence")
 NOT_CA = (x509.BasicConstraints(ca=False, path_length=None), True)
@@ -102,19 +100,6 @@ def test_no_bit_of_a_token_is_idle(kind: Any) -> None:
 
 def test_twin_a_verifier_that_looks_at_nothing_accepts_every_bit() -> None:
     assert surviving(b"token", lambda _: None, range(40)) == list(range(40))
-
-
-def surviving(token: bytes, verify: Callable[[bytes], object], bits: range) -> list[int]:
-    accepted = []
-    for bit in bits:
-        flipped = bytearray(token)
-        flipped[bit // 8] ^= 1 << bit % 8
-        try:
-            verify(bytes(flipped))
-        except PalmTorchError:
-            continue
-        accepted.append(bit)
-    return accepted
 
 
 def test_no_length_but_the_whole(authority: Authority) -> None:
@@ -503,6 +488,19 @@ def test_a_root_must_be_valid_then_and_leave_room_for_the_chain() -> None:
         bent = Authority(root, (stamping.leaf_certificate(issuing), issuing))
         with pytest.raises(TrustAnchorError, match="root"):
             check(kept(bent), bent)
+
+
+@pytest.mark.parametrize("extensions", [[NOT_CA, SIGNS, (STAMPING, True)], [SIGNS]])
+def test_a_root_that_is_no_ca_is_told_which_certificate_is_wanted(
+    authority: Authority, extensions: Any
+) -> None:
+    leaf = stamping.issue("TSA", authority.chain[1], extensions=extensions)
+    for use in (
+        lambda root: timestamp.verify_token(kept(authority), digest=DIGEST, root=root),
+        lambda root: timestamp.normalised(authority.token(DIGEST.value), root=root),
+    ):
+        with pytest.raises(TrustAnchorError, match=r"^time-stamp root: 'CN=TSA'.*the authority publishes it"):
+            use(leaf.pem)
 
 
 def resigned(leaf: stamping.Holder, issuer: stamping.Holder, old: bytes, new: bytes) -> stamping.Holder:

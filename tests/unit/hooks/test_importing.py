@@ -259,7 +259,7 @@ def test_installed_files_as_recorded_are_left_to_the_packages(folder: Path) -> N
 
 
 def test_the_entry_script_makes_the_code_imported(folder: Path) -> None:
-    assert surroundings.code_now().source is CodeSource.SELF_REPORTED
+    assert surroundings.code_now(source.loaded_sources()).source is CodeSource.SELF_REPORTED
     path = write(folder / "script.py", OLD)
     code = importing.compile_entry(str(path), SourceFileLoader("__main__", str(path)))
     write(path, NEW)
@@ -268,7 +268,7 @@ def test_the_entry_script_makes_the_code_imported(folder: Path) -> None:
     assert names["VALUE"] == "old"
     assert digest_of("__main__") == sha(OLD)
     assert importing.was_loaded(importing.resolved(str(path)))
-    now = surroundings.code_now()
+    now = surroundings.code_now(source.loaded_sources())
     assert now.source is CodeSource.IMPORTED
     assert now.files == source.loaded_sources()
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import pytest
 
-from palm_torch.hooks import importing, opened
-from palm_torch.roles import Source
+from palm_torch.hooks import auditing, importing, opened
+from palm_torch.roles import OPENED, Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets coverage see inside the audit hook, which Python does not trace unless told."""
-    monkeypatch.setattr(opened._audit, "__cantrace__", True, raising=False)
+    monkeypatch.setattr(auditing._audit, "__cantrace__", True, raising=False)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def sha(data: bytes) -> bytes:
 def test_each_file_opened_for_reading_is_listed_once(files: opened.OpenedFiles, folder: Path) -> None:
     (folder / "below").mkdir()
     (folder / "below/c").write_bytes(b"c")
-    with opened.listen(files):
+    with auditing.listen(files):
         (folder / "a").read_bytes()
         (folder / "a").read_bytes()
         np.memmap("b", dtype=np.uint8, mode="r")
@@ -62,21 +62,21 @@ def test_each_file_opened_for_reading_is_listed_once(files: opened.OpenedFiles, 
             open("a\0b")  # noqa: PTH123, SIM115 (never opened)
     (folder / "b").write_bytes(b"later")
     assert told(files) == {"a": sha(b"a" * 8), "b": sha(b"b" * 8), "below/c": sha(b"c")}
-    assert {item.kind for item in files.result().values()} == {opened.KIND}
+    assert {item.kind for item in files.result().values()} == {OPENED}
 
 
 def test_outside_the_block_nothing_is_heard(files: opened.OpenedFiles, folder: Path) -> None:
-    with opened.listen(files):
+    with auditing.listen(files):
         pass
     (folder / "a").read_bytes()
     assert told(files) == {}
 
 
 def test_a_file_that_changed_is_listed_with_both_digests(files: opened.OpenedFiles, folder: Path) -> None:
-    with opened.listen(files):
+    with auditing.listen(files):
         (folder / "a").read_bytes()
     (folder / "a").write_bytes(b"other")
-    with opened.listen(files):
+    with auditing.listen(files):
         (folder / "a").read_bytes()
     assert told(files) == {"a": sha(b"a" * 8), "a#2": sha(b"other")}
 
@@ -84,7 +84,7 @@ def test_a_file_that_changed_is_listed_with_both_digests(files: opened.OpenedFil
 def test_what_the_script_wrote_itself_is_listed_when_it_is_read(
     files: opened.OpenedFiles, folder: Path
 ) -> None:
-    with opened.listen(files):
+    with auditing.listen(files):
         (folder / "new").write_bytes(b"1")
         (folder / "partial").write_bytes(b"2")
         (folder / "partial").rename("whole")
@@ -111,7 +111,7 @@ def test_places_that_are_not_the_scripts_are_left_out(files: opened.OpenedFiles,
     pipe = folder / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_bytes(b"x"))
-    with opened.listen(files):
+    with auditing.listen(files):
         for path in ("/proc/self/status", os.__file__, np.__file__):
             with open(path, "rb"):  # noqa: PTH123 (short)
                 pass
@@ -126,7 +126,7 @@ def test_places_that_are_not_the_scripts_are_left_out(files: opened.OpenedFiles,
 
 def test_what_palm_torch_reads_is_left_out(files: opened.OpenedFiles, folder: Path) -> None:
     names = {"__name__": "palm_torch.data.reader", "path": folder / "a"}
-    with opened.listen(files):
+    with auditing.listen(files):
         exec("path.read_bytes()", names)  # noqa: S102 (a frame of ours)
         exec("path.read_bytes()", {**names, "__name__": "palm_torchy", "path": folder / "b"})  # noqa: S102
     assert told(files).keys() == {"b"}
@@ -139,14 +139,14 @@ def test_what_a_package_opens_that_palm_torch_called_is_the_scripts(
     package = compile("def read():\n    path.read_bytes()\n", "/x/site-packages/pack.py", "exec")
     names = {"__name__": "pack", "path": folder / "a"}
     exec(package, names)  # noqa: S102 (a frame of a package)
-    with opened.listen(files):
+    with auditing.listen(files):
         exec("read()", {"__name__": below, "read": names["read"]})  # noqa: S102 (a frame of ours)
     assert told(files) == {"a": sha(b"a" * 8)}
 
 
 def test_what_the_launcher_runs_is_not_palm_torch(files: opened.OpenedFiles, folder: Path) -> None:
     names = {"__name__": "palm_torch.attesting.launch", "path": folder / "a"}
-    with opened.listen(files):
+    with auditing.listen(files):
         exec("path.read_bytes()", names)  # noqa: S102 (a frame of the launcher)
     assert told(files) == {"a": sha(b"a" * 8)}
 
@@ -157,7 +157,7 @@ def test_sources_are_left_out_while_they_are_what_the_hook_compiled(
     remove = importing.install()
     try:
         importing.note("script", str(folder / "a"), b"a" * 8)
-        with opened.listen(files):
+        with auditing.listen(files):
             (folder / "a").read_bytes()
             (folder / "a").read_bytes()
             assert told(files) == {}
@@ -173,13 +173,13 @@ def test_names_are_printable_short_and_never_the_same(files: opened.OpenedFiles,
     odd, long = folder / "line\nbreak", folder / ("x" * 200)
     odd.write_bytes(b"")
     long.write_bytes(b"")
-    with opened.listen(files):
+    with auditing.listen(files):
         for number, side in enumerate(apart):
             side.mkdir()
             (side / "same").symlink_to(folder / "ab"[number])
             (side / "data").write_bytes(bytes([number]))  # written outside of what is heard below
     files = opened.OpenedFiles(str(folder))
-    with opened.listen(files):
+    with auditing.listen(files):
         for path in (*(side / "data" for side in apart), apart[0] / "same", odd, long):
             path.read_bytes()
     assert told(files).keys() == {"data", "data#2", "a", "line\\u000abreak", "..." + "x" * 150}
@@ -189,7 +189,7 @@ def test_beyond_the_limit_openings_are_counted(
     files: opened.OpenedFiles, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opened, "MAX_FILES", 1)
-    with opened.listen(files):
+    with auditing.listen(files):
         for name in ("a", "b", "b", "a"):
             (folder / name).read_bytes()
     assert told(files) == {"a": sha(b"a" * 8), "2 further openings not listed": None}
@@ -197,7 +197,7 @@ def test_beyond_the_limit_openings_are_counted(
 
 def test_another_process_tells_nothing(files: opened.OpenedFiles, folder: Path) -> None:
     files._process += 1
-    with opened.listen(files):
+    with auditing.listen(files):
         (folder / "a").read_bytes()
     assert told(files) == {}
 
@@ -208,10 +208,10 @@ def test_a_file_that_cannot_be_read_to_its_end_is_listed_without_a_digest(
     def torn(_stream: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    with monkeypatch.context() as patched, opened.listen(files):
+    with monkeypatch.context() as patched, auditing.listen(files):
         patched.setattr(opened, "_digest_of", torn)
         (folder / "a").read_bytes()
-    with opened.listen(files):
+    with auditing.listen(files):
         (folder / "b").read_bytes()
     assert told(files) == {"a (could not be hashed)": None, "b": sha(b"b" * 8)}
     assert files.result()["opened:a (could not be hashed)"].kind == "none"
@@ -230,7 +230,7 @@ def test_a_list_asked_for_while_others_open_files_waits_for_them(
 
     monkeypatch.setattr(opened, "_digest_of", slow)
     found: list[dict[str, bytes | None]] = []
-    with opened.listen(files):
+    with auditing.listen(files):
         reader = threading.Thread(target=(folder / "a").read_bytes)
         reader.start()
         assert hashing.wait(60)

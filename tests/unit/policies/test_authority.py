@@ -87,7 +87,8 @@ def test_a_list_that_the_evidence_does_not_meet_rejects_it(good: GoodRun) -> Non
 def test_asking_without_an_authority_says_which_options_to_give(good: GoodRun, path: str) -> None:
     expected = (
         rf"^policy\.yaml: {path}: \[authority\] stands for a trusted authority's values: give its file and "
-        r"its public key \(--reference-values FILE --authority-key PEM\)$"
+        r"its public key \(--reference-values FILE --authority-key PEM\); without them nothing of the policy "
+        r"can be checked, except that it is YAML$"
     )
     with pytest.raises(PolicyError, match=expected):
         policy.parse(good.policy_text({path: ["authority"]}), what="policy.yaml")
