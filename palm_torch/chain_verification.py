@@ -11,15 +11,16 @@ from palm_torch import evidence as bundles
 from palm_torch import receipt as receipt_files
 from palm_torch import request as request_files
 from palm_torch.appraisal import chain
+from palm_torch.appraisal.shared_sessions import Earlier
+from palm_torch.encoding import Json
 from palm_torch.errors import FreshnessError, InputError, prefixed
 from palm_torch.result import AttestationResult, Tier, strength_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from palm_torch.appraisal import freshness as freshnesses
-    from palm_torch.encoding import Json
     from palm_torch.evidence import Bundle
 
 
@@ -32,16 +33,23 @@ class VerifiedChain:
             is at least one, is a hardware link; otherwise a warning.
         results: Name of the file → its result, in the order given.
         chain: Which run used what another one produced.
+        not_checked: What was not checked of them together; what was not of each stands in its result.
     """
 
     tier: Tier
     results: dict[str, AttestationResult]
     chain: chain.Chain
+    not_checked: tuple[str, ...] = ()
 
     def to_json(self) -> Json:
         """Returns the tier, all results and the chain as a JSON value."""
         results = {name: result.to_json() for name, result in self.results.items()}
-        return {"tier": self.tier.value, "results": results, "chain": codec.to_json(self.chain)}
+        return {
+            "tier": self.tier.value,
+            "results": results,
+            "chain": codec.to_json(self.chain),
+            "not_checked": list[Json](self.not_checked),
+        }
 
 
 def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
@@ -109,10 +117,11 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
     if asked:
         raise FreshnessError(f"none of the files answers the request with SHA-256 {next(iter(asked)).hex()}")
     built = chain.build(members)
-    if seen is not None:
-        verification.record(accepted, Path(seen), at=appraiser.now, again=again)
+    left_open: tuple[str, ...] = ()
+    if seen is not None and verification.record(accepted, Path(seen), at=appraiser.now, again=again):
+        left_open = (verification.NEW_STORE.format(path=seen),)
     results = {str(path): result for path, (_, result) in zip(paths, accepted, strict=True)}
-    return VerifiedChain(tier=_tier(results, built), results=results, chain=built)
+    return VerifiedChain(tier=_tier(results, built), results=results, chain=built, not_checked=left_open)
 
 
 def _member(name: str, bundle: Bundle, result: AttestationResult) -> chain.Member:
@@ -121,7 +130,15 @@ def _member(name: str, bundle: Bundle, result: AttestationResult) -> chain.Membe
         statement=statement.decode(bundle.end.statement),
         strength=strength_of(simulated=result.simulated, reservations=result.reservations),
         reserved=bool(result.reservations),
+        earlier=tuple(_earlier(bundle)),
     )
+
+
+def _earlier(bundle: Bundle) -> Iterator[Earlier]:
+    for segment in bundle.segments:
+        content = receipt_files.decode_content(segment.receipt.payload)
+        if isinstance(content, receipt_files.SegmentReceipt):
+            yield Earlier(session=segment.session.run_id, steps=content.steps.taken)
 
 
 def _tier(results: Mapping[str, AttestationResult], built: chain.Chain) -> Tier:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from palm_torch import evidence, statement
 from palm_torch.appraisal import claims
-from palm_torch.cvm import appraisal, quote
+from palm_torch.cvm import appraisal, quote, timestamp
 from palm_torch.encoding import Json, decode_json
 from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.evidence import Bundle
 from palm_torch.result import Claim
 
 if TYPE_CHECKING:
-    from palm_torch.evidence import Phase
+    from palm_torch.evidence import Phase, Segment
 
 _REGISTERS: Final = (*appraisal.IMAGE_REGISTERS, "rtmr3", "report_data")
 
@@ -59,12 +59,41 @@ def inspect(data: bytes, *, what: str = "evidence") -> Inspected:
         "operation": end.operation,
         "challenge": {"kind": bundle.challenge.kind, "nonce": bundle.challenge.nonce.hex()},
         "session_key": bundle.session_key.hex(),
+        "segments": [_segment(item, f"segment {number}") for number, item in enumerate(bundle.segments, 1)],
         "begin": _phase(bundle.begin, "begin"),
         "log": [_read(entry, f"log entry {index}") for index, entry in enumerate(bundle.log)],
         "end": _phase(bundle.end, "end"),
         "collateral": list[Json](sorted(bundle.collateral or {})),
+        "timestamp": None if bundle.timestamp is None else _timestamp(bundle.timestamp, bundle),
     }
     return Inspected(bundle=bundle, claims=claims.claims_of(end, "code"), document=document)
+
+
+def _segment(segment: Segment, name: str) -> Json:
+    return {
+        "run_id": segment.session.run_id,
+        "challenge": {
+            "kind": segment.session.challenge.kind,
+            "nonce": segment.session.challenge.nonce.hex(),
+        },
+        "session_key": segment.session.session_key.hex(),
+        "begin": _phase(segment.session.begin, f"{name}: begin"),
+        "log": [_read(entry, f"{name}: log entry {index}") for index, entry in enumerate(segment.log)],
+        "receipt": _read(segment.receipt.payload, f"{name}: receipt"),
+        "collateral": list[Json](sorted(segment.session.collateral or {})),
+    }
+
+
+def _timestamp(token: bytes, bundle: Bundle) -> Json:
+    info = timestamp.look_into(token)
+    return {
+        "time": info.time.isoformat(),
+        "accuracy": timestamp.accuracy_in_words(info.accuracy),
+        "serial": str(info.serial),
+        "over": f"sha256:{info.imprint.hex()}",
+        "over_this_file": info.imprint == bundle.digest_to_stamp().value,
+        "bytes": len(token),
+    }
 
 
 def _phase(phase: Phase, name: str) -> Json:

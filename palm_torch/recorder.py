@@ -12,7 +12,7 @@ import contextvars
 import os
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from palm_torch.errors import SessionError
 
@@ -55,6 +55,22 @@ class Recorder(Protocol):
         """
 
 
+class Observer(Protocol):
+    """What knows the code and the files of a run, and has to be told of those that worker processes meet.
+
+    What is told are plain tuples, the whole of it every time: a batch on the way may never arrive.
+    """
+
+    def begin_here(self) -> None:
+        """Begins to look at this process, which was forked from the run's own."""
+
+    def seen_here(self) -> tuple[Any, ...]:
+        """Returns everything seen in this process since `begin_here`; empty if nothing was."""
+
+    def take(self, seen: tuple[Any, ...]) -> None:
+        """Takes what `seen_here` returned in a worker process, once its batch is delivered."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Installed:
     recorder: Recorder
@@ -70,6 +86,26 @@ _in_context: contextvars.ContextVar[_Installed | None] = contextvars.ContextVar(
 )
 _in_process: list[_Installed] = []
 """At most one: the session of this process, whichever thread or context asks."""
+
+
+_observers: list[Observer] = []
+"""At most one: that of a script under ``palm-torch run``."""
+
+
+def observer() -> Observer | None:
+    """Returns what has to be told of the code and the files of worker processes; None if nothing has."""
+    return _observers[0] if _observers else None
+
+
+@contextlib.contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Makes an observer the one that `observer` returns, for the duration of a ``with`` block."""
+    before = _observers.copy()
+    _observers[:] = [observer]
+    try:
+        yield
+    finally:
+        _observers[:] = before
 
 
 def current() -> Recorder | None:

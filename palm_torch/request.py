@@ -41,10 +41,13 @@ class Request:
     expires: str | None
 
     def __post_init__(self) -> None:
-        """Refuses other types, short nonces and times in another form."""
+        """Refuses other types, short nonces, roles without a name and times in another form."""
         if self.type != TYPE:
             raise EncodingError(f"expected type {TYPE!r}, got {self.type[:80]!r}")
         decode_hex(self.nonce, what="nonce", length_bytes=NONCE_BYTES)
+        for role in self.roles:
+            if not role.strip() or not role.isprintable():
+                raise EncodingError(f"roles: expected names in printable text, got {role[:80]!r}")
         if self.expires is not None:
             parse_time(self.expires, what="expires")
 

@@ -126,13 +126,17 @@ def show_result(out: Console, result: AttestationResult) -> None:
         for item in result.reservations:
             _line(out, f"  - {printable(item.reason)}", "yellow")
             _line(out, f"    what to do: {printable(item.advice)}")
-    if result.not_checked:
-        out.print("\nNOT SHOWN by this evidence", style="bold")
-        for line in result.not_checked:
-            _line(out, f"  - {printable(line)}", "dim")
+    _show_left_open(out, result.not_checked)
     out.print()
     for line in wording.WORDS:
         _line(out, line, "dim")
+
+
+def _show_left_open(out: Console, lines: Sequence[str]) -> None:
+    if lines:
+        out.print("\nNOT SHOWN by this evidence", style="bold")
+    for line in lines:
+        _line(out, f"  - {printable(line)}", "dim")
 
 
 def show_refused(out: Console, error: Exception, checks: Sequence[Check]) -> None:
@@ -158,6 +162,7 @@ def show_chain(out: Console, verified: VerifiedChain) -> None:
     for name, result in verified.results.items():
         _line(out, f"  {printable(name)}: {verdict(result)}", "yellow" if result.reservations else "green")
         _line(out, f"    may I rely on it? {wording.worth(result)}")
+    _show_left_open(out, verified.not_checked)
 
 
 def chain_verdict(verified: VerifiedChain) -> str:
@@ -203,6 +208,7 @@ def show_inspected(out: Console, inspected: Inspected, path: Path) -> None:
         ("challenge", f"{bundle.challenge.kind}, nonce {bundle.challenge.nonce.hex()}"),
         ("session key", f"{len(bundle.session_key)} bytes DER"),
     ]
+    rows += _segments(document["segments"])
     for name, phase in (("begin", bundle.begin), ("end", bundle.end)):
         rows.append(
             (
@@ -213,6 +219,7 @@ def show_inspected(out: Console, inspected: Inspected, path: Path) -> None:
         rows += [(f"{name} {register}", value) for register, value in _registers(document[name])]
     rows += [(f"log {index}", entry.decode("utf-8", "replace")) for index, entry in enumerate(bundle.log)]
     rows.append(("collateral", ", ".join(sorted(bundle.collateral)) if bundle.collateral else "none"))
+    rows.append(("time stamp", _stamped(document["timestamp"])))
     for row in rows:
         facts.add_row(*_texts(*row))
     out.print(facts)
@@ -221,6 +228,30 @@ def show_inspected(out: Console, inspected: Inspected, path: Path) -> None:
         source = "measured, it says" if claim.strength == "code" else claim.strength
         said.add_row(*_texts(claim.name, claim.value, source))
     out.print(said)
+
+
+def _segments(segments: Json) -> Iterable[tuple[str, str]]:
+    """Yields, for each earlier session of a resumed run, where it ended and what its begin quote says."""
+    for number, segment in enumerate(segments if isinstance(segments, list) else (), 1):
+        if not isinstance(segment, dict):
+            continue
+        name = f"segment {number}"
+        receipt = segment["receipt"]
+        predicate = receipt.get("predicate") if isinstance(receipt, dict) else None
+        state = predicate if isinstance(predicate, dict) else {}
+        steps = state.get("steps")
+        taken = steps.get("taken") if isinstance(steps, dict) else None
+        yield name, f"run {segment['run_id']}, receipt after {taken} steps"
+        yield f"{name} model", str(state.get("model"))
+        for register, value in _registers(segment["begin"]):
+            yield f"{name} begin {register}", value
+
+
+def _stamped(stamp: Json) -> str:
+    if not isinstance(stamp, dict):
+        return "none"
+    over = "this file" if stamp["over_this_file"] else f"ANOTHER file, {stamp['over']}"
+    return f"{stamp['time']}, {stamp['accuracy']}, over {over}; by whom is not checked here"
 
 
 def _registers(phase: Json) -> Iterable[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 CLOCK: Final = "this machine's clock"
 ASSERTED: Final = "asserted by you"
 MAX_ROOT_BYTES: Final = 64 << 10
+
+NEW_STORE: Final = (
+    "whether it was accepted before: the store of seen evidence was made just now, and remembers nothing "
+    "older ({path})"
+)
 
 
 def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
@@ -62,7 +68,8 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
             `palm_torch.policies.reference_values`.
         authority_key: The public key of that authority, PEM.
         timestamp_root: Root certificate, PEM, of the authority that stamped the evidence (RFC 3161).
-        seen: The verifier's own store of what it has accepted: each request is answered once.
+        seen: The verifier's own store of what it has accepted: each request is answered once, each session
+            counts once.
         again: Accepts with `seen` the very evidence that was accepted before.
         closing: For a receipt: the sealed evidence of its session, without which it is *unclosed*.
 
@@ -101,8 +108,11 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         request=None if request is None else read_request(Path(request)),
         artifacts=_paths(artifacts),
     )
-    if seen is not None:
-        record([(bundles.decode(data), result)], Path(seen), at=appraiser.now, again=again)
+    if seen is not None and record(
+        [(bundles.decode(data), result)], Path(seen), at=appraiser.now, again=again
+    ):
+        left_open = (*result.not_checked, NEW_STORE.format(path=seen))
+        return dataclasses.replace(result, not_checked=left_open)
     return result
 
 
@@ -233,7 +243,7 @@ class Appraiser:
 
 def record(
     accepted: Sequence[tuple[Bundle, AttestationResult]], path: Path, *, at: datetime, again: bool
-) -> None:
+) -> bool:
     """Records accepted evidence in a store, all of it or nothing.
 
     Args:
@@ -243,8 +253,11 @@ def record(
         at: Time of verification, aware.
         again: Whether evidence that was accepted before may be accepted once more.
 
+    Returns:
+        Whether the store was made just now, so that nothing could have been in it.
+
     Raises:
-        FreshnessError: If a request was answered before, or a run was accepted before.
+        FreshnessError: If a request was answered before, or a run or one of its sessions was accepted before.
         InputError: If the store cannot be used.
     """
     items = [
@@ -252,12 +265,14 @@ def record(
             nonce=bundle.challenge.nonce if bundle.challenge.kind == "challenged" else None,
             digest=sha256_digest(quote.parse_quote(bundle.end.quote).td_report.report_data),
             run_id=result.run_id,
+            earlier=tuple(segment.session.run_id for segment in bundle.segments),
             checks=result.checks,
         )
         for bundle, result in accepted
     ]
     with seen_store.open_store(path) as store:
         store.check_and_record_all(items, at, again=again)
+        return store.new
 
 
 def _paths(artifacts: Mapping[str, str | Path] | None) -> dict[str, Path]:

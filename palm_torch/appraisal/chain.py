@@ -14,8 +14,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from palm_torch.appraisal import shared_sessions
+from palm_torch.appraisal.shared_sessions import Earlier, Shared
 from palm_torch.digest import Digest
 from palm_torch.errors import ClaimError, InputError
+from palm_torch.properties import Train
 from palm_torch.result import Strength
 from palm_torch.roles import Artifact, Dataset, Source, Value, Weights
 from palm_torch.statement import Statement, value_digest
@@ -58,12 +61,14 @@ class Member:
         statement: Its end statement.
         strength: How strong its measured claims are.
         reserved: Whether it was accepted with reservations, of whatever kind.
+        earlier: The sessions that it went on from, oldest first.
     """
 
     name: str
     statement: Statement
     strength: Strength
     reserved: bool
+    earlier: tuple[Earlier, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +112,13 @@ class Chain:
         nodes: The runs; where nothing else decides, in the order given.
         links: Every use; several for one role if several runs produced the same.
         loose: Names of evidence that is linked to no other.
+        shared: Pairs of runs that have a session in common: their work up to there was done once.
     """
 
     nodes: tuple[Node, ...]
     links: tuple[Link, ...]
     loose: tuple[str, ...]
+    shared: tuple[Shared, ...] = ()
 
     def count(self, label: Label) -> int:
         """Returns how many links have a label."""
@@ -159,6 +166,7 @@ def build(members: Sequence[Member]) -> Chain:
         ),
         links=tuple(sorted(links, key=lambda link: place[link.consumer])),
         loose=tuple(member.name for member in ordered if member.name not in linked),
+        shared=tuple(shared_sessions.find({member.name: _sessions(member) for member in members})),
     )
 
 
@@ -274,6 +282,16 @@ def _check_distinct(members: Sequence[Member]) -> None:
         other = runs.setdefault(member.statement.run.run_id, member.name)
         if other != member.name:
             raise InputError(f"chain: {other!r} and {member.name!r} are evidence of one and the same run")
+
+
+def _sessions(member: Member) -> dict[str, int]:
+    """Returns session → steps of the run when it ended, oldest first."""
+    claims = member.statement.claims
+    sealed = claims.steps.taken if isinstance(claims, Train) else 0
+    return {
+        **{item.session: item.steps for item in member.earlier},
+        member.statement.run.run_id: sealed,
+    }
 
 
 def _ordered(members: Sequence[Member], links: Iterable[Link]) -> list[Member]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from palm_torch.appraisal.chain import Chain, Link
+    from palm_torch.appraisal.shared_sessions import Shared
 
 DIGEST_DIGITS: Final = 12
 """Hex digits of a digest that are shown."""
@@ -37,6 +38,9 @@ def render(chain: Chain, *, escape: Callable[[str], str]) -> list[tuple[str, Lab
         ]
         if node.name in chain.loose and len(chain.nodes) > 1:
             lines.append(("    linked to no other evidence given here", None))
+        lines += [
+            (_common(shared, node.name, names), None) for shared in chain.shared if node.name in shared.names
+        ]
     return lines
 
 
@@ -50,6 +54,14 @@ def summary(chain: Chain) -> str:
 def labels(chain: Chain) -> list[Label]:
     """Returns the labels that some link has, strongest first."""
     return [label for label in Label if chain.count(label)]
+
+
+def _common(shared: Shared, name: str, names: dict[str, str]) -> str:
+    (other,) = (each for each in shared.names if each != name)
+    return (
+        f"    shares session {shared.session[:8]} with {names[other]}, up to step {shared.steps}: that work "
+        "was done once"
+    )
 
 
 def _line(link: Link, names: dict[str, str], escape: Callable[[str], str]) -> str:

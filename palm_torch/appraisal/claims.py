@@ -187,6 +187,8 @@ def _sources(end: Statement) -> Iterator[tuple[str, Source]]:
 def _said(end: Statement) -> Iterator[tuple[str, str, Source]]:
     for role, filled in end.roles().items():
         yield from _role(role, filled)
+    if isinstance(end.claims, Train):
+        yield from _optimizers(end.claims.configuration)
     yield "code", str(end.run.code.digest), Source.MEASURED
     for group, items in (("input", end.run.inputs), ("output", end.run.outputs)):
         for name, artifact in items.items():
@@ -211,6 +213,19 @@ def _role(name: str, filled: object) -> Iterator[tuple[str, str, Source]]:
             yield from _role(f"{name} {key}", item)
 
 
+def _optimizers(configuration: Value) -> Iterator[tuple[str, str, Source]]:
+    """Yields what stepped, as far as the configuration has the form of ours."""
+    listed = configuration.value.get("optimizers")
+    for number, item in enumerate(listed if isinstance(listed, list) else [], 1):
+        if isinstance(item, dict) and isinstance(item.get("class"), str):
+            said = f"{item['class']:.160}, {item.get('steps')!s:.20} steps"
+            if item.get("steps_inside"):
+                said += f" and {item['steps_inside']!s:.20} within another's"
+            if item.get("begun_with"):
+                said += f", began with the state {item['begun_with']!s:.80}"
+            yield f"optimizer {number}", said, configuration.source
+
+
 def _short(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.6g}"
 
@@ -229,12 +244,13 @@ def _times(delivered: Delivered) -> str:
 
 def _dataset(name: str, dataset: Dataset) -> Iterator[tuple[str, str, Source]]:
     yield name, dataset_in_words(dataset.records, dataset.record_bytes, dataset.manifest), dataset.source
+    what = "indices" if dataset.manifest is None else "ones"
     for use, delivered in sorted(dataset.uses.items()):
         yield (
             f"{name}, {use}",
             (
-                f"{delivered.delivered} delivered, {delivered.distinct} different ones of {dataset.records}, "
-                f"{_times(delivered)}"
+                f"{delivered.delivered} delivered, {delivered.distinct} different {what} of "
+                f"{dataset.records}, {_times(delivered)}"
             ),
             dataset.source,
         )

@@ -5,11 +5,11 @@ These hold whatever a policy says: a policy chooses what it rejects, not what it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from palm_torch.properties import Train
 from palm_torch.result import Reservation
-from palm_torch.roles import FILE, OPENED
+from palm_torch.roles import EMPTY, FILE, OPENED
 from palm_torch.statement import CodeSource
 
 if TYPE_CHECKING:
@@ -43,6 +43,23 @@ UNCLOSED: Final = Reservation(
     advice="ask for the sealed evidence of that session, and give it with --closing",
 )
 
+
+BY_ITSELF: Final = "opened:"
+"""How the roles begin of what a script opened by itself."""
+
+LOADING: Final = (
+    "LD_AUDIT",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONUSERBASE",
+    "PYTHONWARNINGS",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TORCH_EXTENSIONS_DIR",
+    "TRITON_CACHE_DIR",
+)
+"""Environment variables that change which code is loaded."""
 
 _HANDED_ON: Final = (
     "storage of the host is not to be trusted: ask for a script that hands on bytes, in run.input(...), "
@@ -96,7 +113,7 @@ def of_code(rules: CodeRules, code: Code) -> list[Reservation]:
 
 def of_statement(end: Statement) -> list[Reservation]:
     """Returns what a statement itself leaves open."""
-    found = _of_files(end)
+    found = [*_of_files(end), *_of_environment(end.run.environment.value)]
     if isinstance(end.claims, Train):
         found += _of_training(end.claims)
     return found
@@ -107,10 +124,14 @@ def of_files(artifacts: Mapping[str, Artifact], *, kind: str, says: str) -> list
 
     Args:
         artifacts: Name → what it is filled with.
-        kind: `OPENED` or `FILE`.
+        kind: `OPENED` or `FILE`; or `EMPTY`, for what the script opened and could not be hashed.
         says: The reason, with places for ``count`` and ``name``.
     """
-    names = sorted(name for name, item in artifacts.items() if item.kind == kind)
+    names = sorted(
+        name
+        for name, item in artifacts.items()
+        if item.kind == kind and (kind != EMPTY or name.startswith(BY_ITSELF))
+    )
     if not names:
         return []
     return [
@@ -128,6 +149,12 @@ def _of_files(end: Statement) -> list[Reservation]:
         ),
         *of_files(
             end.run.inputs,
+            kind=EMPTY,
+            says="{count} things that the script opened by itself, or could read, have no digest, such as "
+            "{name}: nothing is known of what came from them",
+        ),
+        *of_files(
+            end.run.inputs,
             kind=FILE,
             says="{count} inputs were hashed where they lay, such as {name}: what the script read may differ",
         ),
@@ -136,6 +163,27 @@ def _of_files(end: Statement) -> list[Reservation]:
             kind=FILE,
             says="{count} outputs were hashed where they lay, such as {name}: what was written may differ",
         ),
+    ]
+
+
+def _of_environment(environment: Mapping[str, Any]) -> list[Reservation]:
+    """Returns what can change the code that ran without another digest of it."""
+    variables, python = environment.get("variables", {}), environment.get("python", {})
+    found = [name for name in LOADING if isinstance(variables, dict) and name in variables]
+    optimize = python.get("optimize") if isinstance(python, dict) else None
+    if optimize:
+        found.append(f"Python's -O (level {optimize})")
+    if not found:
+        return []
+    return [
+        Reservation(
+            about="code",
+            reason=f"settings that change which code is loaded or run: {', '.join(found)}",
+            advice=(
+                "ask for a run without them, or for an image that sets them and nothing else; their digests "
+                "stand in the environment (`palm-torch inspect --json`)"
+            ),
+        )
     ]
 
 
@@ -160,6 +208,15 @@ def _of_training(claims: Train) -> list[Reservation]:
                         advice="read the collate function and the datasets that wrap the attested one",
                     )
                 )
+        if dataset.manifest is None and dataset.uses:
+            found.append(
+                Reservation(
+                    about="claims",
+                    reason=f"data {name}: no manifest: indices were counted, not contents; what lay there "
+                    "may have changed between two readings, or two sessions",
+                    advice="ask for data with a manifest (`palm-torch measure`), and name that in the policy",
+                )
+            )
     for key, (says, advice) in _COUNTS.items():
         count = claims.configuration.value.get(key)
         if count != 0:
@@ -175,6 +232,18 @@ _COUNTS: Final = {
     "writes_outside_steps": (
         "times parameters were written to between steps, by other code than an optimizer",
         "see in the code what writes to parameters between the steps",
+    ),
+    "parameters_changed_without_steps": (
+        "parameters changed or were written to although no optimizer steps them",
+        "see in the code what writes to them, such as a moving average; compare initial and final tensors",
+    ),
+    "optimizers_begun_with_state": (
+        "optimizers had a state before their first step, and what made it is not in this evidence",
+        "see in the code where it was loaded from, for moments can move weights anywhere",
+    ),
+    "batches_carried_over": (
+        "batches waited for their step when the run was resumed, and their gradients may be lost",
+        "see in the code whether it saved the gradients; ask for checkpoints right after a step",
     ),
 }
 """Counts in the configuration that are zero in a plain training loop."""

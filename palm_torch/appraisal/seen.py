@@ -1,23 +1,24 @@
 """What a verifier has accepted before: each request is answered once, each run counts once.
 
 A verifier that forgets can be shown the same answer twice. The store is the verifier's own SQLite file,
-0600, in a folder where nobody else may write: who can write there could put another file in its place, or a
-journal beside it that SQLite would play back. A sticky bit stops only the first, so it does not help. A
-verdict is recorded before it is told; a crash in between means that the evidence counts as seen.
+0600, where nobody else can replace it (`palm_torch.appraisal.store_place`). A verdict is recorded before it
+is told; a crash in between means that the evidence counts as seen.
+
+A resumed run brings its earlier sessions along, and they count as its own: a session that was sealed by
+itself, or that another run went on from, is not sold a second time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from palm_torch.appraisal import store_place
 from palm_torch.digest import Digest
 from palm_torch.errors import FreshnessError, InputError
 
@@ -25,19 +26,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MAX_STORE_BYTES: Final = 256 << 20
-"""Largest store read, about 700,000 verdicts; opening one takes some seconds."""
+"""Largest store read, about 500,000 verdicts; opening one takes some seconds."""
 
 WAIT_S: Final = 10.0
 """How long to wait for another verifier that writes to the store."""
 
 _APPLICATION_ID: Final = 0x504C4D53  # "PLMS"
-_VERSION: Final = 1
-_MODE: Final = 0o600
+_VERSION: Final = 2
 _TABLE: Final = """CREATE TABLE accepted (
     nonce BLOB UNIQUE CHECK (nonce IS NULL OR (typeof(nonce) = 'blob' AND length(nonce) = 32)),
     digest TEXT NOT NULL UNIQUE CHECK (typeof(digest) = 'text'),
     run_id TEXT NOT NULL UNIQUE CHECK (typeof(run_id) = 'text'),
     at TEXT NOT NULL CHECK (typeof(at) = 'text')
+)"""
+_SESSIONS: Final = """CREATE TABLE sessions (
+    session TEXT NOT NULL UNIQUE CHECK (typeof(session) = 'text'),
+    run_id TEXT NOT NULL CHECK (typeof(run_id) = 'text')
 )"""
 
 
@@ -48,13 +52,15 @@ class Accepted:
     Attributes:
         nonce: The challenge's nonce, 32 bytes; None for evidence that answers no request.
         digest: SHA-256 of the report data that the end quote seals.
-        run_id: Name of the run, as sealed.
+        run_id: Name of the run, as sealed: that of its last session.
+        earlier: Names of the sessions that it went on from.
         checks: What had passed, for the error if it was seen before.
     """
 
     nonce: bytes | None
     digest: Digest
     run_id: str
+    earlier: tuple[str, ...] = ()
     checks: tuple[object, ...] = ()
 
 
@@ -64,9 +70,11 @@ class Store:
 
     Attributes:
         path: Where it is.
+        new: Whether it was made just now, and so remembers nothing.
     """
 
     path: Path
+    new: bool
     _connection: sqlite3.Connection
 
     def check_and_record(
@@ -85,7 +93,8 @@ class Store:
             When the same evidence was first accepted; None if it was not seen before.
 
         Raises:
-            FreshnessError: If the request was answered before, or the run was accepted before.
+            FreshnessError: If the request was answered before, or the run or a session of it was accepted
+                before.
             InputError: If the store cannot be read or written, or the time has no zone.
         """
         item = Accepted(nonce=nonce, digest=digest, run_id=run_id)
@@ -107,8 +116,8 @@ class Store:
             For each item, when the same evidence was first accepted; None if it was not seen before.
 
         Raises:
-            FreshnessError: If a request was answered before, or a run was accepted before, in this very list
-                or by an earlier verification; it carries the item's `checks`.
+            FreshnessError: If a request was answered before, or a run or one of its sessions was accepted
+                before, in this very list or by an earlier verification; it carries the item's `checks`.
             InputError: If the store cannot be read or written, or the time has no zone.
         """
         if at.utcoffset() is None:
@@ -128,18 +137,33 @@ class Store:
         return first
 
     def _check_and_insert(self, item: Accepted, told: str, *, again: bool) -> datetime | None:
-        found = self._find(item)
-        if found:
-            try:
+        try:
+            if found := self._find(item):
                 return self._seen_before(found, item, again=again)
-            except FreshnessError as error:
-                error.checks = item.checks
-                raise
+            sessions = tuple(dict.fromkeys((*item.earlier, item.run_id)))
+            self._require_unsold(sessions)
+        except FreshnessError as error:
+            error.checks = item.checks
+            raise
         self._connection.execute(
             "INSERT INTO accepted VALUES (?, ?, ?, ?)",
             (item.nonce, str(item.digest), item.run_id, told),
         )
+        self._connection.executemany(
+            "INSERT INTO sessions VALUES (?, ?)", [(session, item.run_id) for session in sessions]
+        )
         return None
+
+    def _require_unsold(self, sessions: Sequence[str]) -> None:
+        """Checks that no session of a run that was never seen is part of one that was."""
+        for session in sessions:
+            for (run,) in self._connection.execute(
+                "SELECT run_id FROM sessions WHERE session = ?", (session,)
+            ).fetchall():
+                raise FreshnessError(
+                    f"session {session} is part of run {run}, which was accepted before ({self.path}): its "
+                    "steps count once, however many runs go on from it"
+                )
 
     def _find(self, item: Accepted) -> list[tuple[bytes | None, str, str, str]]:
         return self._connection.execute(
@@ -173,21 +197,21 @@ def open_store(path: Path) -> Iterator[Store]:
     """Opens a verifier's store, making it if there is none.
 
     Args:
-        path: The file; in a folder that only the verifier can write to.
+        path: The file; in a folder that only the verifier can write to, named without links.
 
     Raises:
-        InputError: If others may write to its folder; if it is a link or no regular file, somebody else's or
-            open to others, larger than `MAX_STORE_BYTES`, no SQLite database, another one, damaged, or
-            locked for `WAIT_S`.
+        InputError: If others may write to its folder, or to one above it; if it is a link or no regular
+            file, somebody else's or open to others, larger than `MAX_STORE_BYTES`, no SQLite database,
+            another one, damaged, or locked for `WAIT_S`.
     """
-    _check_folder(path)
-    _check_file(path)
+    store_place.check_folders(path)
+    store_place.check_file(path, max_bytes=MAX_STORE_BYTES)
     with _told(path):
         connection = sqlite3.connect(path.absolute(), timeout=WAIT_S, isolation_level=None)
     with contextlib.closing(connection):
         with _told(path):
-            _prepare(connection, path)
-        yield Store(path, connection)
+            new = _prepare(connection, path)
+        yield Store(path, new, connection)
 
 
 @contextmanager
@@ -199,48 +223,8 @@ def _told(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be used as a store of seen evidence: {error}") from error
 
 
-def _check_folder(path: Path) -> None:
-    """Checks that nobody but this user and the superuser may write to the folder of a store."""
-    folder = path.absolute().parent
-    try:
-        status = folder.stat()
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise _unusable(path, error) from error
-    mode = stat.S_IMODE(status.st_mode)
-    if status.st_uid not in (0, os.geteuid()) or mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise InputError(
-            f"{path}: a store of seen evidence lies in a folder of your own where nobody else may write; got "
-            f"{folder} with mode {mode:04o} of user {status.st_uid}: use another, or chmod go-w it"
-        )
-
-
-def _unusable(path: Path, error: OSError | ValueError) -> InputError:
-    reason = getattr(error, "strerror", error)
-    return InputError(f"{path}: cannot be opened as a store of seen evidence: {reason}")
-
-
-def _check_file(path: Path) -> None:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
-        descriptor = os.open(path, flags, _MODE)
-        try:
-            status = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise _unusable(path, error) from error
-    mode = stat.S_IMODE(status.st_mode)
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or mode != _MODE:
-        raise InputError(
-            f"{path}: a store of seen evidence is a regular file of your own with mode 0600, "
-            f"got mode {mode:04o} of user {status.st_uid}"
-        )
-    if status.st_size > MAX_STORE_BYTES:
-        raise InputError(f"{path}: expected at most {MAX_STORE_BYTES} bytes, got {status.st_size}")
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Makes the table in an empty file; otherwise checks that it is there, alone, and whole."""
+def _prepare(connection: sqlite3.Connection, path: Path) -> bool:
+    """Makes the tables in an empty file, or checks that they are there and whole; says whether it is new."""
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
     connection.execute("PRAGMA synchronous = EXTRA")
@@ -250,11 +234,13 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         marks = tuple(
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
-        if not schema and marks == (0, 0):
+        new = not schema and marks == (0, 0)
+        if new:
             connection.execute(_TABLE)
+            connection.execute(_SESSIONS)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")
-        elif schema != [(_TABLE,)] or marks != (_APPLICATION_ID, _VERSION):
+        elif schema != [(_TABLE,), (_SESSIONS,)] or marks != (_APPLICATION_ID, _VERSION):
             raise InputError(f"{path}: this is another kind of database, or one of another version")
         else:
             ((verdict,),) = connection.execute("PRAGMA integrity_check(1)").fetchall()
@@ -264,6 +250,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+    return new
 
 
 def _moment(text: str, path: Path) -> datetime:

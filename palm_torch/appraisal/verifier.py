@@ -3,8 +3,8 @@
 `verify` returns an `AttestationResult` or raises. It says what was checked and what was not.
 
  1. Decode bundle, statements, log and collateral: size limits, canonical bytes only.
- 2. Time: the time-stamp token, if the root of its authority was given. Challenge: the request in force at
-    the time, and the evidence answering that request.
+ 2. Time (`palm_torch.appraisal.moment`): the time-stamp token, if the root of its authority was given.
+    Challenge: the request in force at the time, and the evidence answering that request.
  3. Begin and end quotes are genuine: chain to the one root the policy names, revocation, quoting enclave,
     signatures (docs/spec/30-hardware.md numbers these steps).
  4. The platform is in the state the policy asks for: TCB, attributes, registers.
@@ -24,7 +24,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from palm_torch import evidence, statement
@@ -35,17 +34,13 @@ from palm_torch.appraisal import (
     consistency,
     continuation,
     freshness,
+    moment,
     reservations,
+    resumption,
+    unmeasured,
 )
-from palm_torch.cvm import appraisal, collateral, tdx, timestamp
-from palm_torch.errors import (
-    BindingError,
-    EvidenceError,
-    FreshnessError,
-    InputError,
-    PlatformError,
-    RejectedError,
-)
+from palm_torch.cvm import appraisal, collateral, tdx
+from palm_torch.errors import BindingError, EvidenceError, InputError, PlatformError, RejectedError
 from palm_torch.evidence import Bundle
 from palm_torch.result import AttestationResult, Check, Reservation, Tier, strength_of
 from palm_torch.sessions import seals, segments
@@ -53,6 +48,7 @@ from palm_torch.statement import Begin, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from palm_torch.policies.policy import Policy
@@ -90,12 +86,6 @@ class _Decoded:
     begin: Begin
     end: Statement
     collateral: collateral.Collateral
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Time:
-    at: datetime
-    source: str
 
 
 def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
@@ -137,7 +127,10 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     try:
         decoded = _decode(data, what)  # 1
         findings.passed("encoding", f"{len(data)} bytes, canonical, version 1")
-        time = _check_time(decoded.bundle, at, time_source, timestamp_root, findings)  # 2
+        time = moment.of(decoded.bundle, at=at, source=time_source, root=timestamp_root)  # 2
+        findings.checks += time.checks
+        findings.reservations += time.reservations
+        findings.not_checked += time.not_checked
         return _verify(decoded, policy, time, challenge, freshness_rule, files or {}, findings)
     except RejectedError as error:
         error.checks = tuple(findings.checks)
@@ -147,7 +140,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
 def _verify(
     decoded: _Decoded,
     policy: Policy,
-    time: _Time,
+    time: moment.Moment,
     challenge: bytes | None,
     rule: freshness.Rule,
     files: Mapping[str, Path],
@@ -155,7 +148,7 @@ def _verify(
 ) -> AttestationResult:
     bundle, begin, end, at = decoded.bundle, decoded.begin, decoded.end, time.at
 
-    state = _check_challenge(decoded, challenge, rule, at, findings)  # 2
+    state = _check_challenge(decoded, challenge, rule, time.latest, findings)  # 2
 
     anchor = policy.platform.anchor()
     quotes = {
@@ -184,8 +177,13 @@ def _verify(
     continuation.check_resumed(earlier, end)
     findings.passed("continuation", "the end statement continues the begin statement")
     if earlier:
-        findings.passed("segments", segments.describe(earlier))
+        others = resumption.environments(earlier, end)
+        findings.passed(
+            "segments",
+            segments.describe(earlier) + (f"; environments differ in {others}" if others else ""),
+        )
         findings.not_checked.append(segments.NOT_CHECKED)
+        findings.not_checked += resumption.left_open(earlier, end)
     _check_devices(end)  # 10
     findings.passed("devices", "the model lived on the CPU alone; no GPU evidence needed")
     consistency.check(end)  # 11
@@ -198,6 +196,7 @@ def _verify(
     findings.passed("claims", f"the {end.operation} claims are what the policy demands")
     findings.not_checked += claims.waved_through(policy.claims)
     findings.reservations += reservations.of_statement(end)
+    findings.reservations += unmeasured.of_statement(end)
     for role, path in files.items():  # 14
         artifacts.compare(role, path, end)
         findings.passed("artifact", f"{path} is the {role} of the evidence")
@@ -237,40 +236,15 @@ def _decode(data: bytes, what: str) -> _Decoded:
     )
 
 
-def _check_time(
-    bundle: Bundle, at: datetime | None, source: str, root: bytes | None, findings: _Findings
-) -> _Time:
-    if root is None:
-        if at is None:
-            raise InputError("at: expected a time, or the root of a time-stamping authority to take it from")
-        if bundle.timestamp is not None:
-            timestamp.read_token(bundle.timestamp, digest=bundle.digest_to_stamp())
-            findings.not_checked.append(
-                "the time-stamp token: no root of a time-stamping authority was given"
-            )
-        return _Time(at=at, source=source)
-    if bundle.timestamp is None:
-        raise FreshnessError("the root of a time-stamping authority was given, but the evidence has no token")
-    stamp = timestamp.verify_token(bundle.timestamp, digest=bundle.digest_to_stamp(), root=root)
-    findings.passed("time stamp", f"{stamp.authority} saw the evidence at {stamp.time.isoformat()}")
-    if at is None:
-        return _Time(at=stamp.time, source=f"time-stamped by {stamp.authority}")
-    if at < stamp.time:
-        raise FreshnessError(
-            f"verification at {at.isoformat()} lies before the time stamp, {stamp.time.isoformat()}"
-        )
-    return _Time(at=at, source=source)
-
-
 def _check_challenge(
     decoded: _Decoded,
     challenge: bytes | None,
     rule: freshness.Rule,
-    at: datetime,
+    latest: datetime,
     findings: _Findings,
 ) -> freshness.State:
     answer = freshness.check(
-        decoded.bundle.challenge, asked=challenge, rule=rule, at=at, operation=decoded.end.operation
+        decoded.bundle.challenge, asked=challenge, rule=rule, at=latest, operation=decoded.end.operation
     )
     for role in answer.roles:
         claims.check_measured(decoded.end, role)

@@ -4,10 +4,13 @@ The script runs as ``python script.py`` or ``python -m module`` would run it: `s
 ``__main__``, tracebacks and exit codes are the same. Its bytes are read once, hashed and compiled, and the
 import hook that `palm_torch.bootstrap` installed does the same with all it imports.
 
-1. Read and compile the entry script, so that the begin statement names it.
-2. Open the session: the begin quote seals what is known.
-3. Run the script, listing the files it opens by itself. A `palm_torch.attested` in it joins this session.
-4. A good end (the last line, or exit code 0) seals and writes the evidence; any other leaves none.
+1. List from here on the files that anything but palm-torch opens by itself.
+2. Read and compile the entry script, so that the begin statement names it. The packages that a module lies in
+   are searched for it and not run yet.
+3. Open the session: the begin quote seals what is known.
+4. Run the script, and before it the packages that it lies in. A `palm_torch.attested` in it joins this
+   session. Older evidence of the same name is put aside as ``NAME.previous``.
+5. A good end (the last line, or exit code 0) seals and writes the evidence; any other leaves none.
 
 Threads and exit handlers that run after the script's last line are not part of what is sealed.
 """
@@ -16,27 +19,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import os
 import sys
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from palm_torch import escaping, extras
-from palm_torch.attesting import joining
+from palm_torch import escaping, extras, recorder
+from palm_torch.attesting import entry, joining
 from palm_torch.errors import InputError, PalmTorchError
-from palm_torch.evidence import SUFFIX
+from palm_torch.evidence import SIMULATED_SUFFIX, SUFFIX
 from palm_torch.exit_codes import ACCEPTED, INTERRUPTED, MALFORMED, REJECTED
-from palm_torch.hooks import auditing, executed, importing, opened
+from palm_torch.hooks import auditing, executed, forked, opened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import CodeType
 
+    from palm_torch.attesting.entry import Entry
     from palm_torch.attesting.session import Session
+
+
+PREVIOUS: Final = ".previous"
+"""What is added to the name of older evidence before a run begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +90,6 @@ class Plan:
         return Path(f"{name}{SUFFIX}").absolute()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The script, compiled, and the module it will run as."""
-
-    code: CodeType
-    module: ModuleType
-
-
 def main(words: Sequence[str]) -> int:
     """Runs a script inside a session and returns the exit code.
 
@@ -102,13 +100,25 @@ def main(words: Sequence[str]) -> int:
         SystemExit: As the script raised it.
     """
     plan = Plan.from_words(words)
-    files = opened.OpenedFiles(os.getcwd())  # noqa: PTH109 (text is what it takes)
+    files, ran = opened.OpenedFiles(os.getcwd()), executed.ExecutedFiles()  # noqa: PTH109 (text is what it takes)
+    files.note_standard_input()
+    with contextlib.ExitStack() as listening:
+        listening.enter_context(auditing.listen(files))
+        return _attest(plan, files, ran, listening)
+
+
+def _attest(
+    plan: Plan, files: opened.OpenedFiles, ran: executed.ExecutedFiles, listening: contextlib.ExitStack
+) -> int:
     try:
         output = _writable(plan.evidence_path())
         with extras.needed("torch", for_what="palm-torch run"):
             from palm_torch.attesting import attested as sessions  # noqa: PLC0415 (needs torch, which verify must not)
+        listening.enter_context(auditing.listen(ran))
+        listening.enter_context(recorder.observing(forked.ForkedWorkers(files, ran)))
         _set_up(plan)
-        entry = _load(plan)
+        found = entry.module(plan.words[0]) if plan.module else entry.script(plan.words[0])
+        _put_aside(output)
         session = sessions.launched(
             plan.operation,
             request=plan.request,
@@ -121,23 +131,25 @@ def main(words: Sequence[str]) -> int:
     except BaseException as error:  # noqa: BLE001 (what is wrong with a script is told as Python tells it)
         return _tell(error, None)
     try:
-        return _run(entry, session, files, output)
+        return _run(found, session, listening, output)
     finally:
         joining.withdraw()
 
 
-def _run(entry: Entry, session: Session, files: opened.OpenedFiles, output: Path) -> int:
+def _run(found: Entry, session: Session, listening: contextlib.ExitStack, output: Path) -> int:
     process = os.getpid()
     left: SystemExit | None = None
+    code = found.code
     try:
-        with auditing.listen(files), auditing.listen(executed.ExecutedFiles()):
-            exec(entry.code, vars(entry.module))  # noqa: S102 (what palm-torch run is for)
+        with listening:
+            code = found.placed()
+            exec(code, vars(found.module))  # noqa: S102 (what palm-torch run is for)
     except SystemExit as error:
         left = error
     except BaseException as error:  # noqa: BLE001 (the launcher stands where the interpreter stood)
         if os.getpid() == process:
             _abandon(joining.offered() or session, error)
-        return _tell(error, entry.code)
+        return _tell(error, code)
     if os.getpid() != process:  # a forked child that ran to the script's end: evidence is its parent's
         return _leave(left)
     session = joining.offered() or session  # a script that resumes has put another one in its place
@@ -219,50 +231,15 @@ def _set_up(plan: Plan) -> None:
         sys.path.insert(0, str(Path(plan.words[0]).resolve().parent))
 
 
-def _load(plan: Plan) -> Entry:
-    if plan.module:
-        return _load_module(plan.words[0])
-    path = os.path.abspath(plan.words[0])  # noqa: PTH100 (Python does not follow the link of __file__ either)
-    if Path(path).is_dir() or Path(path).suffix in {".zip", ".pyz", ".pyc"}:
-        raise InputError(f"{plan.words[0]}: expected a Python script, not a folder, archive or bytecode")
-    return _compiled(path, SourceFileLoader("__main__", path), None)
-
-
-def _load_module(name: str) -> Entry:
-    spec = _find(name)
-    if spec is not None and spec.submodule_search_locations is not None:
-        spec = _find(f"{name}.__main__")
-    if spec is None or not isinstance(spec.loader, SourceFileLoader) or spec.origin is None:
-        raise InputError(f"-m {name}: no module of that name with a Python source was found")
-    sys.argv[0] = spec.origin
-    return _compiled(spec.origin, spec.loader, spec)
-
-
-def _find(name: str) -> ModuleSpec | None:
-    try:
-        return importlib.util.find_spec(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            return None
-        raise
-    except ValueError:  # a module without a specification, such as __main__ itself
-        return None
-
-
-def _compiled(path: str, loader: SourceFileLoader, spec: ModuleSpec | None) -> Entry:
-    if importing.in_library(path):
-        raise InputError(
-            f"{path}: is part of Python and trains nothing: name the script itself, not what runs, profiles "
-            "or debugs it"
-        )
-    try:
-        code = importing.compile_entry(path, loader)
-    except OSError as error:
-        raise InputError(f"{path}: the script cannot be read: {error.strerror}") from error
-    main = ModuleType("__main__")
-    main.__file__, main.__loader__, main.__spec__ = path, loader, spec
-    main.__package__ = None if spec is None else spec.parent
-    vars(main).update(__builtins__=sys.modules["builtins"], __cached__=None if spec is None else spec.cached)
-    vars(main).setdefault("__annotations__", {})
-    sys.modules["__main__"] = main
-    return Entry(code, main)
+def _put_aside(output: Path) -> None:
+    """Gives evidence of an earlier run another name: what lies there when a run ends is of that run."""
+    stem = output.name.removesuffix(SUFFIX) if output.name.endswith(SUFFIX) else output.stem
+    simulated = output.with_name(f"{stem.removesuffix('.simulated')}{SIMULATED_SUFFIX}")
+    for path in {output, simulated}:
+        if path.is_file():
+            aside = path.with_name(f"{path.name}{PREVIOUS}")
+            try:
+                path.replace(aside)
+            except OSError as error:
+                raise InputError(f"{path}: cannot be put aside: {error.strerror}") from error
+            _say(f"palm-torch: evidence of an earlier run was put aside: {aside}")

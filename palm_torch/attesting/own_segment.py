@@ -44,6 +44,7 @@ class OwnSegment:
         self._loaded: frozenset[str] = frozenset()
         self._seeds: dict[str, Any] = {}
         self._restored: tuple[dict[str, Any], ...] = ()
+        self._awaits_batch = False
         self._code: tuple[tuple[object, ...], Code] | None = None
 
     @property
@@ -84,10 +85,21 @@ class OwnSegment:
         training.resume(state.training, content.data, self._checkpoint.counts, dict(event))
         script.resume(state.inputs, state.outputs, state.config, state.reported)
         self._seeds = state.seeds
-        self._restored = (*state.restored, {"receipt": content.seeds.value, "begin": begin.seeds.value})
+        now = {"receipt": content.seeds.value, "begin": begin.seeds.value, "first_batch": None}
+        self._restored, self._awaits_batch = (*state.restored, now), True
+
+    def delivered(self) -> None:
+        """Takes the random number generators that the first batch after resuming finds."""
+        if self._awaits_batch:
+            self._awaits_batch = False
+            *before, now = self._restored
+            self._restored = (*before, {**now, "first_batch": surroundings.seeds_now().value})
 
     def seeds(self) -> Value:
-        """Returns the random number generators at begin, now, and whenever the run was resumed."""
+        """Returns the generators at begin, now, and for each time the run was resumed.
+
+        That is: in the receipt, when the session began, and when its first batch arrived; None if none did.
+        """
         value: dict[str, Any] = {"begin": self._seeds, "end": surroundings.seeds_now().value}
         if self._restored:
             value["resumed"] = list(self._restored)
@@ -167,6 +179,7 @@ class OwnSegment:
             reported=script.series(),
             training=snapshot.state,
         ).encode()
+        code = self.code_of_receipts()  # before the packages: what excuses a file now is among them
         environment = self._environment(self.opened.environment)
         seeds = surroundings.seeds_now()
 
@@ -186,7 +199,7 @@ class OwnSegment:
                 state=sha256_digest(state),
             )
 
-        envelope = sealer.issue(content, self.code_of_receipts())
+        envelope = sealer.issue(content, code)
         made = checkpoint.to_tensors(envelope, state, snapshot.counts)
         try:
             checkpoint.from_tensors(made)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import torch
 
 from palm_torch.digest import Digest
-from palm_torch.hooks import discovery, live, weights, wrappers
+from palm_torch.hooks import discovery, live, mapped, weights, wrappers
 from palm_torch.hooks.buffers import Taken
 from palm_torch.roles import Tensor
 
@@ -86,6 +86,10 @@ class Owned:
         """Returns the tensors under their names in the run."""
         return prefixed(self.owners.tensors(), self.prefix)
 
+    def parameters(self) -> list[weights.NamedTensor]:
+        """Returns those of `tensors` that are parameters, or that the script named itself."""
+        return [named for named in self.tensors() if named.kind == "parameter" or self.owners.loose]
+
     def knows(self, tensor: torch.Tensor) -> bool:
         """Returns whether this very tensor was measured before the first step."""
         reference = self.measured.get(id(tensor))
@@ -126,6 +130,15 @@ def difference(
     return None
 
 
+def require_own_memory(owners: Sequence[discovery.Owners]) -> None:
+    """Checks that no parameter and no buffer lies in a mapped file, buffers that are not saved included.
+
+    Raises:
+        CoverageError: As `palm_torch.hooks.mapped.require_own_memory`.
+    """
+    mapped.require_own_memory(named for found in owners for named in _named(found))
+
+
 def candidates(held: OwnedState, declared: Model | None, taken: set[int]) -> Iterator[discovery.Owners]:
     """Yields what the weights of a checkpoint may have been loaded into.
 
@@ -151,6 +164,13 @@ def prefixed(tensors: Sequence[weights.NamedTensor], prefix: str) -> list[weight
         replace(named, name=prefix + named.name, aliases=tuple(prefix + alias for alias in named.aliases))
         for named in tensors
     ]
+
+
+def _named(owners: discovery.Owners) -> Iterator[tuple[str, torch.Tensor]]:
+    for path, module in owners.named_modules():
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            yield f"{path}.{name}" if path else name, tensor
+    yield from owners.loose.items()
 
 
 def _all_of(owners: discovery.Owners) -> Iterator[torch.Tensor]:

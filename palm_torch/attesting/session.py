@@ -246,6 +246,7 @@ class Session:
         if self._failures:
             raise self._no_evidence()
         try:
+            self._segment.delivered()
             self._training.deliver(reads, grad_enabled=grad_enabled)
         except BaseException as error:  # Ctrl-C too: the batch may be half counted
             recorder.failed(error)

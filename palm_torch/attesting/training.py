@@ -20,6 +20,7 @@ from palm_torch.errors import CoverageError, EvidenceError
 from palm_torch.hooks import environment, live
 from palm_torch.hooks.meter import StepMeter
 from palm_torch.hooks.watch import ParameterWatch
+from palm_torch.hooks.writes import WriteWatch
 from palm_torch.properties import Train
 from palm_torch.roles import Artifact, Source, Steps, Value
 
@@ -48,7 +49,8 @@ class Training:
 
     def __init__(self, record: Callable[[str, dict[str, Json]], None], *, counts_data: bool = True) -> None:
         self._counts_data = counts_data
-        self._model = TrainedModel(record)
+        written = WriteWatch()
+        self._model = TrainedModel(record, written)
         self._data = TrainingData()
         self._batches_with_gradients = 0
         self._unfed_steps = 0
@@ -58,6 +60,7 @@ class Training:
             before_first_step=self._before_first_step,
             after_step=self._after_step,
             names=self._model.names,
+            watch=written,
         )
         self._places: dict[torch.device, torch.Tensor] = {}
         self._devices: tuple[Device, ...] = ()
@@ -130,6 +133,9 @@ class Training:
                 pending=pending,
                 with_gradients=self._batches_with_gradients,
                 unfed_steps=self._unfed_steps,
+                writes=counts.writes,
+                unstepped=self._model.changed_without_steps(),
+                carried=self._data.carried,
                 devices=self.devices(),
             ),
             data=data,
@@ -163,12 +169,12 @@ class Training:
             raise EvidenceError(
                 f"checkpoint: expected {len(state.optimizers)} numbers of batches fed, got {len(state.fed)}"
             )
-        self._data.resume(data, counts, state.pending)
+        self._data.resume(data, counts, state.pending, state.carried)
         self._batches_with_gradients, self._unfed_steps = state.with_gradients, state.unfed_steps
         self._fed = dict(enumerate(state.fed))
         self._devices = state.devices
-        self._model.resume(state.owned, event)
-        self._meter.resume(state.optimizers, state.scalers)
+        self._model.resume(state.owned, state.unstepped, event)
+        self._meter.resume(state.optimizers, state.scalers, writes=state.writes)
 
     def finish(self, tokenizer: Artifact, configuration: Mapping[str, Any], seeds: Value) -> Train:
         """Measures the final state and returns the property; hooks must have been removed.
@@ -191,7 +197,12 @@ class Training:
             ),
             data=self._data.claim(),
             configuration=training_claims.configuration(
-                steps, unfed_steps=self._unfed_steps, reported=configuration
+                steps,
+                unfed_steps=self._unfed_steps,
+                carried=self._data.carried,
+                unstepped=len(self._model.changed_without_steps()),
+                extra_state=self._model.extra_state(),
+                reported=configuration,
             ),
             tokenizer=tokenizer,
             initial=self._model.initial(),

@@ -10,7 +10,7 @@ from palm_torch.digest import TAGGED_SHA256, Digest
 from palm_torch.roles import Source, Tensor, Value, Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from palm_torch.hooks.meter import StepSummary
 
@@ -37,12 +37,23 @@ def weights(tensors: Iterable[Tensor], *, taken: Literal["first_delivery", "firs
     )
 
 
-def configuration(steps: StepSummary, *, unfed_steps: int, reported: Mapping[str, Any]) -> Value:
+def configuration(
+    steps: StepSummary,
+    *,
+    unfed_steps: int,
+    carried: int,
+    unstepped: int,
+    extra_state: Sequence[str],
+    reported: Mapping[str, Any],
+) -> Value:
     """Returns optimizers, scalers and settings of a run.
 
     Args:
         steps: What the step hooks counted.
         unfed_steps: Steps that no new record preceded.
+        carried: Batches whose gradients were due when the run was resumed.
+        unstepped: Parameters that changed although no optimizer steps them.
+        extra_state: Modules that keep state which is not measured.
         reported: What the script named with `run.config`.
     """
     return Value(
@@ -57,13 +68,18 @@ def configuration(steps: StepSummary, *, unfed_steps: int, reported: Mapping[str
                         "steps_inside": record.steps_inside,
                         "without_effect": record.without_effect,
                         "interrupted": record.interrupted,
+                        "begun_with": record.begun_with,
                     }
                     for record in steps.optimizers
                 ]
             ),
             "scalers": codec.to_json(steps.scalers),
             "steps_without_new_records": unfed_steps,
-            "writes_outside_steps": sum(record.written_outside for record in steps.optimizers),
+            "writes_outside_steps": steps.writes,
+            "parameters_changed_without_steps": unstepped,
+            "optimizers_begun_with_state": sum(item.begun_with is not None for item in steps.optimizers),
+            "batches_carried_over": carried,
+            "extra_state": list(extra_state),
             "config": {"source": Source.REPORTED.value, "value": dict(reported)},
         },
     )

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 
 class TrainingData:
-    """The accounts of one run's datasets, in the order of their first use."""
+    """The accounts of one run's datasets, in the order of their first use.
+
+    Attributes:
+        carried: Batches that waited for a step at the checkpoint which the run went on from, and for which
+            one came then: what was computed from them lies in gradients, which no checkpoint holds.
+    """
 
     def __init__(self) -> None:
         self._ledgers: list[Ledger] = []
@@ -40,6 +45,7 @@ class TrainingData:
         self._held: list[tuple[tuple[Ledger, Reads], ...]] = []
         self._pending: list[Sequence[Reads]] = []
         self._delivered: dict[str, dict[str, LedgerSummary]] = {}
+        self.carried = 0
 
     @property
     def any(self) -> bool:
@@ -51,6 +57,7 @@ class TrainingData:
         data: dict[str, DatasetAccount],
         counts: Mapping[str, Mapping[str, bytes]],
         pending: Sequence[Sequence[Reads]],
+        carried: int,
     ) -> None:
         """Goes on from a checkpoint.
 
@@ -58,6 +65,7 @@ class TrainingData:
             data: What `held` returned: accounts by name.
             counts: Likewise: multiplicities by name and use.
             pending: Likewise: batches that wait for a step, datasets by name.
+            carried: What the attribute was then.
 
         Raises:
             EvidenceError: If these do not belong together.
@@ -68,6 +76,7 @@ class TrainingData:
         if unknown:
             raise EvidenceError(f"checkpoint: batches of {min(unknown)!r} are pending, which is not there")
         self._ledgers, self._waiting = list(by_name.values()), list(by_name.values())
+        self.carried = carried
         self._resumed = tuple(ledger.identity for ledger in self._ledgers)
         self._held = [tuple((by_name[reads.dataset], reads) for reads in batch) for batch in pending]
 
@@ -101,6 +110,7 @@ class TrainingData:
 
     def settle(self, use: Use) -> None:
         """Counts the batches that waited to learn what they were for."""
+        self.carried += len(self._held) if use == "train" else 0
         for batch in self._held:
             for ledger, reads in batch:
                 ledger.add_held(reads, use)

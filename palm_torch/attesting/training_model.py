@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from palm_torch.attesting import owned_model, training_claims
+from palm_torch.attesting import owned_model, training_claims, unstepped
 from palm_torch.attesting.owned_model import Owned, OwnedState
 from palm_torch.digest import Digest, tagged_digest
 from palm_torch.errors import CoverageError
-from palm_torch.hooks import architecture, discovery, live, weights
+from palm_torch.hooks import architecture, discovery, extra_state, live, weights
 from palm_torch.hooks.buffers import BufferSnapshot, Taken
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from palm_torch.attesting.owned_model import Model
     from palm_torch.encoding import Json
+    from palm_torch.hooks.writes import WriteWatch
     from palm_torch.roles import Tensor, Weights
 
 
@@ -36,10 +37,13 @@ class TrainedModel:
 
     Args:
         record: Appends an event to the session's log.
+        watch: Tells who writes to parameters.
     """
 
-    def __init__(self, record: Callable[[str, dict[str, Json]], None]) -> None:
+    def __init__(self, record: Callable[[str, dict[str, Json]], None], watch: WriteWatch) -> None:
         self._record = record
+        self._watch = watch
+        self._unstepped: set[str] = set()
         self._stepped: dict[int, weakref.ref[torch.Tensor]] = {}
         self._buffers: BufferSnapshot | None = None
         self._alive: list[weakref.ref[nn.Module]] = []
@@ -78,25 +82,24 @@ class TrainedModel:
         discovery.declared(model).tensors()
         self._declared = model
 
-    def resume(self, held: Sequence[OwnedState], event: dict[str, Json]) -> None:
+    def resume(self, held: Sequence[OwnedState], changed: Iterable[str], event: dict[str, Json]) -> None:
         """Goes on from a checkpoint.
 
         Args:
             held: What the checkpoint says of the model.
+            changed: What `changed_without_steps` returned.
             event: What to log once everything that was loaded has been found equal to it.
         """
         self._held, self._order = list(held), list(held)
+        self._unstepped.update(changed)
         self._resumed = event
 
     def introduce(self, optimizer: Optimizer, new: tuple[torch.Tensor, ...]) -> Iterable[torch.Tensor]:
-        """Finds the owners of tensors that are about to be stepped for the first time, and reads them.
-
-        Returns:
-            The tensors that were read.
+        """Finds the owners of tensors that are about to be stepped for the first time; returns what it read.
 
         Raises:
-            CoverageError: If they have no owner, several could be it, or what was loaded is not the
-                checkpoint's model.
+            CoverageError: If they have no owner, several could be it, what was loaded is not the
+                checkpoint's model, or a tensor lies in a mapped file.
         """
         self._stepped.update((id(tensor), weakref.ref(tensor)) for tensor in new)
         missing = [tensor for tensor in new if not any(owned.knows(tensor) for owned in self._owned)]
@@ -104,6 +107,7 @@ class TrainedModel:
             return ()
         owners = self._find(missing)
         self._require_new(owners)
+        owned_model.require_own_memory([owners])
         tensors, taken = self._initial_tensors(owners)
         held = self._held_for(owners, tensors)
         if held is None:
@@ -116,15 +120,22 @@ class TrainedModel:
         """Reads the whole model as it is now.
 
         Raises:
-            CoverageError: If a trainable parameter changed but by an optimizer, or a model of the
-                checkpoint is nowhere to be found.
+            CoverageError: If a trainable parameter changed but by an optimizer, a model of the checkpoint is
+                nowhere to be found, or a tensor lies in a mapped file.
         """
         self._go_on_unstepped()
+        owned_model.require_own_memory([owned.owners for owned in self._owned])
         measured = weights.WeightsMeter().measure(
             [named for owned in self._owned for named in owned.tensors()]
         )
-        self._require_stepped(measured)
+        self._unstepped.update(
+            unstepped.changed(self._owned, measured, stepped=self._is_stepped, watch=self._watch)
+        )
         return training_claims.tensors_of(measured.tensors)
+
+    def changed_without_steps(self) -> tuple[str, ...]:
+        """Returns the names of parameters that `measure` found changed although no optimizer steps them."""
+        return tuple(sorted(self._unstepped))
 
     def state(self, now: tuple[Tensor, ...]) -> tuple[OwnedState, ...]:
         """Returns what a checkpoint has to remember.
@@ -152,6 +163,10 @@ class TrainedModel:
     def names(self) -> dict[int, str]:
         """Returns the names of the measured tensors, by identity."""
         return {id(named.tensor): named.name for owned in self._owned for named in owned.tensors()}
+
+    def extra_state(self) -> list[str]:
+        """Returns the modules of the model that keep state which is not measured."""
+        return extra_state.keepers(owned.owners for owned in self._owned)
 
     def architecture(self) -> Digest:
         """Returns the digest of the architecture."""
@@ -186,7 +201,7 @@ class TrainedModel:
         measured = weights.WeightsMeter().measure(owned_model.prefixed(tensors, prefix))
         initial = training_claims.tensors_of(measured.tensors)
         described = architecture.describe(owners).digest
-        self._owned.append(Owned.of(owners, prefix, initial, initial, taken, described))
+        self._own(Owned.of(owners, prefix, initial, initial, taken, described))
         self._record(
             "initial weights",
             {
@@ -196,6 +211,10 @@ class TrainedModel:
                 "taken": taken,
             },
         )
+
+    def _own(self, owned: Owned) -> None:
+        self._owned.append(owned)
+        self._watch.watch(named.tensor for named in owned.parameters())
 
     def _in_order(self) -> list[Owned]:
         """Returns the owners in the order of their first step in the run, whatever it was in this session."""
@@ -235,7 +254,7 @@ class TrainedModel:
                 "changed since"
             )
         self._held.remove(held)
-        self._owned.append(Owned.of(owners, held.prefix, held.initial, held.model, held.taken, described))
+        self._own(Owned.of(owners, held.prefix, held.initial, held.model, held.taken, described))
         if self._resumed is not None and not self._held:
             event, self._resumed = self._resumed, None
             self._record("resumed", event)
@@ -276,23 +295,9 @@ class TrainedModel:
                     "before the first step, or begin another session for the next stage"
                 )
 
-    def _require_stepped(self, final: weights.WeightsMeasurement) -> None:
-        """Checks that no trainable parameter changed but by an optimizer.
-
-        Raises:
-            CoverageError: Naming the first that did.
-        """
-        before = {tensor.name: tensor.root.value for owned in self._owned for tensor in owned.reference}
-        after = {spec.name: root for spec, root in final.tensors}
-        for named in (named for owned in self._owned for named in owned.tensors()):
-            reference = self._stepped.get(id(named.tensor))
-            stepped = reference is not None and reference() is named.tensor
-            if named.trainable and not stepped and before.get(named.name) not in (None, after[named.name]):
-                raise CoverageError(
-                    f"parameter {named.name} changed, but no optimizer that was measured has stepped it: a "
-                    "hand-written update, or weights loaded after the first step, cannot be attested; give "
-                    "it to a torch.optim optimizer, or set requires_grad to False if it is not trained"
-                )
+    def _is_stepped(self, tensor: torch.Tensor) -> bool:
+        reference = self._stepped.get(id(tensor))
+        return reference is not None and reference() is tensor
 
     def _find(self, parameters: Sequence[torch.Tensor]) -> discovery.Owners:
         if self._declared is not None:

@@ -31,6 +31,9 @@ class TrainingState:
         pending: Batches delivered with gradients on that no step has followed yet; datasets by name.
         with_gradients: Batches delivered with gradients on.
         unfed_steps: Steps that no new record preceded.
+        writes: Times that parameters were written to between steps; see `palm_torch.hooks.writes`.
+        unstepped: Names of parameters that changed although no optimizer steps them.
+        carried: Batches that waited for their step at an earlier checkpoint, and whose step came after it.
         devices: Where measured tensors have lived.
     """
 
@@ -41,6 +44,9 @@ class TrainingState:
     pending: tuple[tuple[Reads, ...], ...]
     with_gradients: int
     unfed_steps: int
+    writes: int
+    unstepped: tuple[str, ...]
+    carried: int
     devices: tuple[Device, ...]
 
 

@@ -43,6 +43,9 @@ def request(
     if operation not in properties.PROPERTIES:
         known = ", ".join(properties.OPERATIONS)
         raise click.BadParameter(f"expected one of {known}, got {operation!r}", param_hint="--operation")
+    for role in roles:
+        if not role.strip() or not role.isprintable():
+            raise click.BadParameter(f"expected the name of a role, got {role[:80]!r}", param_hint="--role")
     if expires is not None and expires_in is not None:
         raise click.UsageError("give --expires or --expires-in, not both")
     last = moment(expires, "--expires") if expires is not None else after(expires_in)

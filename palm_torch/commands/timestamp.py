@@ -89,9 +89,5 @@ def _attach(bundle: Bundle, evidence: Path, response: Path, root: Path) -> None:
     mode = stat.S_IMODE(evidence.stat().st_mode)
     files.write_atomically(evidence, [stamped], error=SealError, mode=mode)
     click.echo(f"evidence   {printable(str(evidence))}")
-    click.echo(f"stamped    {verified.time.isoformat()}" + _accuracy(verified.accuracy))
+    click.echo(f"stamped    {verified.time.isoformat()}, {tokens.accuracy_in_words(verified.accuracy)}")
     click.echo(f"authority  {printable(verified.authority)}")
-
-
-def _accuracy(accuracy: object) -> str:
-    return "" if accuracy is None else f" (accurate to {accuracy})"

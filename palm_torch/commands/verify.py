@@ -57,7 +57,11 @@ if TYPE_CHECKING:
 @click.option("--reference-values", type=FILE, help="Signed values, for a policy that says [authority].")
 @click.option("--authority-key", type=FILE, help="Public key of who signed the reference values, PEM.")
 @click.option("--timestamp-root", type=FILE, help="Root certificate of the time-stamping authority, PEM.")
-@click.option("--seen", type=FILE, help="Your store of what you accepted: each request is answered once.")
+@click.option(
+    "--seen",
+    type=FILE,
+    help="Your store of what you accepted: each request is answered once, each session counts once.",
+)
 @click.option("--again", is_flag=True, help="With --seen: accept the very same evidence once more.")
 @click.option("--closing", type=FILE, help="For a receipt: the sealed evidence of its session.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the rejection, as JSON.")

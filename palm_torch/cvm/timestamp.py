@@ -101,12 +101,26 @@ def read_token(token: bytes, *, digest: Digest) -> timestamp_info.Info:
         EvidenceError: If it is not a token in its one spelling.
         BindingError: If it is a token over something else.
     """
-    try:
-        info = timestamp_info.read(cms.decode(_bounded(token), what=_WHAT).content, what=_WHAT)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
+    info = look_into(token)
     _check_imprint(info, digest)
     return info
+
+
+def look_into(token: bytes) -> timestamp_info.Info:
+    """Reads what a token says, of whatever digest, and believes nothing.
+
+    Raises:
+        EvidenceError: If it is not a token in its one spelling.
+    """
+    try:
+        return timestamp_info.read(cms.decode(_bounded(token), what=_WHAT).content, what=_WHAT)
+    except EncodingError as error:
+        raise EvidenceError(str(error)) from error
+
+
+def accuracy_in_words(accuracy: timedelta | None) -> str:
+    """Returns how far off a time may be, as people read it."""
+    return "accuracy unknown" if accuracy is None else f"accurate to {accuracy.total_seconds():.15g} s"
 
 
 def normalised(token: bytes, *, root: x509.Certificate | bytes) -> bytes:

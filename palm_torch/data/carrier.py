@@ -65,6 +65,7 @@ class _Worker:
     notes: list[Note] | None = None
     stacks: bool = False
     failure: str = ""
+    observer: recorder.Observer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +76,17 @@ class Carrier:
         batch: What the collate function made.
         reads: One item per dataset, in the order first read.
         failure: What went wrong in the worker, whether or not the code around the dataset let it pass.
+        seen: Code and files that the worker met beside its records; see `recorder.Observer`.
     """
 
     batch: Any
     reads: tuple[recorder.Reads, ...]
     failure: str = ""
+    seen: tuple[Any, ...] = ()
 
     def pin_memory(self) -> Carrier:
         """Returns the carrier with the batch's tensors in pinned memory; torch's pinning thread asks."""
-        return Carrier(pin_memory(self.batch), self.reads, self.failure)  # type: ignore[no-untyped-call]
+        return Carrier(pin_memory(self.batch), self.reads, self.failure, self.seen)  # type: ignore[no-untyped-call]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Returns plain tuples: the way from the worker costs a tenth of what frozen dataclasses cost."""
@@ -91,6 +94,7 @@ class Carrier:
             self.batch,
             [(item.dataset, item.indices, item.digests, item.product, item.exact) for item in self.reads],
             self.failure,
+            self.seen,
         )
 
 
@@ -116,7 +120,8 @@ class CarryingCollate:
         taken = notes.copy()
         notes.clear()
         failure, _Worker.failure = _Worker.failure, ""
-        return Carrier(batch, reads_of(taken, exact=stacks() and len(taken) == 1), failure)
+        reads = reads_of(taken, exact=stacks() and len(taken) == 1)
+        return Carrier(batch, reads, failure, _Worker.observer.seen_here() if _Worker.observer else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,9 @@ class CarryingWorkerInit:
         """Starts gathering in this worker process, then runs the user's function."""
         _Worker.notes = []
         _Worker.stacks = self.stacks
+        _Worker.observer = recorder.observer()
+        if _Worker.observer is not None:
+            _Worker.observer.begin_here()
         if self.inner is not None:
             self.inner(worker_id)
 
@@ -208,8 +216,13 @@ def reads_of(notes: Sequence[Note], *, exact: bool = False) -> tuple[recorder.Re
     return tuple(summed)
 
 
-def _carrier(batch: Any, reads: list[tuple[str, bytes, bytes, bytes, bool]], failure: str) -> Carrier:  # noqa: ANN401 (any batch)
-    return Carrier(batch, tuple(recorder.Reads(*item) for item in reads), failure)
+def _carrier(
+    batch: Any,  # noqa: ANN401 (any batch)
+    reads: list[tuple[str, bytes, bytes, bytes, bool]],
+    failure: str,
+    seen: tuple[Any, ...],
+) -> Carrier:
+    return Carrier(batch, tuple(recorder.Reads(*item) for item in reads), failure, seen)
 
 
 def _notes() -> list[Note] | None:

@@ -1,7 +1,8 @@
 """`palm_torch.DataLoader`: torch's own loader, with every batch accounted for when the loop receives it.
 
 Nothing about loading changes: same arguments, same batches, same use of random numbers. Workers hash what
-they read and send the digests along with the batch. They count at ``next()``, because prefetched batches
+they read and send the digests along with the batch; under ``palm-torch run`` also what they import and open
+by themselves. Records count at ``next()``, because prefetched batches
 that the loop never asked for must not.
 """
 
@@ -170,6 +171,9 @@ class DeliveringIterator:
 
     def _deliver(self, item: Any) -> Any:  # noqa: ANN401 (a carrier, or whatever a subclass put in its place)
         batch, reads = (item.batch, item.reads) if isinstance(item, carrier.Carrier) else (item, ())
+        observer = recorder.observer()
+        if observer is not None and isinstance(item, carrier.Carrier) and item.seen:
+            observer.take(item.seen)
         running = recorder.current()
         if running is None:
             return batch

@@ -1,7 +1,8 @@
 """Listening to the audit events of the interpreter, through one hook for all who listen.
 
 Of several that listen to the same event the innermost hears it. Python takes no audit hook away: it stays
-in the process, and does nothing while nobody listens.
+in the process, and does nothing while nobody listens. A listener hears all events, those too that come up
+while it attends to another: a signal handler or a finalizer can run then, and is the script's own doing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """Hears audit events in the process that made it; not those that it causes itself.
+    """Hears audit events in the process that made it, or in the one that it was moved to.
 
     Args:
         handlers: Name of an event → what takes its arguments; the frame three above that one is where the
@@ -27,17 +28,17 @@ class Listener:
     def __init__(self, handlers: Mapping[str, Callable[..., None]]) -> None:
         self.handlers: Final = handlers
         self._process = os.getpid()
-        self._busy = threading.local()
+        self._lock = threading.RLock()
+
+    def move_here(self) -> None:
+        """Makes a copy that came into this process by a fork hear what happens here."""
+        self._process = os.getpid()
+        self._lock = threading.RLock()  # another thread may have held the old one when the process forked
 
     def hear(self, event: str, args: tuple[Any, ...]) -> None:
         """Takes an event that it has a handler for."""
-        if os.getpid() != self._process or getattr(self._busy, "now", False):
-            return
-        self._busy.now = True
-        try:
+        if os.getpid() == self._process:
             self.handlers[event](*args)
-        finally:
-            self._busy.now = False
 
 
 _listening: dict[str, list[Listener]] = {}

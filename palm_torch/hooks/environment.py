@@ -50,8 +50,23 @@ VARIABLES: Final = (
 """Environment variables that change what is computed, or in which order."""
 
 
-LOADING: Final = ("LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME", "PYTHONPATH")
-"""Environment variables that change which code is loaded; given as ``sha256:hex`` of their values."""
+LOADING: Final = (
+    "LD_AUDIT",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONUSERBASE",
+    "PYTHONWARNINGS",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TORCH_EXTENSIONS_DIR",
+    "TRITON_CACHE_DIR",
+)
+"""Environment variables that change which code is loaded; given as ``sha256:hex`` of their values.
+
+They count as they were when this file was loaded: torch sets some of them for itself later on."""
+
+_GIVEN: Final = {name: os.environ[name] for name in LOADING if os.environ.get(name)}
 
 FLAGS: Final = (
     "are_deterministic_algorithms_enabled",
@@ -165,14 +180,18 @@ def environment() -> Environment:
 def packages() -> tuple[Package, ...]:
     """Returns all installed distributions on `sys.path`, each name once, sorted.
 
+    Beside them stands each that has excused a file from being listed and is another one, or gone, by now.
     A distribution whose metadata lies in a zip archive is not seen.
     """
-    return tuple(
-        Package(item.name, item.version, Digest(SHA256, hashlib.sha256(item.record).digest()), None)
-        if item.record is not None
-        else Package(item.name, item.version, None, "installed without a RECORD")
-        for item in installed.distributions()
-    )
+    found = installed.distributions()
+    listed = dict.fromkeys(_package(item) for item in (*found, *installed.vouched()))
+    return tuple(sorted(listed, key=lambda item: item.name))
+
+
+def _package(item: installed.Distribution) -> Package:
+    if item.record is None:
+        return Package(item.name, item.version, None, "installed without a RECORD")
+    return Package(item.name, item.version, Digest(SHA256, hashlib.sha256(item.record).digest()), None)
 
 
 def devices(tensors: Iterable[torch.Tensor]) -> tuple[Device, ...]:
@@ -217,9 +236,7 @@ def _autocast(kind: str) -> str | None:
 def _variables() -> dict[str, str]:
     chosen = {name: value for name, value in os.environ.items() if name in VARIABLES}
     shown = {name: _short(value) for name, value in chosen.items()}
-    loading = {
-        name: str(sha256_digest(os.fsencode(os.environ[name]))) for name in LOADING if os.environ.get(name)
-    }
+    loading = {name: str(sha256_digest(os.fsencode(value))) for name, value in _GIVEN.items()}
     return dict(sorted({**shown, **loading}.items()))
 
 

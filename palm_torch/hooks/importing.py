@@ -6,16 +6,17 @@ every way in is covered: plain and lazy imports, packages, finders of editable i
 what lies in a cache on somebody's disk is not what was hashed. Left to the interpreter, whose version and
 image vouch for it, is the standard library.
 
-What this does not see: code that a program makes itself (`palm_torch.hooks.executed` tells of what it makes
-of files), the shared libraries an extension module loads, and other processes. Workers that are forked have
-what was imported before, and what they import later stays theirs; workers that are spawned start without
-the hook, which is why `palm_torch.DataLoader` has none of them under it.
+What this does not see: code that a program makes itself (`palm_torch.hooks.executed` tells of it), the
+shared libraries an extension module loads, and other processes. What forked workers of
+`palm_torch.DataLoader` import is told with their batches (`palm_torch.hooks.forked`); workers that are
+spawned start without the hook, which is why `palm_torch.DataLoader` has none of them under it.
 
 This file imports the standard library alone: `palm_torch.bootstrap` runs it before anything else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import linecache
@@ -38,6 +39,9 @@ SITE_FOLDERS: Final = ("/site-packages/", "/dist-packages/")
 BEFORE_THE_HOOK: Final = "loaded before the import hook: hashed from its file"
 WITHOUT_SOURCE: Final = "bytecode without its source"
 FROM_AN_ARCHIVE: Final = "loaded from an archive"
+OTHER_EXTENSION: Final = "another file, or another version of it, was loaded than was hashed"
+
+_MAPS: Final = "/proc/self/maps"
 
 
 class Loaded(NamedTuple):
@@ -131,11 +135,6 @@ def generation() -> int:
     return _state.generation
 
 
-def was_loaded(path: str) -> bool:
-    """Returns whether this file, given with links resolved, became code."""
-    return path in _state.paths
-
-
 def was_compiled(path: str, digest: bytes) -> bool:
     """Returns whether code was made of these bytes (by their SHA-256) of a file given with links resolved."""
     return digest in _state.paths.get(path, ())
@@ -166,6 +165,21 @@ def note(module: str, path: str, data: bytes) -> None:
 def note_executed(name: str, path: str, digest: bytes | None, reason: str | None) -> None:
     """Notes a file that became code without being imported."""
     _add(name, path, digest, reason)
+
+
+def note_elsewhere(item: Loaded) -> None:
+    """Notes what became code in another process, as `loaded` told it there."""
+    if item not in _state.loaded:
+        _state.loaded[item] = None
+        _state.generation += 1
+    _state.paths.setdefault(item.path, set()).add(item.digest)
+
+
+def note_library(name: str, path: str) -> None:
+    """Notes a shared library that is about to be loaded by its path, unless it cannot be read."""
+    if not in_library(path):
+        with contextlib.suppress(OSError):  # whoever loads it is told why it cannot be
+            _add(name, path, _digest_of_file(path), None)
 
 
 def note_before(module: str, path: str) -> None:
@@ -221,9 +235,36 @@ def _extension(
     original: Callable[[ExtensionFileLoader, ModuleSpec], ModuleType],
     spec: ModuleSpec,
 ) -> ModuleType:
-    if not in_library(loader.path):
-        _add(spec.name, loader.path, _digest_of_file(loader.path), None)
-    return original(loader, spec)
+    path = loader.path
+    if in_library(path):
+        return original(loader, spec)
+    with open(path, "rb") as stream:  # noqa: PTH123 (thousands of modules)
+        before = _version(stream.fileno())
+        _add(spec.name, path, hashlib.file_digest(stream, "sha256").digest(), None)
+        module = original(loader, spec)
+        if before != _version(stream.fileno()) or before != _version(path) or not _is_mapped(path):
+            _add(spec.name, path, None, OTHER_EXTENSION)
+    return module
+
+
+def _version(file: int | str) -> tuple[int, ...]:
+    """Returns what is another as soon as a file is; of its times the one that nobody can set back."""
+    try:
+        state = os.stat(file)  # noqa: PTH116 (a descriptor, too)
+    except OSError:
+        return ()
+    return state.st_dev, state.st_ino, state.st_size, state.st_ctime_ns
+
+
+def _is_mapped(path: str) -> bool:
+    """Says whether a file is in this process's memory under its own name, as the one that was loaded is."""
+    try:
+        with open(_MAPS, "rb") as stream:  # noqa: PTH123 (many modules)
+            mapped = stream.read()
+    except OSError:
+        return False
+    name = os.fsencode(os.path.realpath(path)).replace(b"\n", b"\\012")
+    return b" " + name + b"\n" in mapped
 
 
 def _archived(loader: zipimporter, original: Callable[[zipimporter, str], CodeType], name: str) -> CodeType:
@@ -235,12 +276,7 @@ def _archived(loader: zipimporter, original: Callable[[zipimporter, str], CodeTy
 
 
 def _add(module: str, path: str, digest: bytes | None, reason: str | None) -> None:
-    path = resolved(path)
-    item = Loaded(module, path, digest, reason)
-    if item not in _state.loaded:
-        _state.loaded[item] = None
-        _state.generation += 1
-    _state.paths.setdefault(path, set()).add(digest)
+    note_elsewhere(Loaded(module, resolved(path), digest, reason))
 
 
 def _digest_of_file(path: str) -> bytes:

@@ -1,5 +1,8 @@
 """Installed distributions and the files they vouch for, read straight from their metadata folders.
 
+Whatever once excused a file from being listed is kept, and the list of packages names it although its
+metadata is gone by then: what is in neither list would have been seen by nobody.
+
 `importlib.metadata` parses every METADATA file to learn a name; the folder's own name
 ``{name}-{version}.dist-info`` says it too, and a hundred distributions then take milliseconds.
 """
@@ -10,6 +13,7 @@ import base64
 import binascii
 import csv
 import functools
+import hashlib
 import os
 import re
 import sys
@@ -19,6 +23,7 @@ from typing import Final
 
 _FOLDER: Final = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(-py[^-]*)?\.(?P<kind>dist|egg)-info")
 _HASH_PREFIX: Final = "sha256="
+_OWN_ROW: Final = ".dist-info/RECORD"
 _ROW: Final = 2
 
 
@@ -56,19 +61,41 @@ def distributions() -> list[Distribution]:
 def recorded_files(installed: list[Distribution]) -> dict[str, tuple[Distribution, bytes | None]]:
     """Returns every file that a RECORD lists: resolved path → distribution and SHA-256 (None if not given).
 
-    Only Python sources and extension modules are returned: nothing else becomes a module.
+    A RECORD itself is there with its own digest.
     """
     files: dict[str, tuple[Distribution, bytes | None]] = {}
     for distribution in installed:
-        if distribution.record is None:
-            continue
-        lines = distribution.record.decode("utf-8", "replace").splitlines()
-        for row in csv.reader(lines):
-            if len(row) >= _ROW and row[0].endswith((".py", ".so", ".pyd")):
-                path = f"{distribution.root}/{row[0]}"
-                path = os.path.normpath(path) if ".." in path else path
-                files[path] = (distribution, _hash(row[1]))
+        files.update(_rows(distribution))
     return files
+
+
+def vouch(distribution: Distribution) -> None:
+    """Remembers a distribution whose RECORD excused a file from being listed."""
+    _vouched[distribution] = None
+
+
+def vouched() -> list[Distribution]:
+    """Returns the distributions that excused a file, at any time in this process."""
+    return list(_vouched)
+
+
+_vouched: dict[Distribution, None] = {}
+
+
+@functools.lru_cache(maxsize=4096)
+def _rows(distribution: Distribution) -> dict[str, tuple[Distribution, bytes | None]]:
+    rows: dict[str, tuple[Distribution, bytes | None]] = {}
+    if distribution.record is None:
+        return rows
+    lines = distribution.record.decode("utf-8", "replace").splitlines()
+    for row in csv.reader(lines):
+        if len(row) >= _ROW:
+            path = f"{distribution.root}/{row[0]}"
+            path = os.path.normpath(path) if ".." in path else path
+            own = row[0].endswith(_OWN_ROW)
+            digest = hashlib.sha256(distribution.record).digest() if own else _hash(row[1])
+            rows[path] = (distribution, digest)
+    return rows
 
 
 def _metadata_entries(folder: str) -> list[str]:

@@ -20,11 +20,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from palm_torch import recorder
 from palm_torch.errors import CoverageError, SessionError
-from palm_torch.hooks import held_optimizer, step_frames
+from palm_torch.hooks import held_optimizer, optimizer_state, step_frames
 from palm_torch.hooks.deferred import DeferredReads
 from palm_torch.hooks.optimizer_account import OptimizerAccount, OptimizerCheckpoint, OptimizerRecord
 from palm_torch.hooks.scaler import ScalerCounts, ScalerWatch
 from palm_torch.hooks.settings import SettingsHistory
+from palm_torch.hooks.writes import WriteWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,10 +42,13 @@ class StepSummary:
     Attributes:
         optimizers: In the order of their first step.
         scalers: Gradient scalers, in the order found.
+        writes: How often parameters were found written to since they were last stepped, by other code than an
+            optimizer: before a step, and when the counts are read; see `palm_torch.hooks.writes`.
     """
 
     optimizers: tuple[OptimizerRecord, ...]
     scalers: tuple[ScalerCounts, ...]
+    writes: int
 
     @property
     def taken(self) -> int:
@@ -66,6 +70,7 @@ class StepMeter:
         after_step: Called after every finished step that the script asked for.
         names: Returns names of the tensors that are stepped, by identity; the same before a checkpoint and
             after it.
+        watch: Tells who writes to parameters; others may have it watch more of them.
 
     What the callbacks raise leaves ``optimizer.step`` as it is.
     """
@@ -76,10 +81,13 @@ class StepMeter:
         before_first_step: Callable[[Optimizer, tuple[Tensor, ...]], None],
         after_step: Callable[[Optimizer], None],
         names: Callable[[], Mapping[int, str]] = dict,
+        watch: WriteWatch | None = None,
     ) -> None:
         self._before_first_step = before_first_step
         self._after_step = after_step
         self._names = names
+        self._watch = watch or WriteWatch()
+        self._writes = 0
         self._reads = DeferredReads()
         self._scalers = ScalerWatch(self._reads)
         self._known: weakref.WeakKeyDictionary[Optimizer, OptimizerAccount] = weakref.WeakKeyDictionary()
@@ -138,7 +146,11 @@ class StepMeter:
         self._require_between_steps()
         self._drop_interrupted(running=0)
         scalers = self._scalers.counts()
-        return StepSummary(tuple(account.result() for account in self._accounts), scalers)
+        return StepSummary(
+            tuple(account.result() for account in self._accounts),
+            scalers,
+            writes=self._writes + self._watch.written_since_a_step(),
+        )
 
     def held(self, counts: StepSummary) -> tuple[OptimizerCheckpoint, ...]:
         """Returns what a checkpoint has to remember of each optimizer.
@@ -160,13 +172,16 @@ class StepMeter:
             for account, result in zip(self._accounts, counts.optimizers, strict=True)
         )
 
-    def resume(self, optimizers: Sequence[OptimizerCheckpoint], scalers: Sequence[ScalerCounts]) -> None:
+    def resume(
+        self, optimizers: Sequence[OptimizerCheckpoint], scalers: Sequence[ScalerCounts], *, writes: int
+    ) -> None:
         """Goes on from a checkpoint; to be called before the ``with`` block is entered.
 
         At its first step each optimizer has to have the state of the one that stepped the same tensors.
         """
         self._accounts = [OptimizerAccount.resumed(item, self._reads) for item in optimizers]
         self._scalers.resume(scalers)
+        self._writes = writes
         self._resumed = True
 
     def place_of(self, optimizer: Optimizer) -> int:
@@ -196,7 +211,7 @@ class StepMeter:
         if account not in self._running:  # otherwise it is super().step()
             self._introduce(optimizer, account)
             account.settings.observe(optimizer, account.begun)
-            account.note_writes(optimizer)
+            self._writes += not self._running and self._watch.written(account.tensors)
             account.begun += 1
         self._running.append(account)
 
@@ -204,17 +219,20 @@ class StepMeter:
         """Finds the checkpoint's account of an optimizer at its first step, or begins one.
 
         Raises:
-            CoverageError: If its state is not what the checkpoint's was, or several could be it.
+            CoverageError: If its state is not what the checkpoint's was, several could be it, its state
+                cannot be measured, or lies in a mapped file.
         """
         account = OptimizerAccount(SettingsHistory(optimizer, self._reads))
         account.adopt(optimizer)
         self._introduce(optimizer, account)  # the model first: a wrong one makes for a wrong optimizer
-        waiting = [item for item in self._accounts if item.waits_for(account.settings.class_name)]
+        waiting = [item for item in self._accounts if item.waits()]
         found = held_optimizer.among(waiting, optimizer, self._names()) if waiting else None
         if found is not None:
+            optimizer_state.require_own_memory(optimizer)
             account = found
             account.adopt(optimizer)
         else:
+            account.begun_with = optimizer_state.begun_with(optimizer)
             self._accounts.append(account)
         self._known[optimizer] = account
         return account
@@ -226,7 +244,7 @@ class StepMeter:
         self._running.pop()
         if account not in self._running:  # hooks of others and the step itself may have set options
             account.settings.observe(optimizer, account.begun - 1)
-            account.remember_writes(optimizer)
+            self._watch.stepped(account.tensors)
         if (found_inf := getattr(optimizer, "found_inf", None)) is not None:
             self._found_inf = found_inf  # set by GradScaler for the duration of a fused step
         if self._running:
@@ -255,6 +273,7 @@ class StepMeter:
         if new:
             self._before_first_step(optimizer, tuple(new))
             self._introduced.update((id(tensor), weakref.ref(tensor)) for tensor in new)
+            self._watch.watch(new)
         account.remember(optimizer)
 
     def _drop_interrupted(self, running: int) -> None:

@@ -12,7 +12,7 @@ from palm_torch.hooks import optimizer_state
 from palm_torch.hooks.settings import OptimizerSettings, SettingsHistory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
     from torch.optim import Optimizer
@@ -30,9 +30,8 @@ class OptimizerRecord:
         steps_inside: Finished steps made from within another optimizer's step.
         without_effect: Those of `steps` whose fused kernel found an infinite gradient and moved nothing.
         interrupted: Steps that raised.
-        written_outside: How often its first or last parameter had been written to since its last step, at
-            its next one or when the counts are read, as their version counters tell: a hint that something
-            else trains or loads weights.
+        begun_with: Digest of the state that it had before its first step; None if it had none, or only what
+            its constructor makes. See `palm_torch.hooks.optimizer_state`.
     """
 
     settings: OptimizerSettings
@@ -40,7 +39,7 @@ class OptimizerRecord:
     steps_inside: int
     without_effect: int
     interrupted: int
-    written_outside: int
+    begun_with: Digest | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +68,18 @@ class OptimizerAccount:
     Attributes:
         settings: Likewise.
         begun: Steps begun.
+        begun_with: As in `OptimizerRecord`.
         expected: Digest of the state that it has in the checkpoint; None if it began in this session.
         held: Names of the tensors that it steps in the checkpoint.
+        tensors: The tensors that it steps, those without a version counter left out.
         on_cuda: Whether any of its tensors lives on such a device.
     """
 
     __slots__ = (
-        "_ends",
         "_tensors",
-        "_versions",
         "_watch",
         "begun",
+        "begun_with",
         "expected",
         "held",
         "interrupted",
@@ -87,19 +87,18 @@ class OptimizerAccount:
         "settings",
         "steps",
         "steps_inside",
+        "tensors",
         "without_effect",
-        "written_outside",
     )
 
     def __init__(self, settings: SettingsHistory) -> None:
         self.settings = settings
         self.begun = self.steps = self.steps_inside = self.without_effect = self.interrupted = 0
-        self.written_outside = 0
+        self.begun_with: Digest | None = None
         self.expected: Digest | None = None
         self.held: tuple[tuple[str, ...], ...] = ()
-        self._versions: tuple[int, ...] | None = None
-        self._ends: tuple[weakref.ref[Tensor], ...] = ()
         self.on_cuda = False
+        self.tensors: list[Tensor] = []
         self._tensors: list[list[Tensor]] = []
         self._watch: weakref.ref[Optimizer] | None = None
 
@@ -112,16 +111,12 @@ class OptimizerAccount:
         account.held = checkpoint.parameters
         account.steps, account.steps_inside = record.steps, record.steps_inside
         account.without_effect, account.interrupted = record.without_effect, record.interrupted
-        account.written_outside = record.written_outside
+        account.begun_with = record.begun_with
         return account
 
-    def waits_for(self, class_name: str) -> bool:
-        """Says whether it is of an optimizer of this class that has not stepped since the checkpoint."""
-        return (
-            self._watch is None
-            and self.expected != optimizer_state.gone()
-            and self.settings.class_name == class_name
-        )
+    def waits(self) -> bool:
+        """Says whether it is of an optimizer that was there at the checkpoint and has not stepped since."""
+        return self._watch is None and self.expected not in (None, optimizer_state.gone())
 
     def adopt(self, optimizer: Optimizer) -> None:
         """Belongs to this optimizer from now on."""
@@ -153,16 +148,8 @@ class OptimizerAccount:
     def remember(self, optimizer: Optimizer) -> None:
         """Remembers the tensors the optimizer holds."""
         self._tensors = [list(group["params"]) for group in optimizer.param_groups]
+        self.tensors = [tensor for group in self._tensors for tensor in group if not tensor.is_inference()]
         self.on_cuda = any(tensor.is_cuda for tensors in self._tensors for tensor in tensors)
-
-    def note_writes(self, optimizer: Optimizer) -> None:
-        """Notes whether parameters were written to since `remember_writes`."""
-        if self._versions is not None:
-            self.written_outside += self._versions != _versions(_ends(optimizer))
-
-    def remember_writes(self, optimizer: Optimizer) -> None:
-        """Remembers the version counters of the parameters."""
-        self._versions = _versions(_ends(optimizer))
 
     def count_without_effect(self, found_inf: float) -> None:
         """Counts a step of a fused kernel that found an infinite gradient."""
@@ -176,24 +163,12 @@ class OptimizerAccount:
             steps_inside=self.steps_inside,
             without_effect=self.without_effect,
             interrupted=self.interrupted,
-            written_outside=self.written_outside + self._is_written_now(),
+            begun_with=self.begun_with,
         )
 
-    def _is_written_now(self) -> bool:
-        """Says whether parameters were written to since the last step; the next step counts it by itself."""
-        if self._versions is None or self._watch is None:
-            return False
-        optimizer = self._watch()
-        if optimizer is not None:
-            return self._versions != _versions(_ends(optimizer))
-        ends = [tensor for reference in self._ends if (tensor := reference()) is not None]
-        return not _pairs(_versions(ends)) <= _pairs(self._versions)
-
     def _forget(self, _reference: weakref.ref[Optimizer]) -> None:
-        """Lets go of the tensors of an optimizer that is gone; those that live on are still looked at."""
-        groups = (group for group in self._tensors if group)
-        self._ends = tuple(weakref.ref(group[at]) for group in groups for at in (0, -1))
-        self._tensors = []
+        """Lets go of the tensors of an optimizer that is gone."""
+        self._tensors, self.tensors = [], []
 
 
 def names_of(optimizer: Optimizer, names: Mapping[int, str]) -> tuple[tuple[str, ...], ...]:
@@ -205,22 +180,4 @@ def names_of(optimizer: Optimizer, names: Mapping[int, str]) -> tuple[tuple[str,
     """
     return tuple(
         tuple(names.get(id(tensor), "") for tensor in group["params"]) for group in optimizer.param_groups
-    )
-
-
-def _pairs(versions: tuple[int, ...]) -> set[tuple[int, int]]:
-    return set(zip(versions[::2], versions[1::2], strict=True))
-
-
-def _ends(optimizer: Optimizer) -> Iterator[Tensor]:
-    """Yields the first and the last parameter of each group."""
-    return (group["params"][at] for group in optimizer.param_groups if group["params"] for at in (0, -1))
-
-
-def _versions(ends: Iterable[Tensor]) -> tuple[int, ...]:
-    """Returns identity and version of each of these parameters."""
-    return tuple(
-        number
-        for tensor in ends
-        for number in (id(tensor), 0 if tensor.is_inference() else tensor._version)  # noqa: SLF001 (no public name)
     )

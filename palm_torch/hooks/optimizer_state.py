@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 from torch import Tensor
+from torch.optim import Adagrad
 
 from palm_torch.digest import Digest, tagged_digest
 from palm_torch.encoding import Json, encode_json
 from palm_torch.errors import CoverageError
-from palm_torch.hooks import tensors
+from palm_torch.hooks import mapped, tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch.optim import Optimizer
 
 TAG: Final = "palm-torch/optimizer-state/v1"
@@ -55,9 +58,60 @@ def digest_of(optimizer: Optimizer) -> Digest:
     return tagged_digest(TAG, encode_json(value))
 
 
+def begun_with(optimizer: Optimizer) -> Digest | None:
+    """Returns the digest of the state that an optimizer has before its first step; None if it is as made.
+
+    Raises:
+        CoverageError: As `digest_of`, or if a tensor of it lies in a mapped file.
+    """
+    if _as_made(optimizer):
+        return None
+    require_own_memory(optimizer)
+    return digest_of(optimizer)
+
+
+def require_own_memory(optimizer: Optimizer) -> None:
+    """Checks that no tensor of a state lies in a mapped file.
+
+    Raises:
+        CoverageError: As `palm_torch.hooks.mapped.require_own_memory`.
+    """
+    found = list(_tensors_of(dict(optimizer.state), "state"))
+    if found:
+        mapped.require_own_memory(found, what=f"{type(optimizer).__name__}: ")
+
+
 def gone() -> Digest:
     """Returns what stands for an optimizer that was dropped: no optimizer's state is equal to it."""
     return tagged_digest(TAG, b"")
+
+
+def _as_made(optimizer: Optimizer) -> bool:
+    """Says whether an optimizer remembers nothing, or what its constructor writes there (Adagrad alone)."""
+    if all(isinstance(item, dict) and not item for item in optimizer.state.values()):
+        return True
+    if type(optimizer) is not Adagrad or any(not isinstance(key, Tensor) for key in optimizer.state):
+        return False
+    initial = {
+        id(tensor): group["initial_accumulator_value"]
+        for group in optimizer.param_groups
+        for tensor in group["params"]
+    }
+    return all(
+        state.keys() == {"step", "sum"}
+        and not bool(state["step"])
+        and bool((state["sum"] == initial.get(id(tensor))).all())
+        for tensor, state in optimizer.state.items()
+    )
+
+
+def _tensors_of(value: object, where: str, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield where, value
+    elif depth <= MAX_DEPTH and isinstance(value, (dict, list, tuple)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            name = where if isinstance(key, Tensor) else f"{where}.{key}"
+            yield from _tensors_of(item, name, depth + 1)
 
 
 def _json(value: object, what: str, depth: int) -> Json:
@@ -79,8 +133,8 @@ def _json(value: object, what: str, depth: int) -> Json:
     if isinstance(value, dict):
         return {"map": {_key(key, what): _json(item, what, depth + 1) for key, item in value.items()}}
     raise CoverageError(
-        f"{what}.state: expected tensors, numbers and text, got {type(value).__name__}: a checkpoint of it "
-        "could not be checked when it is loaded"
+        f"{what}.state: expected tensors, numbers and text, got {type(value).__name__}: it cannot be "
+        "measured, nor a checkpoint of it checked when it is loaded"
     )
 
 

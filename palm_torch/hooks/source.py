@@ -142,7 +142,10 @@ class _Accounted:
         if ours or distribution is None or item.digest is None or item.reason is not None:
             return _as_listed(item)
         if item.digest == expected:
-            return _as_listed(item) if item.module == "__main__" else None
+            if item.module == "__main__":
+                return _as_listed(item)
+            installed.vouch(distribution)
+            return None
         return SourceFile(
             module=item.module,
             digest=Digest(SHA256, item.digest),
@@ -170,9 +173,11 @@ class _Accounted:
         if expected is not None and not path.endswith(
             ".py"
         ):  # extension modules are large: RECORD binds them
+            installed.vouch(distribution)
             return None
         listed = _hashed(name, path)
         if listed.digest is not None and listed.digest.value == expected:
+            installed.vouch(distribution)
             return None
         return SourceFile(module=name, digest=listed.digest, reason=_differs(distribution, expected))
 
@@ -183,7 +188,7 @@ class _Accounted:
             module = sys.modules.get(top)
             path = _path(module) if module is not None else None
             self._tops[top] = top in sys.builtin_module_names or (
-                module is not None and path is not None and (_of_library(module) or path in self._recorded)
+                module is not None and path is not None and (_of_library(module) or self._vouches(path))
             )
         return self._tops[top]
 
@@ -196,7 +201,13 @@ class _Accounted:
         loader = type(getattr(getattr(module, "__spec__", None), "loader", None))
         maker = sys.modules.get(loader.__module__)
         path = _path(maker) if maker is not None else None
-        return path is not None and path in self._recorded
+        return path is not None and self._vouches(path)
+
+    def _vouches(self, path: str) -> bool:
+        distribution, _ = self._recorded.get(path, (None, None))
+        if distribution is not None:
+            installed.vouch(distribution)
+        return distribution is not None
 
 
 def _path(module: ModuleType) -> str | None:

@@ -15,7 +15,8 @@ first:
 
 Then what the receipts say is compared, with each other and with the end statement
 (`palm_torch.appraisal.continuation`). Work that was thrown away before a session was resumed leaves no
-trace: see `NOT_CHECKED`.
+trace: see `NOT_CHECKED`. What a script restored besides is the verifier's to tell
+(`palm_torch.appraisal.resumption`).
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ RECEIPT: Final = "receipt"
 """Type of the log entry of every receipt that was issued, of either kind: its digest."""
 
 NOT_CHECKED: Final = (
-    "whether a checkpoint that the run was resumed from was the newest one: later work that was thrown away "
-    "leaves no trace"
+    "whether a checkpoint that the run was resumed from was the newest one, and whether other runs went on "
+    "from it: work that was thrown away leaves no trace; what runs share shows with --seen or in a chain"
 )
 
 

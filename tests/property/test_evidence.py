@@ -65,7 +65,7 @@ REQUESTS = st.builds(
     type=st.just(request.TYPE),
     nonce=st.binary(min_size=32, max_size=32).map(bytes.hex),
     operation=st.sampled_from(OPERATIONS),
-    roles=st.lists(TEXT, max_size=3).map(tuple),
+    roles=st.lists(TEXT.filter(lambda role: role.strip() and role.isprintable()), max_size=3).map(tuple),
     expires=st.none()
     | st.datetimes(min_value=request.parse_time("1970-01-01T00:00:00Z").replace(tzinfo=None)).map(
         lambda at: at.strftime(request.TIME_FORMAT)

@@ -75,7 +75,7 @@ records = st.builds(
     steps_inside=counts,
     without_effect=counts,
     interrupted=counts,
-    written_outside=counts,
+    begun_with=st.none() | digests,
 )
 trainings = st.builds(
     TrainingState,
@@ -94,6 +94,9 @@ trainings = st.builds(
     pending=tuples(tuples(st.builds(Reads, names, small, small, small, st.booleans()))),
     with_gradients=counts,
     unfed_steps=counts,
+    writes=counts,
+    unstepped=tuples(names),
+    carried=counts,
     devices=tuples(st.builds(Device, type=names, name=st.none() | names, uuid=st.none() | names)),
 )
 phases = st.builds(Phase, statement=small, quote=small, gpus=st.just(()))

@@ -120,6 +120,10 @@ def make_train() -> Train:
             value={
                 "steps_without_new_records": 0,
                 "writes_outside_steps": 0,
+                "parameters_changed_without_steps": 0,
+                "optimizers_begun_with_state": 0,
+                "batches_carried_over": 0,
+                "extra_state": [],
                 "optimizers": [
                     {
                         "class_name": "torch.optim.adamw.AdamW",

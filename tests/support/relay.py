@@ -100,6 +100,7 @@ def make(
     folder: Any = None,
     bend: Bend = unbent,
     machines: dict[int, SimulatedTdx] | None = None,
+    before: tuple[Session, ...] = (),
 ) -> ResumedRun:
     """Runs three sessions, each going on from the one before, and seals the last.
 
@@ -109,9 +110,10 @@ def make(
         folder: Where the machine keeps its keys.
         bend: See `Bend`.
         machines: Other machines, by number of the session.
+        before: The first sessions, if they need not be run: others go on from the same checkpoint.
     """
-    done: list[Session] = []
-    for number in range(1, SESSIONS + 1):
+    done: list[Session] = [*before]
+    for number in range(len(done) + 1, SESSIONS + 1):
         done.append(_session((machines or {}).get(number, machine), asked, number, done, bend))
     last = done[-1]
     parts = tuple(_as_segment(session) for session in done[:-1])

@@ -49,3 +49,13 @@ def test_an_operation_that_nothing_can_attest_yet(
 def test_the_operations_that_can_be_attested_are_those_of_a_session() -> None:
     session = pytest.importorskip("palm_torch.attesting.attested", exc_type=ImportError)
     assert command.ATTESTED == session.AVAILABLE
+
+
+@pytest.mark.parametrize("role", ["", "  ", "model\n"])
+def test_a_role_without_a_name_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], role: str
+) -> None:
+    output = tmp_path / "r.json"
+    assert cli.main(["request", "--operation", "train", "--role", role, "-o", str(output)]) != 0
+    assert "--role" in capsys.readouterr().err
+    assert not output.exists()

@@ -33,6 +33,23 @@ def refusal(end: Any, **changes: Any) -> str:
     return str(caught.value)
 
 
+def test_optimizers_are_claimed_as_far_as_they_are_listed_in_our_form() -> None:
+    adam = {"class": "torch.optim.adam.Adam", "steps": 3, "steps_inside": 0, "begun_with": None}
+    sgd = {"class": "torch.optim.sgd.SGD", "steps": 0, "steps_inside": 2, "begun_with": "sha256:0"}
+
+    def said(listed: Any) -> list[tuple[str, str]]:
+        found = claims.claims_of(put(GOOD, f"{CONFIGURATION}.optimizers", listed), "hardware")
+        return [(claim.name, claim.value) for claim in found if claim.name.startswith("optimizer")]
+
+    assert said([adam, sgd]) == [
+        ("optimizer 1", "torch.optim.adam.Adam, 3 steps"),
+        ("optimizer 2", "torch.optim.sgd.SGD, 0 steps and 2 within another's, began with the state sha256:0"),
+    ]
+    assert said([{"class": 7}, 8, None, {"class": "x" * 999}])[0][1] == f"{'x' * 160}, None steps"
+    for odd in (None, {}, "text", []):
+        assert said(odd) == []
+
+
 def test_a_tokenizer_that_was_measured_is_compared() -> None:
     end = put(GOOD, "claims.tokenizer", TOKENIZER)
     digest, other = str(TOKENIZER.digest), str(sha256_digest(b"other"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -116,10 +117,10 @@ def test_a_role_asked_for_and_measured(good: GoodRun, role: str) -> None:
     assert good.verify(bundle, challenge=asked).freshness == "challenged"
 
 
-@pytest.mark.parametrize("role", ["tokenizer", "nothing", "loss", "OUTPUTS", "__class__", "operation", ""])
+@pytest.mark.parametrize("role", ["tokenizer", "nothing", "loss", "OUTPUTS", "__class__", "operation", "*"])
 def test_a_role_asked_for_and_not_measured(good: GoodRun, role: str) -> None:
     bundle, asked = answering(good, roles=("model", role))
-    with pytest.raises(ClaimError, match=f"the role '{role}'"):
+    with pytest.raises(ClaimError, match=re.escape(f"the role '{role}'")):
         good.verify(bundle, challenge=asked)
 
 

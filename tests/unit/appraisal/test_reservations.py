@@ -32,7 +32,16 @@ def test_a_plain_loop_has_none() -> None:
     assert reservations.of_statement(GOOD) == []
 
 
-@pytest.mark.parametrize("key", ["steps_without_new_records", "writes_outside_steps"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "steps_without_new_records",
+        "writes_outside_steps",
+        "parameters_changed_without_steps",
+        "optimizers_begun_with_state",
+        "batches_carried_over",
+    ],
+)
 def test_a_count_that_is_not_zero(key: str) -> None:
     said = only(reservations.of_statement(put(GOOD, f"claims.configuration.value.{key}", 3)))
     assert (said.about, said.reason[:2]) == ("claims", "3 ")
@@ -172,6 +181,24 @@ def test_data_that_was_not_counted_or_not_exactly() -> None:
             "times parameters were written to between steps, by other code than an optimizer",
             "see in the code what writes to parameters between the steps",
         ),
+        (
+            "parameters_changed_without_steps",
+            "parameters changed or were written to although no optimizer steps them",
+            (
+                "see in the code what writes to them, such as a moving average; compare initial and final "
+                "tensors"
+            ),
+        ),
+        (
+            "optimizers_begun_with_state",
+            "optimizers had a state before their first step, and what made it is not in this evidence",
+            "see in the code where it was loaded from, for moments can move weights anywhere",
+        ),
+        (
+            "batches_carried_over",
+            "batches waited for their step when the run was resumed, and their gradients may be lost",
+            "see in the code whether it saved the gradients; ask for checkpoints right after a step",
+        ),
     ],
 )
 def test_counts_that_are_not_zero_or_not_there(key: str, reason: str, advice: str) -> None:
@@ -180,6 +207,21 @@ def test_counts_that_are_not_zero_or_not_there(key: str, reason: str, advice: st
         assert reservations.of_statement(changed) == [
             Reservation(about="claims", reason=f"{count} {reason}", advice=advice)
         ]
+
+
+def test_data_without_a_manifest() -> None:
+    bare = put(GOOD, "claims.data.dataset1.manifest", None)
+    assert reservations.of_statement(bare) == [
+        Reservation(
+            about="claims",
+            reason=(
+                "data dataset1: no manifest: indices were counted, not contents; what lay there may have "
+                "changed between two readings, or two sessions"
+            ),
+            advice="ask for data with a manifest (`palm-torch measure`), and name that in the policy",
+        )
+    ]
+    assert reservations.of_statement(put(GOOD, "claims.data.dataset1.uses.eval.delivered", 5)) == []
 
 
 @pytest.mark.parametrize(

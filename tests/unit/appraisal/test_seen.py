@@ -100,6 +100,41 @@ def test_unchallenged_evidence_counts_by_digest_and_run(path: Path) -> None:
     assert len(rows(path)) == 2
 
 
+def resumed(run: str, *earlier: str) -> seen.Accepted:
+    return seen.Accepted(nonce=None, digest=sha256_digest(run.encode()), run_id=run, earlier=earlier)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "session"),
+    [
+        (resumed("b", "a"), resumed("c", "a"), "a"),  # both went on from one session
+        (resumed("a"), resumed("b", "a"), "a"),  # it was sealed itself, too
+        (resumed("b", "a"), resumed("a"), "a"),
+        (resumed("c", "a", "b"), resumed("d", "a"), "a"),
+        (resumed("c", "a"), resumed("d", "c"), "c"),
+    ],
+)
+def test_a_session_counts_once(path: Path, first: seen.Accepted, second: seen.Accepted, session: str) -> None:
+    with seen.open_store(path) as store:
+        assert store.check_and_record_all([first], AT) == (None,)
+        for again in (False, True):
+            with pytest.raises(
+                FreshnessError, match=f"session {session} is part of run {first.run_id}, which was accepted"
+            ):
+                store.check_and_record_all([second], AT, again=again)
+        assert store.check_and_record_all([first], AT, again=True) == (AT,)
+        assert store.check_and_record_all([resumed("e", "f", "f")], AT) == (None,)
+    with seen.open_store(path) as store, pytest.raises(FreshnessError, match="session f is part of run e"):
+        store.check_and_record_all([resumed("g", "f")], AT)
+    assert len(rows(path)) == 2
+
+
+def test_sessions_in_one_list_count_once_too(path: Path) -> None:
+    with seen.open_store(path) as store, pytest.raises(FreshnessError, match="session a is part of run b"):
+        store.check_and_record_all([resumed("b", "a"), resumed("c", "a")], AT)
+    assert rows(path) == []
+
+
 def test_a_time_without_zone_is_no_time(path: Path) -> None:
     with pytest.raises(InputError, match="aware"):
         record(path, at=AT.replace(tzinfo=None))
@@ -169,11 +204,40 @@ def test_a_folder_where_others_may_write(tmp_path: Path, mode: int) -> None:
 
 
 def test_somebody_elses_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = tmp_path.stat()
+    real = os.lstat(tmp_path)
     others = os.stat_result((*real[:4], 12345, *real[5:]))
-    monkeypatch.setattr(Path, "stat", lambda _path: others)
-    with pytest.raises(InputError, match="of user 12345"):
-        record(tmp_path / "seen.sqlite")
+    for folder in (tmp_path, tmp_path.parent):
+        monkeypatch.setattr(os, "lstat", lambda path, of=folder: others if path == of else real)
+        with pytest.raises(InputError, match=rf"got {folder} with mode .* of user 12345"):
+            record(tmp_path / "seen.sqlite")
+
+
+def test_a_folder_above_where_others_may_write(tmp_path: Path) -> None:
+    """Under /tmp others may write too, but not rename what is not theirs: the sticky bit is what counts."""
+    above = tmp_path / "above"
+    (above / "mine").mkdir(parents=True)
+    for mode in (0o777, 0o770, 0o775):
+        above.chmod(mode)
+        with pytest.raises(InputError, match=f"nor in one above it; got {above} with mode {mode:04o}"):
+            record(above / "mine" / "seen.sqlite")
+    above.chmod(0o1777)
+    assert record(above / "mine" / "seen.sqlite") is None
+
+
+def test_a_folder_that_is_reached_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real" / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for place in ("link/seen.sqlite", "link/below/seen.sqlite"):
+        real = (tmp_path / place).resolve()
+        with pytest.raises(InputError, match=f"{tmp_path / 'link'} is one: give the path itself, {real}$"):
+            record(tmp_path / place)
+        assert record(real, run=place, nonce=None) is None
+
+
+def test_a_store_says_whether_it_is_new(path: Path) -> None:
+    for new in (True, False):
+        with seen.open_store(path) as store:
+            assert store.new is new
 
 
 def compete(path: Path, number: int, start: Any, won: Any) -> None:
@@ -240,8 +304,8 @@ def extended(*statements: str) -> Callable[[Path], object]:
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no database": (lambda path: path.write_bytes(b"seen nothing, honestly\n" * 100), "not a database"),
     "another database": (with_sql("CREATE TABLE accepted (nonce, digest, run_id, at)"), "another kind"),
-    "marked, but empty": (with_sql("PRAGMA user_version = 1"), "another kind"),
-    "another version": (extended("PRAGMA user_version = 2"), "another version"),
+    "marked, but empty": (with_sql("PRAGMA user_version = 2"), "another kind"),
+    "another version": (extended("PRAGMA user_version = 1"), "another version"),
     "a trigger that forgets": (
         extended("CREATE TRIGGER t AFTER INSERT ON accepted BEGIN DELETE FROM accepted; END"),
         "another kind",

@@ -22,7 +22,8 @@ class Ear(auditing.Listener):
 
     def note(self, word: object) -> None:
         self.heard.append((word, sys._getframe(3).f_code.co_name))
-        sys.audit("palm_test.one", "by itself")
+        if word != "by itself":
+            sys.audit("palm_test.one", "by itself")
 
 
 def say(word: str) -> None:
@@ -30,7 +31,7 @@ def say(word: str) -> None:
     sys.audit("palm_test.two", f"{word} two")
 
 
-def test_the_innermost_of_each_event_hears_it_and_none_hears_itself() -> None:
+def test_the_innermost_of_each_event_hears_it_and_itself_too() -> None:
     outer, inner = Ear("palm_test.one", "palm_test.two"), Ear("palm_test.one")
     say("before")
     with auditing.listen(outer):
@@ -39,14 +40,29 @@ def test_the_innermost_of_each_event_hears_it_and_none_hears_itself() -> None:
             say("inner")
         say("again")
     say("after")
-    assert inner.heard == [("inner one", "say"), ("by itself", "note")]  # what the outer one does is heard
+    itself = ("by itself", "note")
+    assert inner.heard == [("inner one", "say"), itself, itself]  # what the outer one does is heard
     assert outer.heard == [
         ("outer one", "say"),
+        itself,
         ("outer two", "say"),
+        itself,
         ("inner two", "say"),
         ("again one", "say"),
+        itself,
         ("again two", "say"),
+        itself,
     ]
+
+
+def test_a_listener_hears_one_process_and_can_be_moved() -> None:
+    listener = Ear("palm_test.one")
+    listener._process += 1
+    with auditing.listen(listener):
+        say("deaf")
+        listener.move_here()
+        say("here")
+    assert listener.heard[0] == ("here one", "say")
 
 
 def test_a_block_that_raises_ends_the_listening_and_what_a_handler_raises_comes_through() -> None:

@@ -10,9 +10,16 @@ import pytest
 import torch
 
 from palm_torch import codec, encoding
+from palm_torch.appraisal import reservations
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import InputError
 from palm_torch.hooks import environment, installed
+
+
+@pytest.fixture(autouse=True)
+def _nothing_vouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgets what other tests let a RECORD excuse."""
+    monkeypatch.setattr(installed, "_vouched", {})
 
 
 def test_environment_travels() -> None:
@@ -29,6 +36,17 @@ def test_environment_travels() -> None:
 
 def test_reading_twice_gives_the_same() -> None:
     assert environment.environment() == environment.environment()
+
+
+def test_a_package_that_excused_a_file_stays_though_it_is_gone() -> None:
+    gone = installed.Distribution("palm-test-gone", "1", "/nowhere", b"gone")
+    installed.vouch(gone)
+    installed.vouch(gone)
+    listed = [item for item in environment.packages() if item.name == gone.name]
+    assert [(item.version, item.reason) for item in listed] == [("1", None)]
+    assert [item.name for item in environment.packages()] == sorted(
+        item.name for item in environment.packages()
+    )
 
 
 def test_packages_are_those_importlib_finds() -> None:
@@ -109,11 +127,15 @@ def test_only_variables_that_matter_and_are_set(monkeypatch: pytest.MonkeyPatch)
 def test_variables_that_change_which_code_is_loaded_are_told_by_digest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", "/home/somebody")
-    monkeypatch.setenv("LD_PRELOAD", "")
+    monkeypatch.setattr(environment, "_GIVEN", {"PYTHONPATH": "/home/somebody"})
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/cache/torch")  # as torch does, for itself
     found = environment.environment().variables
     assert found["PYTHONPATH"] == str(sha256_digest(b"/home/somebody"))
-    assert "LD_PRELOAD" not in found
+    assert "TORCHINDUCTOR_CACHE_DIR" not in found
+
+
+def test_the_verifier_knows_the_same_variables() -> None:
+    assert reservations.LOADING == environment.LOADING
 
 
 def test_devices_are_listed_once() -> None:

@@ -14,7 +14,7 @@ import threading
 import traceback
 import types
 import zipfile
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import ExtensionFileLoader, SourceFileLoader
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +36,7 @@ OLD, NEW = b"VALUE = 'old'\n", b"VALUE = 'new and longer'\n"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder on `sys.path` under the hook; both are forgotten afterwards."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(installed, "_vouched", {})
     before, lines = set(sys.modules), set(linecache.cache)
     remove = importing.install()
     yield tmp_path
@@ -202,6 +203,50 @@ def test_extension_modules_by_their_file(folder: Path) -> None:
     assert digest_of("palm_test_native") == sha(data)
 
 
+@pytest.mark.parametrize("how", ["swapped", "edited", "gone", "nowhere"])
+def test_an_extension_that_is_another_once_it_is_loaded_has_no_digest(folder: Path, how: str) -> None:
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    path = folder / f"_palm_test_copy{suffix}"
+    write(path, OLD)
+    loader = ExtensionFileLoader("_palm_test_copy", str(path))
+    spec = importlib.util.spec_from_file_location("_palm_test_copy", path, loader=loader)
+
+    def load(*_: object) -> types.ModuleType:
+        if how == "swapped":
+            write(folder / "other", OLD).rename(path)
+        elif how == "edited":
+            write(path, NEW)
+        elif how == "gone":
+            path.unlink()
+        return types.ModuleType("made")
+
+    importing._extension(loader, load, spec)  # type: ignore[arg-type]
+    found = [item for item in importing.loaded() if item.module == "_palm_test_copy"]
+    assert [(item.digest, item.reason) for item in found] == [
+        (sha(OLD), None),
+        (None, importing.OTHER_EXTENSION),  # also where nothing was mapped under its name
+    ]
+
+
+def test_twin_an_extension_that_stays_what_it_was_is_listed_once(folder: Path) -> None:
+    loaded = importlib.import_module("gmpy2.gmpy2")
+    assert loaded.__file__ is not None
+    assert importing._is_mapped(loaded.__file__)
+    assert not importing._is_mapped(str(folder / "x"))
+    path = loaded.__file__
+    loader = ExtensionFileLoader("palm_test_gmpy2", path)
+    spec = importlib.util.spec_from_file_location("palm_test_gmpy2", path, loader=loader)
+    importing._extension(loader, lambda *_: loaded, spec)  # type: ignore[arg-type]
+    assert [item.reason for item in importing.loaded() if item.module == "palm_test_gmpy2"] == [None]
+
+
+def test_without_the_list_of_mappings_no_extension_is_vouched_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "_MAPS", str(folder / "none"))
+    assert not importing._is_mapped(sys.executable)
+
+
 def test_a_loader_that_compiles_by_itself_is_not_vouched_for(folder: Path) -> None:
     path = write(folder / "palm_test_own.py", OLD)
 
@@ -267,7 +312,7 @@ def test_the_entry_script_makes_the_code_imported(folder: Path) -> None:
     exec(code, names)  # noqa: S102 (what is tested)
     assert names["VALUE"] == "old"
     assert digest_of("__main__") == sha(OLD)
-    assert importing.was_loaded(importing.resolved(str(path)))
+    assert importing.was_compiled(importing.resolved(str(path)), sha(OLD))
     now = surroundings.code_now(source.loaded_sources())
     assert now.source is CodeSource.IMPORTED
     assert now.files == source.loaded_sources()
@@ -316,7 +361,7 @@ def test_an_installed_entry_script_is_listed_though_a_record_accounts_for_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(folder / "palm_test_e.py", OLD)
-    dist = types.SimpleNamespace(name="dist", version="1")
+    dist = installed.Distribution("dist", "1", str(folder), b"")
     monkeypatch.setattr(
         installed, "recorded_files", lambda _: {importing.resolved(str(path)): (dist, sha(OLD))}
     )

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import linecache
 import os
+import sqlite3
+import subprocess
 import threading
+import tokenize
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pytest
 
-from palm_torch.hooks import auditing, importing, opened
+from palm_torch.hooks import auditing, importing, installed, opened
 from palm_torch.roles import OPENED, Source
 
 if TYPE_CHECKING:
+    from io import BufferedReader
     from pathlib import Path
 
 
@@ -108,20 +114,154 @@ def test_what_the_script_wrote_itself_is_listed_when_it_is_read(
 
 
 def test_places_that_are_not_the_scripts_are_left_out(files: opened.OpenedFiles, folder: Path) -> None:
+    with auditing.listen(files):
+        for path in ("/proc/self/status", os.__file__, np.__file__, np.__file__, "/dev/urandom"):
+            with open(path, "rb"):  # noqa: PTH123 (short)
+                pass
+        (folder / "a").stat()
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        os.fdopen(descriptor).close()
+        os.close(os.open(folder, os.O_RDONLY))
+        assert subprocess.check_output(["echo", "x"], text=True) == "x\n"  # through a pipe that is its own
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fdopen(9999)
+    assert told(files) == {}
+    assert "numpy" in {item.name for item in installed.vouched()}
+
+
+def test_what_is_no_regular_file_is_listed_without_a_digest(files: opened.OpenedFiles, folder: Path) -> None:
     pipe = folder / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_bytes(b"x"))
     with auditing.listen(files):
-        for path in ("/proc/self/status", os.__file__, np.__file__):
-            with open(path, "rb"):  # noqa: PTH123 (short)
-                pass
-        (folder / "a").stat()
         writer.start()
         assert pipe.read_bytes() == b"x"
-        descriptor = os.open(os.devnull, os.O_RDONLY)
-        os.fdopen(descriptor).close()
+        (folder / "comm").symlink_to("/proc/self/comm")
+        (folder / "comm").read_bytes()
+        (folder / "loop").symlink_to("loop")
+        with pytest.raises(OSError, match="loop"):
+            (folder / "loop").read_bytes()
     writer.join()
-    assert told(files) == {}
+    assert {name: digest is None for name, digest in told(files).items()} == {
+        "pipe (could not be hashed)": True,
+        "comm": False,
+        "loop (could not be hashed)": True,
+    }
+
+
+def test_descriptors_that_were_there_before_and_files_without_a_name(folder: Path) -> None:
+    reading, writing = os.pipe()
+    with (folder / "a").open("rb") as stream:
+        files = opened.OpenedFiles(str(folder))
+        (folder / "a").unlink()
+        with auditing.listen(files):
+            os.fdopen(reading, "rb").close()
+            os.fdopen(stream.fileno(), "rb", closefd=False).close()
+            with open(f"/dev/fd/{stream.fileno()}", "rb") as again:  # noqa: PTH123 (no path)
+                assert again.read() == b"a" * 8
+            own, other = os.pipe()
+            os.fdopen(own, "rb").close()
+    os.close(writing)
+    os.close(other)
+    assert told(files) == {
+        f"descriptor {reading} (could not be hashed)": None,
+        "a (deleted)": sha(b"a" * 8),
+    }
+
+
+@pytest.mark.parametrize("path", [os.devnull, "a"])
+@pytest.mark.usefixtures("folder")
+def test_standard_input(files: opened.OpenedFiles, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    state = os.stat(path)  # noqa: PTH116 (as the code does)
+    monkeypatch.setattr(opened, "_state_of", lambda _: state)
+    files.note_standard_input()
+    assert told(files) == ({"(standard input)": None} if path == "a" else {})
+
+
+def test_databases(files: opened.OpenedFiles, folder: Path) -> None:
+    with auditing.listen(files):
+        for name in (":memory:", "b.db", "file:c.db"):
+            sqlite3.connect(name, uri=name.startswith("file:")).close()
+        (folder / "b.db").write_bytes(b"")
+        exec("connect('b.db').close()", {"__name__": "palm_torch.x", "connect": sqlite3.connect})  # noqa: S102
+        assert told(files) == {"file:c.db (could not be hashed)": None}
+        sqlite3.connect(b"b.db").close()
+        auditing._audit("sqlite3.connect", (None,))
+    assert told(files)["b.db"] == sha(b"")
+
+
+def test_an_installed_file_is_excused_by_its_digest_at_its_own_place(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, place = folder / "real", folder / "link"
+    root.mkdir()
+    place.symlink_to(root)
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.setattr(installed, "_vouched", {})
+    (root / "d-1.dist-info").mkdir()
+    digest = base64.urlsafe_b64encode(sha(b"{}")).rstrip(b"=").decode()
+    record = f"x.json,sha256={digest},2\ny.json,sha256={digest},2\nz.json,,\nd-1.dist-info/RECORD,,\n"
+    (root / "d-1.dist-info/RECORD").write_text(record)
+    for name in ("x.json", "y.json", "z.json"):
+        (root / name).write_bytes(b"{}")
+    (folder / "mine.json").symlink_to(root / "x.json")
+    (root / "w.json").symlink_to("x.json")
+    files = opened.OpenedFiles(str(folder))
+    with auditing.listen(files):
+        for path in (place / "x.json", root / "x.json", place / "d-1.dist-info/RECORD"):
+            path.read_bytes()
+        assert told(files) == {}
+        assert [item.name for item in installed.vouched()] == ["d"]
+        (place / "z.json").read_bytes()
+        (root / "y.json").write_bytes(b"[]")
+        (place / "y.json").read_bytes()
+        (folder / "mine.json").read_bytes()
+    assert told(files) == {"real/z.json": sha(b"{}"), "real/y.json": sha(b"[]"), "real/x.json": sha(b"{}")}
+
+
+def test_a_file_that_is_leased_is_listed(files: opened.OpenedFiles, folder: Path) -> None:
+    def refuse(*_: object) -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with pytest.MonkeyPatch.context() as patched, auditing.listen(files):
+        patched.setattr(opened, "_open_without_waiting", refuse)
+        (folder / "a").read_bytes()
+    assert told(files) == {"a (could not be hashed)": None}
+
+
+def test_what_a_signal_handler_opens_while_another_file_is_hashed(
+    files: opened.OpenedFiles, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = opened._digest_of
+
+    def interrupted(stream: BufferedReader) -> bytes:
+        if stream.name == str(folder / "a"):
+            names = {"__name__": "script", "path": folder / "b"}
+            exec(compile("path.read_bytes()", "/x/script.py", "exec"), names)  # noqa: S102 (a frame of its own)
+        return plain(stream)
+
+    monkeypatch.setattr(opened, "_digest_of", interrupted)
+    with auditing.listen(files):
+        (folder / "a").read_bytes()
+    assert told(files).keys() == {"a", "b"}
+
+
+def test_a_copy_in_a_worker_tells_the_run_what_it_opened(files: opened.OpenedFiles, folder: Path) -> None:
+    here = opened.OpenedFiles(str(folder))
+    with auditing.listen(files):
+        (folder / "a").read_bytes()
+    for _ in range(2):
+        for name, digest in files.told():
+            here.take(name, digest)
+    assert told(here) == told(files) == {"a": sha(b"a" * 8)}
+    assert (here.listed(), here.told()) == (1, files.told())
+
+
+def test_listed_files_are_limited_too(files: opened.OpenedFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opened, "MAX_FILES", 1)
+    for number in range(4):
+        files.take(f"n{number}", None)
+    assert told(files) == {"n0": None, "n1": None, "2 further openings not listed": None}
 
 
 def test_what_palm_torch_reads_is_left_out(files: opened.OpenedFiles, folder: Path) -> None:
@@ -151,21 +291,26 @@ def test_what_the_launcher_runs_is_not_palm_torch(files: opened.OpenedFiles, fol
     assert told(files) == {"a": sha(b"a" * 8)}
 
 
-def test_sources_are_left_out_while_they_are_what_the_hook_compiled(
+def test_sources_are_left_out_where_lines_of_what_was_compiled_are_shown(
     files: opened.OpenedFiles, folder: Path
 ) -> None:
     remove = importing.install()
+    path = str(folder / "a")
     try:
-        importing.note("script", str(folder / "a"), b"a" * 8)
+        importing.note("script", path, b"a" * 8)
         with auditing.listen(files):
-            (folder / "a").read_bytes()
-            (folder / "a").read_bytes()
+            for _ in range(2):
+                linecache.clearcache()
+                assert linecache.getlines(path) == ["a" * 8 + "\n"]
             assert told(files) == {}
+            with tokenize.open(path):  # not for a traceback
+                pass
             (folder / "a").write_bytes(b"edited")
-            (folder / "a").read_bytes()
+            linecache.clearcache()
+            linecache.getlines(path)
     finally:
         remove()
-    assert told(files) == {"a": sha(b"edited")}
+    assert told(files) == {"a": sha(b"a" * 8), "a#2": sha(b"edited")}
 
 
 def test_names_are_printable_short_and_never_the_same(files: opened.OpenedFiles, folder: Path) -> None:

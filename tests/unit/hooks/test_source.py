@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder on `sys.path`; what is imported from it is forgotten afterwards."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(installed, "_vouched", {})
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
