@@ -48,6 +48,7 @@ check: vectors-named $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_docs.py
+	$(BIN)/python tools/attack_coverage.py
 	$(BIN)/python tools/fuzz.py --seconds 2 --jobs 2 --fresh
 	rm -f .coverage .coverage.*
 	@$(MAKE) --no-print-directory test PYTEST_FLAGS="--cov --cov-report="

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from palm_torch import codec, statement, verification
+from palm_torch import codec, collateral_file, statement, verification
 from palm_torch import evidence as bundles
 from palm_torch import receipt as receipt_files
 from palm_torch import request as request_files
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palm_torch.appraisal import freshness as freshnesses
+    from palm_torch.collateral_file import CollateralFile
     from palm_torch.evidence import Bundle
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,7 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
     timestamp_root: str | Path | None = None,
     seen: str | Path | None = None,
     again: bool = False,
+    collaterals: Sequence[str | Path] = (),
 ) -> VerifiedChain:
     """Appraises several evidence files, and links them by the digests they share.
 
@@ -78,10 +82,11 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
         timestamp_root: See `palm_torch.verify`.
         seen: See `palm_torch.verify`; nothing is recorded unless all is accepted.
         again: See `palm_torch.verify`.
+        collaterals: None at all, one collateral file for all, or one for each in the same order.
 
     Raises:
-        InputError: If a file is missing or malformed, a receipt, or given twice; or the numbers of files
-            and policies do not fit.
+        InputError: If a file is missing or malformed, a receipt, or given twice; or the numbers of files,
+            policies and collateral files do not fit.
         FreshnessError: If a request is answered by none of the files.
         RejectedError: If one of the files must not be believed, or they go in a circle.
     """
@@ -95,23 +100,29 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
     paths = [Path(item) for item in evidence]
     if len(policies) not in (1, len(paths)):
         raise InputError(f"expected one policy, or {len(paths)}, one for each file; got {len(policies)}")
-    demanded = [appraiser.policy(Path(item)) for item in policies]
-    if len(demanded) == 1:
-        demanded *= len(paths)
+    if len(collaterals) not in (0, 1, len(paths)):
+        raise InputError(
+            f"expected one collateral file, or {len(paths)}, one for each file; got {len(collaterals)}"
+        )
+    demanded = _for_each(paths, [appraiser.policy(Path(item)) for item in policies])
+    read: list[CollateralFile | None] = [collateral_file.read(Path(item)) for item in collaterals]
+    given = _for_each(paths, read) if read else [None] * len(paths)
     asked = {
         request_files.nonce_of(data): data
         for data in (verification.read_request(Path(item)) for item in requests)
     }
     members: list[chain.Member] = []
     accepted: list[tuple[Bundle, AttestationResult]] = []
-    for path, policy in zip(paths, demanded, strict=True):
+    for path, policy, collateral in zip(paths, demanded, given, strict=True):
         data = bundles.read(path)
         if receipt_files.is_receipt(data):
             raise InputError(f"{path}: a receipt; verify it by itself")
         bundle = bundles.decode(data, what=str(path))
         request = asked.pop(bundle.challenge.nonce, None)
         with prefixed(str(path)):
-            result = appraiser.sealed(data, what="evidence", policy=policy, request=request)
+            result = appraiser.sealed(
+                data, what="evidence", policy=policy, request=request, collateral=collateral
+            )
         accepted.append((bundle, result))
         members.append(_member(str(path), bundle, result))
     if asked:
@@ -122,6 +133,10 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
         left_open = (verification.NEW_STORE.format(path=seen),)
     results = {str(path): result for path, (_, result) in zip(paths, accepted, strict=True)}
     return VerifiedChain(tier=_tier(results, built), results=results, chain=built, not_checked=left_open)
+
+
+def _for_each(paths: Sequence[Path], items: list[_Item]) -> list[_Item]:
+    return items * len(paths) if len(items) == 1 else items
 
 
 def _member(name: str, bundle: Bundle, result: AttestationResult) -> chain.Member:

@@ -1,8 +1,8 @@
 """The command line: one verb, one meaning.
 
-Exit codes: 0 accepted, 1 rejected (or a run, seal or attester that failed), 2 malformed input, 3 usage,
-130 interrupted. They are those of `palm_torch.exit_codes`; click's own differ. `verify` says its verdict in
-the last line of standard output; every other error is one line on standard error.
+Exit codes: 0 accepted, 1 rejected (or a run, seal, attester or service that failed), 2 malformed input,
+3 usage, 130 interrupted. They are those of `palm_torch.exit_codes`; click's own differ. `verify` says its
+verdict in the last line of standard output; every other error is one line on standard error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from palm_torch import __version__, terminal
-from palm_torch.commands import demo, inspect, measure, policy, request, run, timestamp, verify
+from palm_torch.commands import (
+    collateral,
+    demo,
+    doctor,
+    inspect,
+    measure,
+    policy,
+    request,
+    run,
+    timestamp,
+    verify,
+)
 from palm_torch.errors import InputError, PalmTorchError
 from palm_torch.escaping import printable
 from palm_torch.exit_codes import ACCEPTED, INTERRUPTED, MALFORMED, REJECTED, USAGE
@@ -75,6 +86,8 @@ VERBS: Final = (
     inspect.inspect,
     policy.policy,
     timestamp.timestamp,
+    collateral.collateral,
+    doctor.doctor,
 )
 
 for _verb in VERBS:

@@ -26,6 +26,7 @@ which names what was looked at, where, what was expected and what was found.
     │   └── SessionError           a session was used out of order, from a thread or from a fork
     ├── SealError                  the measurements are whole, but sealing or writing them failed
     ├── AttesterError              a TEE is present but would not attest
+    ├── FetchError                 a service did not give what was asked of it
     └── MissingExtraError          a feature needs an optional dependency; the message names the extra
 """
 
@@ -134,6 +135,10 @@ class SealError(PalmTorchError):
 
 class AttesterError(PalmTorchError):
     """A trusted execution environment is present but did not attest."""
+
+
+class FetchError(PalmTorchError):
+    """A service did not give what was asked of it; trying again, or asking another one, may help."""
 
 
 class MissingExtraError(PalmTorchError, ImportError):

@@ -37,6 +37,9 @@ MAX_SESSION_KEY_BYTES: Final = 256
 MAX_GPUS: Final = 64
 MAX_SEGMENTS: Final = 1_000
 MAX_TIMESTAMP_BYTES: Final = 64 << 10
+MAX_BOOT_LOG_BYTES: Final = 1 << 20
+MAX_REGISTER_LOG_DIGESTS: Final = 200_000
+REGISTER_DIGEST_BYTES: Final = 48
 MIN_NONCE_BYTES: Final = 32
 
 
@@ -89,12 +92,14 @@ class Opening:
     run_id: str
     session_key: bytes
     challenge: Challenge
+    register_log: tuple[bytes, ...]
     begin: Phase
     collateral: dict[str, str] | None
 
     def __post_init__(self) -> None:
-        """Keeps the session key within its limit."""
+        """Keeps each part within its limit."""
         _at_most("session_key", len(self.session_key), MAX_SESSION_KEY_BYTES, "bytes")
+        _check_register_log(self.register_log)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +133,10 @@ class Bundle:
         session_key: Public key of the session, DER SubjectPublicKeyInfo, ECDSA P-256.
         challenge: Whom the evidence answers.
         segments: Earlier parts of the run, oldest first; empty if it was never resumed.
+        boot_log: Event log of the machine's boot (CCEL), without its filler; None where there is none. The
+            begin statement names its digest.
+        register_log: Digests, 48 bytes each, that extended RTMR[3] between boot and this session; empty
+            where there is no such register.
         begin: Sealed before the loop started.
         log: Event log entries, each a canonical JSON document.
         end: Sealed after the loop ended.
@@ -142,6 +151,8 @@ class Bundle:
     session_key: bytes
     challenge: Challenge
     segments: tuple[Segment, ...]
+    boot_log: bytes | None
+    register_log: tuple[bytes, ...]
     begin: Phase
     log: tuple[bytes, ...]
     end: Phase
@@ -156,6 +167,8 @@ class Bundle:
             )
         _at_most("session_key", len(self.session_key), MAX_SESSION_KEY_BYTES, "bytes")
         _at_most("segments", len(self.segments), MAX_SEGMENTS, "segments")
+        _at_most("boot_log", len(self.boot_log or b""), MAX_BOOT_LOG_BYTES, "bytes")
+        _check_register_log(self.register_log)
         _at_most("timestamp", len(self.timestamp or b""), MAX_TIMESTAMP_BYTES, "bytes")
         _check_log(self.log)
 
@@ -167,6 +180,7 @@ class Bundle:
             run_id=self.run_id,
             session_key=self.session_key,
             challenge=self.challenge,
+            register_log=self.register_log,
             begin=self.begin,
             collateral=self.collateral,
         )
@@ -273,6 +287,12 @@ class Evidence:
 def _check_log(log: tuple[bytes, ...]) -> None:
     _at_most("log", len(log), MAX_LOG_ENTRIES, "entries")
     _at_most("a log entry", max(map(len, log), default=0), MAX_LOG_ENTRY_BYTES, "bytes")
+
+
+def _check_register_log(log: tuple[bytes, ...]) -> None:
+    _at_most("register_log", len(log), MAX_REGISTER_LOG_DIGESTS, "digests")
+    if any(len(digest) != REGISTER_DIGEST_BYTES for digest in log):
+        raise EncodingError(f"register_log: expected digests of {REGISTER_DIGEST_BYTES} bytes each")
 
 
 def _at_most(what: str, got: int, limit: int, unit: str) -> None:

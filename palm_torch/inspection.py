@@ -7,11 +7,11 @@ wrapping so that a person can read them before, or instead of, an appraisal.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from palm_torch import evidence, statement
 from palm_torch.appraisal import claims
-from palm_torch.cvm import appraisal, quote, timestamp
+from palm_torch.cvm import eventlog, platforms, timestamp
 from palm_torch.encoding import Json, decode_json
 from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.evidence import Bundle
@@ -19,8 +19,6 @@ from palm_torch.result import Claim
 
 if TYPE_CHECKING:
     from palm_torch.evidence import Phase, Segment
-
-_REGISTERS: Final = (*appraisal.IMAGE_REGISTERS, "rtmr3", "report_data")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +57,32 @@ def inspect(data: bytes, *, what: str = "evidence") -> Inspected:
         "operation": end.operation,
         "challenge": {"kind": bundle.challenge.kind, "nonce": bundle.challenge.nonce.hex()},
         "session_key": bundle.session_key.hex(),
+        "boot_log": _boot_log(bundle.boot_log),
+        "register_log": [digest.hex() for digest in bundle.register_log],
         "segments": [_segment(item, f"segment {number}") for number, item in enumerate(bundle.segments, 1)],
-        "begin": _phase(bundle.begin, "begin"),
+        "begin": _phase(bundle.attester, bundle.begin, "begin"),
         "log": [_read(entry, f"log entry {index}") for index, entry in enumerate(bundle.log)],
-        "end": _phase(bundle.end, "end"),
+        "end": _phase(bundle.attester, bundle.end, "end"),
         "collateral": list[Json](sorted(bundle.collateral or {})),
         "timestamp": None if bundle.timestamp is None else _timestamp(bundle.timestamp, bundle),
     }
     return Inspected(bundle=bundle, claims=claims.claims_of(end, "code"), document=document)
+
+
+def _boot_log(log: bytes | None) -> Json:
+    """Returns the events; where the digest is not over the data, the data is what somebody says it was."""
+    if log is None:
+        return None
+    return [
+        {
+            "register": "mrtd" if event.register == 0 else f"rtmr{event.register - 1}",
+            "type": f"{event.type:#x}",
+            "digest": event.digest.hex(),
+            "data": event.data.hex(),
+            "data_is_measured": event.data_is_measured,
+        }
+        for event in eventlog.parse(log)
+    ]
 
 
 def _segment(segment: Segment, name: str) -> Json:
@@ -77,7 +93,7 @@ def _segment(segment: Segment, name: str) -> Json:
             "nonce": segment.session.challenge.nonce.hex(),
         },
         "session_key": segment.session.session_key.hex(),
-        "begin": _phase(segment.session.begin, f"{name}: begin"),
+        "begin": _phase(segment.session.attester, segment.session.begin, f"{name}: begin"),
         "log": [_read(entry, f"{name}: log entry {index}") for index, entry in enumerate(segment.log)],
         "receipt": _read(segment.receipt.payload, f"{name}: receipt"),
         "collateral": list[Json](sorted(segment.session.collateral or {})),
@@ -96,12 +112,12 @@ def _timestamp(token: bytes, bundle: Bundle) -> Json:
     }
 
 
-def _phase(phase: Phase, name: str) -> Json:
-    report = quote.parse_quote(phase.quote).td_report
+def _phase(attester: platforms.Kind, phase: Phase, name: str) -> Json:
+    shown = platforms.shown(attester, phase.quote)
     return {
         "statement": _read(phase.statement, f"{name} statement"),
         "quote_bytes": len(phase.quote),
-        "registers": {register: getattr(report, register).hex() for register in _REGISTERS},
+        "registers": {register: value.hex() for register, value in shown.items()},
         "gpus": len(phase.gpus),
     }
 

@@ -200,7 +200,9 @@ class Begin:
         code: The code loaded so far.
         environment: As in `Run`.
         gpu: Confidential-computing state of each GPU; empty without GPUs.
-        register: RTMR[3] when the session began, 48 bytes in hex; None where there is no such register.
+        register: RTMR[3] when the session began, 48 bytes in hex; None where there is no such register, or
+            the session may not extend it.
+        boot_log: SHA-256 of the event log of the machine's boot; None where there is none.
         manifests: Manifests of the datasets that were open, by role.
         inputs: Inputs already named by the script.
         settings: Hyper-parameters of the optimizers that already existed.
@@ -216,6 +218,7 @@ class Begin:
     environment: Value
     gpu: tuple[dict[str, Any], ...]
     register: str | None
+    boot_log: Digest | None
     manifests: dict[str, Digest]
     inputs: dict[str, Artifact]
     settings: Value

@@ -207,6 +207,8 @@ def show_inspected(out: Console, inspected: Inspected, path: Path) -> None:
         ("attester", f"{bundle.attester}; whether simulated follows from its root, see verify"),
         ("challenge", f"{bundle.challenge.kind}, nonce {bundle.challenge.nonce.hex()}"),
         ("session key", f"{len(bundle.session_key)} bytes DER"),
+        ("boot log", _boot_log(document["boot_log"], bundle.boot_log)),
+        ("register log", _register_log(bundle.register_log)),
     ]
     rows += _segments(document["segments"])
     for name, phase in (("begin", bundle.begin), ("end", bundle.end)):
@@ -228,6 +230,16 @@ def show_inspected(out: Console, inspected: Inspected, path: Path) -> None:
         source = "measured, it says" if claim.strength == "code" else claim.strength
         said.add_row(*_texts(claim.name, claim.value, source))
     out.print(said)
+
+
+def _boot_log(events: Json, log: bytes | None) -> str:
+    if log is None or not isinstance(events, list):
+        return "none"
+    return f"{len(events)} events in {len(log)} bytes; --json shows them"
+
+
+def _register_log(digests: Sequence[bytes]) -> str:
+    return f"{len(digests)} digests that extended RTMR[3] before the session began" if digests else "none"
 
 
 def _segments(segments: Json) -> Iterable[tuple[str, str]]:

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from palm_torch import collateral_file, files
 from palm_torch import evidence as bundles
-from palm_torch import files
 from palm_torch import receipt as receipt_files
 from palm_torch import request as request_files
 from palm_torch.appraisal import freshness as freshnesses
 from palm_torch.appraisal import receipts, verifier
 from palm_torch.appraisal import seen as seen_store
-from palm_torch.cvm import quote
+from palm_torch.cvm import platforms
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import InputError, PolicyError, RequestError
 from palm_torch.policies import policy as policy_files
@@ -24,6 +24,7 @@ from palm_torch.policies import reference_values as reference_files
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from palm_torch.collateral_file import CollateralFile
     from palm_torch.evidence import Bundle
     from palm_torch.policies.policy import Policy
     from palm_torch.result import AttestationResult
@@ -52,6 +53,7 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
     seen: str | Path | None = None,
     again: bool = False,
     closing: str | Path | None = None,
+    collateral: str | Path | None = None,
 ) -> AttestationResult:
     """Appraises an evidence file, or a receipt, against a policy file, offline.
 
@@ -72,6 +74,8 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
             counts once.
         again: Accepts with `seen` the very evidence that was accepted before.
         closing: For a receipt: the sealed evidence of its session, without which it is *unclosed*.
+        collateral: What the platform's vendor says of it, a file that ``palm-torch collateral fetch`` wrote;
+            it takes the place of what the evidence carries, and evidence of hardware may carry none.
 
     Returns:
         The result: what was checked, what was not, the reservations, and every claim with its strength.
@@ -87,6 +91,7 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         authority_key=authority_key,
         timestamp_root=timestamp_root,
     )
+    given = None if collateral is None else collateral_file.read(Path(collateral))
     data = bundles.read(Path(evidence))
     if receipt_files.is_receipt(data):
         if timestamp_root is not None or seen is not None:
@@ -98,6 +103,7 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
             request=None if request is None else read_request(Path(request)),
             artifacts=_paths(artifacts),
             closing=None if closing is None else bundles.read(Path(closing)),
+            collateral=given,
         )
     if closing is not None:
         raise InputError(f"{evidence}: sealed evidence; --closing goes with a receipt")
@@ -107,6 +113,7 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         policy=appraiser.policy(Path(policy)),
         request=None if request is None else read_request(Path(request)),
         artifacts=_paths(artifacts),
+        collateral=given,
     )
     if seen is not None and record(
         [(bundles.decode(data), result)], Path(seen), at=appraiser.now, again=again
@@ -182,6 +189,7 @@ class Appraiser:
         policy: Policy,
         request: bytes | None,
         artifacts: Mapping[str, Path] | None = None,
+        collateral: CollateralFile | None = None,
     ) -> AttestationResult:
         """Appraises sealed evidence; as `verify`, but with bytes in hand.
 
@@ -191,6 +199,7 @@ class Appraiser:
             policy: What is demanded, from `policy`.
             request: The request that it should answer, the file's bytes; None if there was none.
             artifacts: Files to compare with what it says of a role.
+            collateral: What the platform's vendor says of it; None takes what the evidence carries.
         """
         return verifier.verify(
             data,
@@ -200,6 +209,7 @@ class Appraiser:
             timestamp_root=self.timestamp_root,
             challenge=request,
             freshness_rule=self.freshness,
+            collateral=collateral,
             files=artifacts,
             what=what,
         )
@@ -213,6 +223,7 @@ class Appraiser:
         request: bytes | None,
         artifacts: Mapping[str, Path],
         closing: bytes | None,
+        collateral: CollateralFile | None,
     ) -> AttestationResult:
         """Appraises a receipt; as `verify`, but with bytes in hand.
 
@@ -223,6 +234,7 @@ class Appraiser:
             request: The request that its session should answer, the file's bytes; None if there was none.
             artifacts: Files to compare with what it says of a role.
             closing: The sealed evidence of its session, the file's bytes; None leaves it unclosed.
+            collateral: What the platform's vendor says of it; None takes what the receipt carries.
         """
         return receipts.verify(
             receipt_files.decode(data, what=what),
@@ -232,6 +244,7 @@ class Appraiser:
             challenge=request,
             freshness_rule=self.freshness,
             closing=closing,
+            collateral=collateral,
             files=artifacts,
         )
 
@@ -263,7 +276,7 @@ def record(
     items = [
         seen_store.Accepted(
             nonce=bundle.challenge.nonce if bundle.challenge.kind == "challenged" else None,
-            digest=sha256_digest(quote.parse_quote(bundle.end.quote).td_report.report_data),
+            digest=sha256_digest(platforms.report_data_of(bundle.attester, bundle.end.quote)),
             run_id=result.run_id,
             earlier=tuple(segment.session.run_id for segment in bundle.segments),
             checks=result.checks,

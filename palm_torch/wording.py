@@ -34,8 +34,9 @@ DIGESTS: Final = (
 
 WORDS: Final = (
     "words: policy = what you demand; affirming = all of it met, without reservations; digest = fingerprint;",
-    "  TEE = processor that isolates a machine and signs what runs there (Intel TDX); quote = its signature;",
-    "  PPID = the processor's number; TCB = its firmware as Intel judges it; register = digest of software",
+    "  TEE = processor that isolates a machine and signs what runs there (Intel TDX, AMD SEV-SNP);",
+    "  quote = its signature; PPID, chip = the processor's number; TCB = its firmware, and what Intel thinks",
+    "  of it; register = digest of software",
 )
 
 _REFUSALS: Final = {

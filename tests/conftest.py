@@ -17,7 +17,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from booted import BootedRun
     from relay import ResumedRun
+    from snp_run import SnpRun
     from workshop import GoodRun
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))  # tests are not a package
@@ -102,6 +104,22 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> GoodRun:
     return workshop.make_good_run(tmp_path_factory.mktemp("machine") / "keys")
 
 
+@pytest.fixture(scope="session")
+def booted(tmp_path_factory: pytest.TempPathFactory) -> BootedRun:
+    """Returns a run as `good` is one, of a machine with a boot log."""
+    import booted
+
+    return booted.make_booted_run(tmp_path_factory.mktemp("machine") / "keys")
+
+
+@pytest.fixture(scope="session")
+def guest() -> SnpRun:
+    """Returns a run as `good` is one, of a simulated SEV-SNP guest."""
+    import snp_run
+
+    return snp_run.make_snp_run()
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of a small corpus that was measured."""
@@ -110,7 +128,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return loops.corpus(tmp_path_factory.mktemp("data") / "corpus")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def fresh_process() -> Iterator[None]:
     """Hides from a file's tests what others left alive."""
     import loops

@@ -45,6 +45,11 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
         "tests/unit/appraisal/test_freshness.py",
         "tests/unit/sessions/test_segments.py",
     ),
+    "appraisal/moment": (
+        "tests/attacks/test_backdated_token.py",
+        "tests/attacks/test_token_of_any_time.py",
+        "tests/unit/appraisal/test_verifier_time.py",
+    ),
     "appraisal/artifacts": (),
     "appraisal/claims": (),
     "appraisal/code_rules": (),

@@ -7,16 +7,29 @@ from typing import TYPE_CHECKING, Final
 
 from palm_torch.appraisal import claims
 from palm_torch.cvm import appraisal
+from palm_torch.cvm.snp_report import TcbVersion
 from palm_torch.policies import policy as policies
 
 if TYPE_CHECKING:
-    from palm_torch.policies.policy import Policy
+    from collections.abc import Iterator
+
+    from palm_torch.policies.policy import Platform, Policy
 
 _UNSET: Final = {
     "platform.tdx.mr_seam": "any TDX module that Intel's TCB status covers",
     "platform.tdx.xfam": "any extended processor features",
     "platform.tdx.ppid": "any physical platform",
     "platform.tdx.min_tcb_evaluation_data_number": "TCB data of any number that has not expired",
+    "platform.tdx.max_collateral_age_days": "TCB data of any age that has not expired",
+    "platform.snp.id_key_digest": "guests that anybody's key, or nobody's, vouched for at launch",
+    "platform.snp.author_key_digest": "identity keys of any author, or of none",
+    "platform.snp.family_id": "any family of images: the measurement decides",
+    "platform.snp.image_id": "any name of an image: the measurement decides",
+    "platform.snp.chip_id": "any chip, also one whose identity the host masks",
+    "platform.snp.csp_id": "keys of any cloud provider, where such a key signed",
+    "platform.snp.require_single_socket": "guests that may span several sockets",
+    "platform.snp.require_alias_check": "platforms that never checked their memory for aliases",
+    "platform.snp.require_revocation_list": "platforms for which no revocation list of AMD was at hand",
     "code.packages": "any installed packages",
     "claims.initial_taken": "initial weights taken before the first batch, or only before the first step",
     "claims.records": "any number of records",
@@ -29,12 +42,27 @@ _UNSET: Final = {
 
 _SAID: Final = {
     "platform.simulated_root": "a simulated TEE in place of hardware; no result is affirming",
+    "platform.snp.allow_smt": "guests whose processor cores may run other threads beside theirs",
+    "platform.snp.allow_cxl": "guests with memory and devices on CXL",
     "code.unreviewed": "any code; no result is affirming",
 }
 """What passes when a rule is set."""
 
+_REFUSED: Final = {
+    "platform.snp.allow_smt": "the guest's processor cores run no other threads",
+    "platform.snp.allow_cxl": "no memory and no devices on CXL",
+}
+"""What a rule demands that is not set."""
+
+_NO_MACHINE: Final = {"tdx": "no Intel TDX machine", "snp": "no AMD SEV-SNP machine"}
+"""What a policy demands that has no rules for a kind of machine."""
+
+_MANDATORY: Final = ("platform.snp.min_tcb",)
+"""Rules that accept nothing when unset, beside the empty lists."""
+
 _NOTHING: Final[dict[str, tuple[object, ...]]] = {
     "platform.tdx": (None, 0),
+    "platform.snp": (None, False),
     "code": ((),),
     "claims": (None, {}),
 }
@@ -58,44 +86,78 @@ class Summary:
 
 def summarize(policy: Policy) -> Summary:
     """Returns a policy in words."""
-    rules = {
-        f"{path}.{field.name}": getattr(part, field.name)
-        for path, part in (
-            ("platform", policy.platform),
-            ("platform.tdx", policy.platform.tdx),
-            ("code", policy.code),
-            ("claims", policy.claims),
-        )
-        for field in dataclasses.fields(part)
-        if field.name != "tdx"
-    }
-    unset = [path for path in _UNSET if rules[path] in _NOTHING[path.rpartition(".")[0]]]
+    rules = _rules(policy)
+    unset = [path for path in _UNSET if path in rules and rules[path] in _NOTHING[path.rpartition(".")[0]]]
     waved = [f"{path}: {_UNSET[path]}" for path in unset]
     waved += [f"claims.{says}" for says in claims.waved_through(policy.claims)]
-    waved += [f"{path}: {says}" for path, says in _SAID.items() if rules[path]]
-    lesser = [status for status in policy.platform.tdx.tcb_statuses if status != appraisal.TCB_STATUSES[0]]
-    if lesser:
-        waved.append(f"platform.tdx.tcb_statuses: platforms that Intel calls {', '.join(lesser)}")
+    waved += [f"{path}: {says}" for path, says in _SAID.items() if rules.get(path)]
+    waved += _lesser(policy.platform)
     if policy.claims.declared:
         waved.append(f"claims.declared: {policy.claims.declared} values that nobody measured")
-    nothing = [
+    nothing = [path for path in _MANDATORY if path in rules and rules[path] is None]
+    nothing += [
         path
         for path, value in rules.items()
-        if path.startswith("platform.tdx.") and value == () and path != "platform.tdx.td_attributes"
+        if path.startswith("platform.") and value == () and path != "platform.tdx.td_attributes"
     ]
     rules["claims.declared"] = f"at most {policy.claims.declared} values"
+    missing = [
+        (f"platform.{kind}", says)
+        for kind, says in _NO_MACHINE.items()
+        if getattr(policy.platform, kind) is None
+    ]
+    refused = [(path, says) for path, says in _REFUSED.items() if rules.get(path) is False]
     return Summary(
-        demands=tuple(
-            (path, _words(value))
-            for path, value in rules.items()
-            if value not in (None, False, (), {}, (policies.ANY,)) and path not in (*unset, *_SAID)
+        demands=(
+            *missing,
+            *refused,
+            *(
+                (path, _words(value))
+                for path, value in rules.items()
+                if value not in (None, False, (), {}, (policies.ANY,)) and path not in (*unset, *_SAID)
+            ),
         ),
         waves_through=tuple(waved),
         accepts_nothing=tuple(nothing),
     )
 
 
+def _rules(policy: Policy) -> dict[str, object]:
+    """Returns every rule by its path; none of a kind of machine that the policy does not name."""
+    return {
+        f"{path}.{field.name}": getattr(part, field.name)
+        for path, part in (
+            ("platform", policy.platform),
+            ("platform.tdx", policy.platform.tdx),
+            ("platform.snp", policy.platform.snp),
+            ("code", policy.code),
+            ("claims", policy.claims),
+        )
+        if part is not None
+        for field in dataclasses.fields(part)
+        if field.name not in _NO_MACHINE
+    }
+
+
+def _lesser(platform: Platform) -> Iterator[str]:
+    """Yields what rules wave through although they are set."""
+    tdx, snp = platform.tdx, platform.snp
+    lesser = [status for status in tdx.tcb_statuses if status != appraisal.TCB_STATUSES[0]] if tdx else []
+    if lesser:
+        yield f"platform.tdx.tcb_statuses: platforms that Intel calls {', '.join(lesser)}"
+    if snp is None:
+        return
+    if "vlek" in snp.signing_keys:
+        yield "platform.snp.signing_keys: keys that a cloud provider loaded into many chips"
+    if snp.min_tcb is not None and not any(dataclasses.astuple(snp.min_tcb)):
+        yield "platform.snp.min_tcb: firmware of any age"
+    if any(snp.vmpl):
+        yield "platform.snp.vmpl: reports that a lesser part of the guest asked for"
+
+
 def _words(value: object) -> str:
+    if isinstance(value, TcbVersion):
+        return f"at least {value}"
     if isinstance(value, tuple):
         return " or ".join(map(str, value))
     if isinstance(value, dict):

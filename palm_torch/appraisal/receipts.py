@@ -40,7 +40,6 @@ from palm_torch.appraisal import (
     verifier,
 )
 from palm_torch.commit import history
-from palm_torch.cvm import collateral
 from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.encoding import encode_json
 from palm_torch.errors import ArtifactError, BindingError, ClaimError, CodeError, InputError, RejectedError
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from palm_torch.collateral_file import CollateralFile
     from palm_torch.evidence import Bundle
     from palm_torch.policies.policy import Policy
     from palm_torch.receipt import Content, Receipt, SegmentReceipt
@@ -68,7 +68,7 @@ CLOSING: Final = "closing evidence"
 """How messages call the evidence that closes a receipt's session."""
 
 
-def verify(
+def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     found: Receipt,
     *,
     policy: Policy,
@@ -77,6 +77,7 @@ def verify(
     challenge: bytes | None = None,
     freshness_rule: freshness.Rule = "required",
     closing: bytes | None = None,
+    collateral: CollateralFile | None = None,
     files: Mapping[str, Path] | None = None,
 ) -> AttestationResult:
     """Appraises a receipt.
@@ -90,6 +91,7 @@ def verify(
         challenge: The bytes of the request file that the session should answer; None if there was none.
         freshness_rule: ``not_checked`` accepts a session that answers a request which is not at hand.
         closing: The sealed evidence of the run that the receipt was issued in, an evidence file's bytes.
+        collateral: What the platform's vendor says of it, to be used in place of what the receipt carries.
         files: Files to compare with what the receipt says of a role: role → path.
 
     Returns:
@@ -105,11 +107,10 @@ def verify(
     try:
         sealed = None if closing is None else evidence.decode(closing, what=CLOSING)
         session = openings.verify(  # 1
-            found.session,
-            anchor=policy.platform.anchor(),
-            rules=policy.platform.tdx,
+            found.session if collateral is None else dataclasses.replace(found.session, collateral=None),
+            requirements=policy.platform.requirements(),
             at=at,
-            collateral=_collateral_of(sealed),
+            collateral=_collateral_of(found, sealed, collateral),
         )
         checks.append(Check(name="session", detail=f"its begin quote leads to {session.quote.anchor.name}"))
         content = openings.verify_receipt(found.envelope, session)  # 2
@@ -128,6 +129,7 @@ def verify(
                 at=at,
                 challenge=challenge,
                 freshness_rule=freshness_rule,
+                collateral=collateral,
                 what=CLOSING,
             )
             _check_place(found, content, sealed)
@@ -160,10 +162,12 @@ def _of_files(content: Content) -> list[Reservation]:
     )
 
 
-def _collateral_of(sealed: Bundle | None) -> collateral.Collateral | None:
-    if sealed is None or sealed.collateral is None:
-        return None
-    return collateral.from_json(dict(sealed.collateral))
+def _collateral_of(
+    found: Receipt, sealed: Bundle | None, given: CollateralFile | None
+) -> Mapping[str, str] | None:
+    if given is not None:
+        return given.fields_for(found.session.attester)
+    return None if sealed is None else sealed.collateral
 
 
 def _unclosed(

@@ -23,8 +23,8 @@ SIMULATED: Final = Reservation(
     about="platform",
     reason="simulated TEE: no hardware vouches for any of this",
     advice=(
-        "treat it as a rehearsal: ask whoever made it for a run on a machine with Intel TDX, and verify with "
-        "a policy without simulated_root"
+        "treat it as a rehearsal: ask whoever made it for a run on a machine with Intel TDX or AMD SEV-SNP, "
+        "and verify with a policy without simulated_root"
     ),
 )
 UNCHALLENGED: Final = Reservation(

@@ -5,12 +5,13 @@
  1. Decode bundle, statements, log and collateral: size limits, canonical bytes only.
  2. Time (`palm_torch.appraisal.moment`): the time-stamp token, if the root of its authority was given.
     Challenge: the request in force at the time, and the evidence answering that request.
- 3. Begin and end quotes are genuine: chain to the one root the policy names, revocation, quoting enclave,
-    signatures (docs/spec/30-hardware.md numbers these steps).
- 4. The platform is in the state the policy asks for: TCB, attributes, registers.
- 5. Both quotes come from one trust domain on one machine.
+ 3. Begin and end quotes are genuine: chain to the one root the policy names, revocation, signatures, the
+    vendor's opinion of the platform (docs/spec/30-hardware.md numbers these steps).
+ 4. The platform is in the state the policy asks for: TCB, attributes, measurements.
+ 5. Both quotes come from one trust domain, or one guest, on one machine.
  6. Binding: report data of both quotes recomputed from nonce, run, phase, statement, log and session key.
- 7. Event log: entries in order, root as sealed, RTMR[3] replayed from its value at begin to that at end.
+ 7. Event log: entries in order, root as sealed; RTMR[3], where there is one, replayed from boot to begin and
+    from begin to end. The boot log, if there is one, replays to RTMR[0] to RTMR[2].
  8. Segments: earlier sessions of a resumed run, each opened by such a platform, each receipt signed by its
     key, one going on from the other (`palm_torch.sessions.segments` numbers these steps).
  9. End statement continues begin statement and every segment: run, operation, code, packages, inputs.
@@ -23,6 +24,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -39,18 +41,18 @@ from palm_torch.appraisal import (
     resumption,
     unmeasured,
 )
-from palm_torch.cvm import appraisal, collateral, tdx
+from palm_torch.cvm import platforms
 from palm_torch.errors import BindingError, EvidenceError, InputError, PlatformError, RejectedError
 from palm_torch.evidence import Bundle
 from palm_torch.result import AttestationResult, Check, Reservation, Tier, strength_of
-from palm_torch.sessions import seals, segments
+from palm_torch.sessions import openings, seals, segments
 from palm_torch.statement import Begin, Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
+    from palm_torch.collateral_file import CollateralFile
     from palm_torch.policies.policy import Policy
 
 NOT_CHECKED: Final = (
@@ -64,6 +66,9 @@ _TAKEN: Final = {
     statement.CodeSource.SELF_REPORTED: "as the running script reported them",
 }
 
+
+_GUEST: Final = {"tdx": "trust domain, PPID", "snp": "guest, chip"}
+"""What a machine is called, and what names it, by kind."""
 
 NO_FILE: Final = (
     "whether a file that you hold is the model, or anything else, of this run: no file was compared"
@@ -85,7 +90,7 @@ class _Decoded:
     bundle: Bundle
     begin: Begin
     end: Statement
-    collateral: collateral.Collateral
+    collateral: Mapping[str, str]
 
 
 def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
@@ -97,6 +102,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     timestamp_root: bytes | None = None,
     challenge: bytes | None = None,
     freshness_rule: freshness.Rule = "required",
+    collateral: CollateralFile | None = None,
     files: Mapping[str, Path] | None = None,
     what: str = "evidence",
 ) -> AttestationResult:
@@ -111,6 +117,8 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
             token of that authority (RFC 3161); without it a token is not looked at.
         challenge: The bytes of the request file that the evidence should answer; None if there was none.
         freshness_rule: ``not_checked`` accepts challenged evidence without its request, and says so.
+        collateral: What the platform's vendor says of it, to be used in place of the bundle's own; needed
+            for evidence that carries none.
         files: Files to compare with what the evidence says of a role: role → path.
         what: Name of the bundle, for messages about malformed bytes.
 
@@ -125,7 +133,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         raise InputError("at: expected a time with a time zone")
     findings = _Findings()
     try:
-        decoded = _decode(data, what)  # 1
+        decoded = _decode(data, what, collateral)  # 1
         findings.passed("encoding", f"{len(data)} bytes, canonical, version 1")
         time = moment.of(decoded.bundle, at=at, source=time_source, root=timestamp_root)  # 2
         findings.checks += time.checks
@@ -150,28 +158,26 @@ def _verify(
 
     state = _check_challenge(decoded, challenge, rule, time.latest, findings)  # 2
 
-    anchor = policy.platform.anchor()
-    quotes = {
-        name: tdx.verify_quote(phase.quote, decoded.collateral, anchors=(anchor,), now=at)  # 3
-        for name, phase in (("begin", bundle.begin), ("end", bundle.end))
-    }
-    simulated = any(quote.simulated for quote in quotes.values())
-    findings.passed(
-        "signatures", f"begin and end quotes lead to the root that the policy names, {anchor.name}"
-    )
-    for quote in quotes.values():  # 4
-        appraisal.appraise(quote, policy.platform.tdx)
-    findings.passed("platform", f"TCB {quotes['end'].tcb_status}, registers as the policy pins them")
+    requirements = policy.platform.requirements()
+    first, last = quotes = _verify_quotes(decoded, requirements, at)  # 3
+    simulated = any(quote.simulated for quote in quotes)
+    findings.passed("signatures", f"begin and end quotes lead to the root that counts, {last.anchor.name}")
+    for quote in quotes:  # 4
+        platforms.appraise(quote, requirements)
+    findings.passed("platform", f"{last.state}, measurements as the policy pins them")
+    findings.not_checked += last.caveats
 
-    appraisal.check_same_td(quotes["begin"], quotes["end"])  # 5
-    findings.passed("one machine", f"both quotes come from one trust domain, PPID {quotes['end'].ppid.hex()}")
-    seals.check_begin(bundle.opening, begin, quotes["begin"])  # 6
-    seals.check_end(bundle, quotes["end"])
+    platforms.check_same_machine(first, last)  # 5
+    findings.passed("one machine", f"both quotes come from one {_GUEST[last.kind]} {last.machine.hex()}")
+    seals.check_begin(bundle.opening, begin, first)  # 6
+    seals.check_end(bundle, last)
     findings.passed("binding", "both quotes seal this run, these statements, this log and this session key")
-    _check_log(bundle, quotes["begin"], quotes["end"])  # 7
-    findings.passed("event log", f"{len(bundle.log)} entries in order, RTMR[3] replays")
+    findings.passed("event log", seals.check_log(bundle, begin, quotes))  # 7
+    seals.check_boot_log(bundle, begin, quotes)
+    if bundle.boot_log is not None:
+        findings.passed("boot log", "it replays to RTMR[0] to RTMR[2] of both quotes")
     earlier = segments.verify(  # 8
-        bundle, begin, anchor=anchor, rules=policy.platform.tdx, at=at, collateral=decoded.collateral
+        bundle, begin, requirements=requirements, at=at, collateral=decoded.collateral
     )
     _check_continuation(decoded)  # 9
     continuation.check_resumed(earlier, end)
@@ -222,18 +228,31 @@ def _verify(
     )
 
 
-def _decode(data: bytes, what: str) -> _Decoded:
+def _decode(data: bytes, what: str, given: CollateralFile | None) -> _Decoded:
     bundle = evidence.decode(data, what=what)
     if bundle.end.gpus:
         raise PlatformError("GPU evidence: this version cannot appraise it, and leaves nothing unchecked")
-    if bundle.collateral is None:
-        raise EvidenceError("evidence: no collateral in the bundle")
+    collateral = bundle.collateral if given is None else given.fields_for(bundle.attester)
+    if collateral is None:
+        raise EvidenceError(f"{what}: {openings.NO_COLLATERAL}")
     return _Decoded(
         bundle=bundle,
         begin=seals.read_begin(bundle.opening),
         end=statement.decode(bundle.end.statement),
-        collateral=collateral.from_json(dict(bundle.collateral)),
+        collateral=collateral,
     )
+
+
+def _verify_quotes(
+    decoded: _Decoded, requirements: platforms.Requirements, at: datetime
+) -> tuple[platforms.Verified, platforms.Verified]:
+    kind = decoded.bundle.attester
+    endorsements = platforms.read_endorsements(kind, decoded.collateral)
+    first, last = (
+        platforms.verify(kind, phase.quote, endorsements, requirements=requirements, now=at)
+        for phase in (decoded.bundle.begin, decoded.bundle.end)
+    )
+    return first, last
 
 
 def _check_challenge(
@@ -256,15 +275,6 @@ def _check_challenge(
         findings.reservations.append(reservations.NOT_CHECKED)
         findings.not_checked.append("whether the evidence answers the request it was made for")
     return answer.state
-
-
-def _check_log(bundle: Bundle, begin: tdx.VerifiedQuote, end: tdx.VerifiedQuote) -> None:
-    seals.read_log(bundle.log)
-    register = seals.replayed(begin.quote.td_report.rt_mrs[3], bundle.log)
-    if register != end.quote.td_report.rt_mrs[3]:
-        raise BindingError(
-            "RTMR[3] of the end quote does not follow from its value at begin and the event log"
-        )
 
 
 def _check_continuation(decoded: _Decoded) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from palm_torch import request
+from palm_torch import collateral_file, request
 from palm_torch.attesting import joining
 from palm_torch.attesting.session import Session
 from palm_torch.cvm import attester as attesters
@@ -28,6 +28,7 @@ def attested(
     *,
     request: str | Path | None = None,
     attester: str = "auto",
+    collateral: str | Path | None = None,
     resume: Mapping[str, object] | None = None,
 ) -> Session | Joined:
     """Opens a session: use it in a ``with`` statement around the loop you already have.
@@ -38,7 +39,10 @@ def attested(
         operation: What the block does; this version attests ``train``.
         request: A verifier's request file to answer; without one the evidence is *unchallenged*.
         attester: ``auto`` takes the machine's TEE, and the simulated one (announced on stderr) if it has
-            none; ``simulated`` or a TEE's name asks for that one.
+            none; ``simulated``, ``simulated-snp`` or a TEE's name asks for that one.
+        collateral: What the vendor says of this platform, a file that ``palm-torch collateral fetch`` wrote:
+            it travels with the evidence, and a run on TDX cannot be resumed without it. A verifier can bring
+            its own, newer one.
         resume: What `Session.state_dict` returned in an earlier session, as it was saved with the checkpoint;
             the run goes on from there. None begins a run.
 
@@ -49,7 +53,8 @@ def attested(
         SessionError: If the operation is unknown or not available, or not that of the session to join; or,
             when ``with`` enters a session with `resume`, not that of the checkpoint.
         RequestError: If the request is malformed, expired or for another operation.
-        EvidenceError: If `resume` is not what `Session.state_dict` returned.
+        EvidenceError: If `resume` is not what `Session.state_dict` returned, or `collateral` is no
+            collateral file, or one about another kind of platform.
         AttesterError: If the attester asked for is not there or does not attest.
         SignatureError: When ``with`` enters a session with `resume`, if a signature in the checkpoint does
             not hold. Other faults are told by the other kinds of `RejectedError`: `TrustAnchorError` and
@@ -61,12 +66,22 @@ def attested(
     """
     _require_available(operation)
     if joining.offered() is not None:
-        own: dict[str, object] = {"request": request, "attester": None if attester == "auto" else attester}
+        own: dict[str, object] = {
+            "request": request,
+            "attester": None if attester == "auto" else attester,
+            "collateral": collateral,
+        }
         return joining.join(
             operation, {name: value for name, value in own.items() if value is not None}, resume=resume
         )
     nonce = None if request is None else _read_request(Path(request), operation)
-    return Session(operation, attesters.select(attester), nonce=nonce, resume=resume)
+    return Session(
+        operation,
+        attesters.select(attester),
+        nonce=nonce,
+        collateral=None if collateral is None else collateral_file.read(Path(collateral)),
+        resume=resume,
+    )
 
 
 def launched(
@@ -74,6 +89,7 @@ def launched(
     *,
     request: str | None,
     attester: str,
+    collateral: str | None,
     opened: Callable[[], Mapping[str, Artifact]],
     command: Sequence[str],
 ) -> Session:
@@ -83,23 +99,26 @@ def launched(
         operation: As in `attested`.
         request: As in `attested`.
         attester: As in `attested`.
+        collateral: As in `attested`.
         opened: Returns the files that the script has opened, when the run ends.
         command: The script and its words, as they were given; sealed as an input of the run.
 
     Raises:
         SessionError: As in `attested`.
         RequestError: As in `attested`.
+        EvidenceError: As in `attested`.
         AttesterError: As in `attested`.
     """
     _require_available(operation)
     nonce = None if request is None else _read_request(Path(request), operation)
-    chosen = attesters.select(attester)
+    given = None if collateral is None else collateral_file.read(Path(collateral))
 
     def make(resume: Mapping[str, object] | None) -> Session:
         return Session(
             operation,
-            chosen,
+            attesters.select(attester),  # anew: what a session had of the machine, it has given back
             nonce=nonce,
+            collateral=given,
             resume=resume,
             opened=opened,
             command=command,

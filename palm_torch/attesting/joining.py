@@ -33,7 +33,11 @@ class _Offer:
 _offers: list[_Offer] = []
 """At most one."""
 
-OPTIONS: Final = {"request": "--request FILE", "attester": "--attester NAME"}
+OPTIONS: Final = {
+    "request": "--request FILE",
+    "attester": "--attester NAME",
+    "collateral": "--collateral FILE",
+}
 """What `palm-torch run` is given instead of an argument of `palm_torch.attested`."""
 
 

@@ -56,6 +56,7 @@ class Plan:
         output: Where the evidence goes; None names it after the script.
         request: A verifier's request file to answer; None makes the run unchallenged.
         attester: As in `palm_torch.attested`.
+        collateral: As in `palm_torch.attested`.
         safe_path: Whether Python was asked not to search the script's folder for modules (``-P``).
     """
 
@@ -65,6 +66,7 @@ class Plan:
     output: str | None = None
     request: str | None = None
     attester: str = "auto"
+    collateral: str | None = None
     safe_path: bool = False
 
     def to_words(self) -> list[str]:
@@ -123,6 +125,7 @@ def _attest(
             plan.operation,
             request=plan.request,
             attester=plan.attester,
+            collateral=plan.collateral,
             opened=files.result,
             command=plan.command(),
         ).__enter__()

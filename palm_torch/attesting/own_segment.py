@@ -258,6 +258,7 @@ class OwnSegment:
             environment=self._environment(None if found is None else found.content.environment),
             gpu=(),
             register=sealer.register(),
+            boot_log=sealer.boot_log(),
             manifests={
                 f"dataset{number}": item.manifest.digest
                 for number, item in enumerate(dataset.opened(), 1)

@@ -18,11 +18,10 @@ it was stands in the evidence.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from palm_torch.cvm import appraisal, quote, simulated
-from palm_torch.cvm import collateral as collaterals
-from palm_torch.cvm.certificates import INTEL_SGX_ROOT, TrustAnchor
+from palm_torch.cvm import platforms, simulated, simulated_snp
+from palm_torch.cvm.certificates import TrustAnchor
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.errors import AttesterError, FreshnessError, MeasurementError, SessionError
 from palm_torch.evidence import Segment
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from palm_torch.cvm.attester import Attester
     from palm_torch.evidence import Challenge, Opening
     from palm_torch.statement import SourceFile
-
-_PINNED: Final = (*appraisal.IMAGE_REGISTERS, *appraisal.HOST_REGISTERS)
 
 
 def receipt_of(found: Checkpoint) -> Digest:
@@ -55,8 +52,7 @@ def chain_of(found: Checkpoint, own: Opening) -> tuple[Segment, ...]:
     last = Segment(session=found.state.session, log=found.state.log, receipt=found.envelope)
     if own.collateral is None:
         return (*found.state.segments, last)
-    platform = quote.parse_quote(own.begin.quote).certificates
-    return tuple(_lean(segment, platform) for segment in (*found.state.segments, last))
+    return tuple(_lean(segment, own) for segment in (*found.state.segments, last))
 
 
 def check_chain(
@@ -74,26 +70,21 @@ def check_chain(
         InputError: If a part does not parse.
         RejectedError: Of the class that fits, if a check fails.
     """
-    report = quote.parse_quote(own.begin.quote).td_report
-    pinned: dict[str, Any] = {name: (getattr(report, name).hex(),) for name in _PINNED}
-    rules = appraisal.TdxRules(
-        **pinned,
-        td_attributes=tuple(sorted(appraisal.OPTIONAL_ATTRIBUTE_BITS)),
-        tcb_statuses=appraisal.TCB_STATUSES,
+    requirements = platforms.requirements_of(
+        own.attester, own.begin.quote, simulated_root=simulated_root_of(attester)
     )
-    collateral = None if own.collateral is None else collaterals.from_json(dict(own.collateral))
-    return segments.verify_chain(chain, anchor=anchor_of(attester), rules=rules, at=at, collateral=collateral)
+    return segments.verify_chain(chain, requirements=requirements, at=at, collateral=own.collateral)
 
 
-def anchor_of(attester: Attester) -> TrustAnchor:
-    """Returns the root that this machine's own quotes lead to.
+def simulated_root_of(attester: Attester) -> TrustAnchor | None:
+    """Returns the root that a simulated machine's own quotes lead to; None for hardware.
 
     Raises:
-        AttesterError: If it is a simulated one that does not show its root.
+        AttesterError: If a simulated one does not show its root.
     """
     if not attester.simulated:
-        return INTEL_SGX_ROOT
-    if not isinstance(attester, simulated.SimulatedTdx):
+        return None
+    if not isinstance(attester, simulated.SimulatedTdx | simulated_snp.SimulatedSnp):
         raise AttesterError(f"resume: {attester.name} does not show its root certificate")
     return TrustAnchor.from_certificate(attester.root_certificate(), name="this machine's simulated root")
 
@@ -137,9 +128,13 @@ def check_code(before: Iterable[SourceFile], now: Iterable[SourceFile]) -> None:
             )
 
 
-def _lean(segment: Segment, platform: tuple[bytes, ...]) -> Segment:
-    if segment.session.collateral is None:
+def _lean(segment: Segment, own: Opening) -> Segment:
+    session = segment.session
+    if session.collateral is None or session.attester != own.attester:
         return segment
-    if quote.parse_quote(segment.session.begin.quote).certificates != platform:
+    theirs, ours = (
+        platforms.endorsed_by(opening.attester, opening.begin.quote) for opening in (session, own)
+    )
+    if theirs != ours:
         return segment
     return dataclasses.replace(segment, session=dataclasses.replace(segment.session, collateral=None))

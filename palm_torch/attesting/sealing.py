@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from palm_torch import codec, dsse, evidence, receipt, statement
 from palm_torch.commit.history import History
-from palm_torch.cvm import binding, quote
+from palm_torch.cvm import binding, platforms
 from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.encoding import encode_json
 from palm_torch.errors import AttesterError, EncodingError, InputError, SealError, SessionError
@@ -31,6 +31,7 @@ from palm_torch.sessions import seals
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from palm_torch.collateral_file import CollateralFile
     from palm_torch.cvm.attester import Attester
     from palm_torch.dsse import Envelope
     from palm_torch.encoding import Json
@@ -55,17 +56,24 @@ class Sealer:
     Args:
         attester: The platform that vouches.
         nonce: SHA-256 of the verifier's request file; None makes the run unchallenged.
+        collateral: What the platform's vendor says of it, where the platform itself does not know.
 
     Attributes:
         run_id: Random name of the run.
         attester: The platform that vouches.
         challenge: Whom the run answers.
         segments: Earlier parts of the run, oldest first.
+
+    Raises:
+        EvidenceError: If the collateral is of another kind of platform.
     """
 
-    def __init__(self, attester: Attester, *, nonce: bytes | None) -> None:
+    def __init__(
+        self, attester: Attester, *, nonce: bytes | None, collateral: CollateralFile | None = None
+    ) -> None:
         self.run_id: Final = secrets.token_hex(RUN_ID_BYTES)
         self.attester: Final = attester
+        self._given = None if collateral is None else collateral.fields_for(attester.platform)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._spki = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.challenge: Final = Challenge(
@@ -74,6 +82,8 @@ class Sealer:
         )
         self._log = History()
         self._entries: list[bytes] = []
+        self._register_log: tuple[bytes, ...] = ()
+        self._register: bytes | None = None
         self._begin: Phase | None = None
         self._issued = 0
         self._code: tuple[Code, Code, bytes] | None = None
@@ -85,8 +95,14 @@ class Sealer:
         return Digest(SHA256, self.challenge.nonce) if self.challenge.kind == "challenged" else None
 
     def register(self) -> str | None:
-        """Returns the runtime register in hex, None on platforms without one."""
-        return self.attester.register().hex() if self.attester.runtime_register == "rtmr3" else None
+        """Returns the runtime register in hex, None where there is none that the session may extend."""
+        found = self.attester.register()
+        return None if found is None else found.hex()
+
+    def boot_log(self) -> Digest | None:
+        """Returns the digest of the machine's boot log; None where there is none."""
+        found = self.attester.boot_log()
+        return None if found is None else sha256_digest(found)
 
     def begin(self, begin_statement: bytes) -> None:
         """Seals the begin statement.
@@ -95,6 +111,7 @@ class Sealer:
             AttesterError: If the platform does not attest.
             SealError: If the statement is larger than a bundle can hold.
         """
+        self._register_log, self._register = self.attester.register_log(), self.attester.register()
         root = binding.begin_claims_root(begin_statement, self._spki)
         try:
             self._begin = Phase(statement=begin_statement, quote=self._quote("begin", root), gpus=())
@@ -149,6 +166,7 @@ class Sealer:
             run_id=self.run_id,
             session_key=self._spki,
             challenge=self.challenge,
+            register_log=self._register_log,
             begin=self._begin,
             collateral=self._collect() if fresh else self._collateral,
         )
@@ -209,8 +227,10 @@ class Sealer:
         return self._collect()
 
     def _collect(self) -> dict[str, str] | None:
+        if self._given is not None:
+            return self._given
         collateral = self.attester.collateral()
-        return None if collateral is None else dataclasses.asdict(collateral)
+        return None if collateral is None else platforms.fields_of(collateral)
 
     @functools.cached_property
     def _begin_digest(self) -> Digest:
@@ -221,9 +241,16 @@ class Sealer:
     def end(self, end_statement: bytes) -> Bundle:
         """Seals the end statement and returns the whole bundle; may be called again if it failed.
 
+        1. The runtime register, if there is one, holds what the event log says, and nothing else.
+        2. The end quote.
+        3. One collateral can speak for both quotes.
+        4. What is written can be read.
+
         Raises:
             SessionError: If the run has not begun.
-            SealError: If the platform does not attest, or a part is larger than a bundle can hold.
+            SealError: If the platform does not attest, a part is larger than a bundle can hold, or no
+                verifier could accept the bundle: an event was interrupted between register and log, or
+                firmware was updated since the begin.
         """
         if self._begin is None:
             raise SessionError("end: the run has not begun")
@@ -231,7 +258,9 @@ class Sealer:
             end_statement, self._log.root(), len(self._entries), self._spki, self._begin.quote
         )
         try:
-            phase = Phase(statement=end_statement, quote=self._quote("end", root), gpus=())
+            self._check_register()  # 1
+            phase = Phase(statement=end_statement, quote=self._quote("end", root), gpus=())  # 2
+            self._check_endorsed(self._begin.quote, phase.quote)  # 3
             collateral = self._collect()
             bundle = Bundle(
                 media_type=evidence.MEDIA_TYPE,
@@ -240,22 +269,47 @@ class Sealer:
                 session_key=self._spki,
                 challenge=self.challenge,
                 segments=tuple(_without(segment, collateral) for segment in self.segments),
+                boot_log=self.attester.boot_log(),
+                register_log=self._register_log,
                 begin=self._begin,
                 log=tuple(self._entries),
                 end=phase,
                 collateral=collateral,
                 timestamp=None,
             )
-            statement.decode(evidence.decode(bundle.encode()).end.statement)  # what is written can be read
+            statement.decode(evidence.decode(bundle.encode()).end.statement)  # 4
         except (AttesterError, InputError) as error:
             raise SealError(f"the run was measured but could not be sealed: {error}") from error
         return bundle
+
+    def close(self) -> None:
+        """Gives the runtime register back, for another session; nothing can be sealed any more."""
+        self.attester.close()
+
+    def _check_register(self) -> None:
+        if self._register is None:
+            return
+        found, expected = self.attester.register(), seals.replayed(self._register, self._entries)
+        if found != expected:
+            raise SealError(
+                "the run was measured but could not be sealed: the runtime register does not hold what the "
+                f"event log says: expected {expected.hex()}, got {found.hex() if found else found}; an event "
+                "was interrupted before it was logged, or something else has extended the register: run again"
+            )
+
+    def _check_endorsed(self, *quotes: bytes) -> None:
+        if len({platforms.endorsed_by(self.attester.platform, raw) for raw in quotes}) > 1:
+            raise SealError(
+                "the run was measured but could not be sealed: the platform's firmware or key was updated "
+                "while it ran, so that no one chain of certificates speaks for both the begin and the end "
+                "quote, and no verifier could accept them: run again"
+            )
 
     def _quote(self, phase: binding.Phase, claims_root: bytes) -> bytes:
         wanted = seals.report_data(self.challenge, run_id=self.run_id, phase=phase, claims_root=claims_root)
         raw = self.attester.quote(wanted)
         try:
-            sealed = quote.parse_quote(raw).td_report.report_data
+            sealed = platforms.report_data_of(self.attester.platform, raw)
         except InputError as error:
             raise AttesterError(f"{self.attester.name}: its quote does not parse: {error}") from error
         if sealed != wanted:

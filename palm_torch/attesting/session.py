@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from palm_torch.attesting.owned_model import Model
+    from palm_torch.collateral_file import CollateralFile
     from palm_torch.cvm.attester import Attester
     from palm_torch.encoding import Json
     from palm_torch.evidence import Evidence
@@ -44,6 +45,7 @@ class Session:
         operation: What the block does.
         attester: The platform that vouches.
         nonce: SHA-256 of the verifier's request file; None makes the run unchallenged.
+        collateral: What the platform's vendor says of it, where the platform itself does not know.
         resume: What `state_dict` returned in an earlier session; None begins a run.
         opened: Returns the files that the script has opened by itself.
         command: The script and its words, if they are known.
@@ -53,7 +55,7 @@ class Session:
         run_id: Random name of the run, in hex.
 
     Raises:
-        EvidenceError: If `resume` is something else.
+        EvidenceError: If `resume` is something else, or `collateral` is about another kind of platform.
     """
 
     def __init__(
@@ -62,13 +64,14 @@ class Session:
         attester: Attester,
         *,
         nonce: bytes | None = None,
+        collateral: CollateralFile | None = None,
         resume: Mapping[str, object] | None = None,
         opened: Callable[[], Mapping[str, Artifact]] = dict,
         command: Sequence[str] | None = None,
         counts_data: bool = True,
     ) -> None:
         self._operation = operation
-        self._sealer = sealing.Sealer(attester, nonce=nonce)
+        self._sealer = sealing.Sealer(attester, nonce=nonce, collateral=collateral)
         self.run_id: Final = self._sealer.run_id
         self._training = Training(self._sealer.record, counts_data=counts_data)
         self._segment = OwnSegment(None if resume is None else checkpoint.from_tensors(resume))
@@ -237,6 +240,7 @@ class Session:
             sidecars=self._training.sidecars(),
         )
         self._state = "sealed"
+        self._sealer.close()
         return self._evidence
 
     # The recorder -----------------------------------------------------------------------------------------
@@ -262,13 +266,15 @@ class Session:
             raise SessionError(
                 "attested(): open the session in the main thread; torch's step hooks and Ctrl-C belong to it"
             )
-        with ExitStack() as hooks:
+        with ExitStack() as abandoned, ExitStack() as hooks:
+            abandoned.callback(self._sealer.close)
             self._failures = hooks.enter_context(
                 recorder.install(self, self.run_id, forks=importing.saw_entry())
             )
             self._segment.begin(self._sealer, self._training, self._script)
             hooks.enter_context(self._training)
             self._hooks = hooks.pop_all()
+            abandoned.pop_all()
         self._state = "open"
         return self
 
@@ -289,17 +295,20 @@ class Session:
             return
         self._hooks.close()
         self._state = "abandoned"
-        if error is not None:
-            self._state = f"abandoned: the block raised {type(error).__name__}"
-            return
-        if self._failures:
-            self._state = "abandoned: the measurement failed inside the block"
-            raise self._no_evidence()
-        try:
-            self._statement = self._end_statement().encode()
-        except PalmTorchError as failure:
-            self._state = f"abandoned: the run could not be measured: {failure}"
-            raise
+        with ExitStack() as abandoned:
+            abandoned.callback(self._sealer.close)
+            if error is not None:
+                self._state = f"abandoned: the block raised {type(error).__name__}"
+                return
+            if self._failures:
+                self._state = "abandoned: the measurement failed inside the block"
+                raise self._no_evidence()
+            try:
+                self._statement = self._end_statement().encode()
+            except PalmTorchError as failure:
+                self._state = f"abandoned: the run could not be measured: {failure}"
+                raise
+            abandoned.pop_all()
         self._state = "measured"
         try:
             self.seal()

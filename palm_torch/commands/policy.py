@@ -14,6 +14,7 @@ from palm_torch.escaping import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from palm_torch.cvm.platforms import Kind
     from palm_torch.policies.reference_values import VerifiedValues
 
 
@@ -28,20 +29,23 @@ def policy() -> None:
 @click.option(
     "--simulated-root",
     metavar="PEM|auto",
-    help="Admit a simulated TEE: its root certificate, or that of this machine's simulated TEE (auto).",
+    help="Admit a simulated TEE: its root certificate, or that of this machine's simulated TEE of the "
+    "evidence's kind (auto).",
 )
 @click.option("--force", is_flag=True, help="Replace a file that is there already.")
 def init(evidence: Path, output: Path, simulated_root: str | None, force: bool) -> None:
     """Write a policy to start from, made of evidence that nobody has verified.
 
-    It accepts this very evidence and says at each value where the right one comes from. It is worth
-    nothing before you have gone through the lines that say CHECK.
+    It accepts this very evidence, of one kind of machine (Intel TDX or AMD SEV-SNP), and says at each value
+    where the right one comes from. It is worth nothing before you have gone through the lines that say CHECK.
     """
     from palm_torch import evidence as bundles
     from palm_torch.appraisal import policy_template
 
     data = bundles.read(evidence)
-    root = None if simulated_root is None else _root(simulated_root)
+    root = None
+    if simulated_root is not None:
+        root = _root(simulated_root, bundles.decode(data, what=str(evidence)).attester)
     text = policy_template.starting_policy(data, what=str(evidence), simulated_root=root)
     _write(output, text.encode("ascii"), force=force)
     click.echo(f"policy  {printable(str(output))}")
@@ -85,12 +89,14 @@ def sign(values: Path, key: Path, output: Path, force: bool) -> None:
         issuer: Example Laboratory
         issued: 2026-11-01T00:00:00Z
         expires: 2027-11-01T00:00:00Z
-        platform: {tdx: {mr_td: [...], rtmr0: [...], rtmr1: [...], rtmr2: [...]}}
+        platform:
+          tdx: {mr_td: [...], rtmr0: [...], rtmr1: [...], rtmr2: [...]}
+          snp: {measurement: [...]}
         code: {digests: [...], packages: [...]}
         claims: {data: [...], initial: [...], tokenizer: [...], architecture: [...]}
 
-    Whoever verifies gives the file, and your public key, to `verify`; a policy asks for a list of yours
-    with [authority] in its place.
+    Parts and lists that you have nothing to say of may be missing. Whoever verifies gives the file, and
+    your public key, to `verify`; a policy asks for a list of yours with [authority] in its place.
     """  # noqa: D301 (click wants the backspace itself)
     from palm_torch import dsse, files
     from palm_torch.policies import reference_values, signing_keys
@@ -111,15 +117,17 @@ def sign(values: Path, key: Path, output: Path, force: bool) -> None:
             click.echo(f"{path:<17} {len(listed)} values")
 
 
-def _root(given: str) -> bytes:
+def _root(given: str, kind: Kind) -> bytes:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from palm_torch import files
-    from palm_torch.cvm import certificate_bytes, simulated_state
+    from palm_torch.cvm import certificate_bytes, simulated_snp, simulated_state
     from palm_torch.policies import signing_keys
 
     if given == "auto":
+        if kind == "snp":
+            return simulated_snp.read_root(simulated_snp.default_directory())
         return simulated_state.read_root(simulated_state.default_directory())
     pem = files.read_bounded(
         Path(given), what="the root certificate", max_bytes=signing_keys.MAX_KEY_BYTES, error=PolicyError

@@ -34,13 +34,17 @@ class _AfterTwoDashes(click.Command):
 @click.option(
     "--request", "request_path", type=FILE, help="A verifier's request to answer; without, unchallenged."
 )
-@click.option("--attester", default="auto", show_default=True, help="auto, simulated or a TEE's name.")
+@click.option(
+    "--attester", default="auto", show_default=True, help="auto, tdx, snp, simulated or simulated-snp."
+)
+@click.option("--collateral", type=FILE, help="What the vendor says of this platform, to travel with it.")
 def run(
     operation: str,
     words: tuple[str, ...],
     output: Path | None,
     request_path: Path | None,
     attester: str,
+    collateral: Path | None,
 ) -> int:
     """Run a script in a measured session and write evidence of it.
 
@@ -78,6 +82,7 @@ def run(
         output=None if output is None else str(output),
         request=None if request_path is None else str(request_path),
         attester=attester,
+        collateral=None if collateral is None else str(collateral.absolute()),
         safe_path=bool(sys.flags.safe_path),
     )
     sys.stdout.flush()

@@ -64,6 +64,14 @@ if TYPE_CHECKING:
 )
 @click.option("--again", is_flag=True, help="With --seen: accept the very same evidence once more.")
 @click.option("--closing", type=FILE, help="For a receipt: the sealed evidence of its session.")
+@click.option(
+    "--collateral",
+    "collaterals",
+    type=FILE,
+    multiple=True,
+    help="What the vendor says of the platform, from `collateral fetch`; with several pieces of evidence "
+    "once for all, or once for each in order.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the rejection, as JSON.")
 def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     evidence: tuple[Path, ...],
@@ -78,6 +86,7 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     seen: Path | None,
     again: bool,
     closing: Path | None,
+    collaterals: tuple[Path, ...],
     as_json: bool,
 ) -> int:
     """Appraise evidence, receipts, or a chain of evidence against a policy, offline.
@@ -104,17 +113,18 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
             if at_hand or closing is not None:
                 raise click.UsageError("--artifact and --closing go with a single piece of evidence")
             verified = chain_verification.verify_chain(
-                evidence, policies=policies, requests=requests, **choices
+                evidence, policies=policies, requests=requests, collaterals=collaterals, **choices
             )
             return _show_chain(verified, as_json=as_json)
-        if len(policies) > 1 or len(requests) > 1:
-            raise click.UsageError("one piece of evidence takes one --policy and one --request")
+        if max(len(policies), len(requests), len(collaterals)) > 1:
+            raise click.UsageError("one piece of evidence takes one --policy, --request and --collateral")
         result = verification.verify(
             evidence[0],
             policy=policies[0],
             request=requests[0] if requests else None,
             artifacts=at_hand,
             closing=closing,
+            collateral=collaterals[0] if collaterals else None,
             **choices,
         )
     except RejectedError as error:

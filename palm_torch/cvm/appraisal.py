@@ -9,29 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from palm_torch.cvm import pck, quote
+from palm_torch.cvm import pck, quote, tcb, td_attributes
 from palm_torch.encoding import decode_hex
 from palm_torch.errors import BindingError, EncodingError, PlatformError, PolicyError
 
 if TYPE_CHECKING:
     from palm_torch.cvm.tdx import VerifiedQuote
 
-TCB_STATUSES: Final = (
-    "UpToDate",
-    "SWHardeningNeeded",
-    "ConfigurationNeeded",
-    "ConfigurationAndSWHardeningNeeded",
-    "OutOfDate",
-    "OutOfDateConfigurationNeeded",
-)
+TCB_STATUSES: Final = tcb.STATUSES
 """Every status a policy may accept, best first; "Revoked" is never accepted."""
 
-SEPT_VE_DISABLE_BIT: Final = 28
-"""TD attribute that must be set: the host cannot inject exceptions by taking pages away."""
-
-OPTIONAL_ATTRIBUTE_BITS: Final = frozenset({16, 18, 19, 20, 21, 22, 27, 30, 31, 62, 63})
-"""TD attributes that a policy may allow; debugging, profiling, migration, service TDs and reserved bits
-can never be allowed."""
+SEPT_VE_DISABLE_BIT: Final = td_attributes.SEPT_VE_DISABLE_BIT
+OPTIONAL_ATTRIBUTE_BITS: Final = td_attributes.OPTIONAL_BITS
 
 IMAGE_REGISTERS: Final = ("mr_td", "rtmr0", "rtmr1", "rtmr2")
 """Fields of a TD report that say which image runs: firmware, its configuration, kernel, file system."""
@@ -39,6 +28,7 @@ IMAGE_REGISTERS: Final = ("mr_td", "rtmr0", "rtmr1", "rtmr2")
 HOST_REGISTERS: Final = ("mr_config_id", "mr_owner", "mr_owner_config")
 """Fields of a TD report that the host sets when it makes the trust domain."""
 
+_DAY_S: Final = 86_400
 _ZERO_REGISTER: Final = "00" * quote.REGISTER_BYTES
 _SAME_TD: Final = ("td_attributes", "xfam", *IMAGE_REGISTERS, *HOST_REGISTERS)
 
@@ -61,6 +51,8 @@ class TdxRules:
         td_attributes: Numbers of the TD attribute bits that may be set beside bit 28, which must be.
         tcb_statuses: Accepted TCB statuses.
         min_tcb_evaluation_data_number: Least accepted number of the collateral: guards against an old one.
+        max_collateral_age_days: Days that the collateral may have been issued before the time of
+            verification; None accepts any that still holds.
 
     Raises:
         PolicyError: If a value has another form.
@@ -79,6 +71,7 @@ class TdxRules:
     td_attributes: tuple[int, ...] = (30, 31, 63)
     tcb_statuses: tuple[str, ...] = ("UpToDate",)
     min_tcb_evaluation_data_number: int = 0
+    max_collateral_age_days: int | None = None
 
     def __post_init__(self) -> None:
         """Checks every value's form."""
@@ -99,41 +92,49 @@ class TdxRules:
                 f"min_tcb_evaluation_data_number: expected 0 or more, "
                 f"got {self.min_tcb_evaluation_data_number}"
             )
+        if self.max_collateral_age_days is not None and self.max_collateral_age_days < 0:
+            raise PolicyError(
+                f"max_collateral_age_days: expected 0 or more, got {self.max_collateral_age_days}"
+            )
 
 
 def appraise(verified: VerifiedQuote, rules: TdxRules) -> None:
     """Checks that a verified quote is of the trust domain and the platform that the rules name.
 
-    1. TCB status and evaluation number.
-    2. TD attributes: SEPT_VE_DISABLE set, nothing else but what the rules allow; no service TD.
-    3. MRTD and RTMR0 to RTMR2: one of the required values each. RTMR3 is the event log's business.
-    4. Configuration and owners set by the host; TDX module, features and platform where restricted.
+    The numbers go on where those of `tdx.verify_quote` end; 10, 16 and 17 are taken up again.
+
+    10. The evaluation number of TCB info and QE identity is not below the least; neither was issued longer
+        ago than allowed.
+    16. The TCB status is an accepted one.
+    17. Of the TD attributes that may be set at all, only those that the rules allow are; no service TD.
+    18. MRTD and RTMR0 to RTMR2: one of the required values each (RTMR3 is the event log's business);
+        configuration and owners set by the host; TDX module and features where restricted.
+    20. The platform, where restricted. (19, the report data, is the binding's business.)
 
     Raises:
         PlatformError: At the first of these that does not hold.
     """
     report = verified.quote.td_report
-    if verified.tcb_status not in rules.tcb_statuses:  # 1
+    if verified.tcb_status not in rules.tcb_statuses:  # 16
         advisories = ", ".join(verified.advisory_ids) or "none"
         raise PlatformError(
             f"TCB status: expected {' or '.join(rules.tcb_statuses) or 'nothing'}, "
             f"got {verified.tcb_status} (advisories: {advisories})"
         )
-    number = verified.tcb_evaluation_data_number
+    number = verified.tcb_evaluation_data_number  # 10
     if number < rules.min_tcb_evaluation_data_number:
         raise PlatformError(
             f"TCB evaluation data number: expected at least "
             f"{rules.min_tcb_evaluation_data_number}, got {number}"
         )
-    _check_attributes(report, rules)  # 2
-    for name in IMAGE_REGISTERS:  # 3
-        _check_value(name, getattr(report, name), getattr(rules, name))
-    for name in HOST_REGISTERS:  # 4
+    _check_age(verified, rules.max_collateral_age_days)
+    _check_attributes(report, rules)  # 17
+    for name in (*IMAGE_REGISTERS, *HOST_REGISTERS):  # 18
         _check_value(name, getattr(report, name), getattr(rules, name))
     for name, found, accepted in (
         ("mr_seam", report.mr_seam, rules.mr_seam),
         ("xfam", report.xfam, rules.xfam),
-        ("ppid", verified.ppid, rules.ppid),
+        ("ppid", verified.ppid, rules.ppid),  # 20
     ):
         if accepted is not None:
             _check_value(name, found, accepted)
@@ -159,16 +160,21 @@ def check_same_td(begin: VerifiedQuote, end: VerifiedQuote) -> None:
             raise BindingError(f"begin and end quotes: {name} differs: {first.hex()} and {last.hex()}")
 
 
+def _check_age(verified: VerifiedQuote, most: int | None) -> None:
+    age = verified.verified_at - verified.collateral_issued
+    if most is not None and age.total_seconds() > most * _DAY_S:
+        raise PlatformError(
+            f"collateral: expected it to be issued {most} days before {verified.verified_at} at most, got "
+            f"{verified.collateral_issued}: `palm-torch collateral fetch` gets a newer one"
+        )
+
+
 def _check_attributes(report: quote.TdReport, rules: TdxRules) -> None:
-    attributes = int.from_bytes(report.td_attributes, "little")
-    if not attributes >> SEPT_VE_DISABLE_BIT & 1:
-        raise PlatformError(f"TD attributes: SEPT_VE_DISABLE is off ({report.td_attributes.hex()})")
+    td_attributes.check(report)
     allowed = {SEPT_VE_DISABLE_BIT, *rules.td_attributes}
-    refused = [bit for bit in range(64) if attributes >> bit & 1 and bit not in allowed]
+    refused = [bit for bit in td_attributes.set_bits(report) if bit not in allowed]
     if refused:
         raise PlatformError(f"TD attributes: bit {refused[0]} is set and not allowed")
-    if report.mr_service_td is not None and any(report.mr_service_td):
-        raise PlatformError(f"mr_service_td: expected no service TD, got {report.mr_service_td.hex()}")
 
 
 def _check_value(name: str, found: bytes, accepted: tuple[str, ...]) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import warnings
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import utils
+from cryptography.utils import CryptographyDeprecationWarning
 
 from palm_torch.cvm import der
 from palm_torch.errors import EncodingError
@@ -34,8 +36,26 @@ RSA: Final = {
     bytes.fromhex("300d06092a864886f70d01010d0500"): "sha512WithRSAEncryption",
 }
 ED25519: Final = {bytes.fromhex("300506032b6570"): "Ed25519"}
-HARDWARE_VENDORS: Final = {ECDSA_SHA256: ECDSA[ECDSA_SHA256]}
-"""What hardware vendors sign with: AlgorithmIdentifier → name."""
+_PSS: Final = bytes.fromhex("06092a864886f70d01010a")
+_SHA384_MGF1_SALT_48: Final = bytes.fromhex(
+    "a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d06096086480165030402020500a203020130"
+)
+_TRAILER_FIELD_1: Final = bytes.fromhex("a303020101")
+RSA_PSS_SHA384: Final = {
+    der.write(der.SEQUENCE, _PSS, der.write(der.SEQUENCE, _SHA384_MGF1_SALT_48, trailer)): "RSASSA-PSS-SHA384"
+    for trailer in (b"", _TRAILER_FIELD_1)
+}
+"""RSASSA-PSS (RFC 4055) with SHA-384, MGF1 with SHA-384 and a salt of 48 bytes; AMD writes the trailer field
+out, though it has the default value, in some certificates and leaves it out in others."""
+
+INTEL: Final = {ECDSA_SHA256: ECDSA[ECDSA_SHA256]}
+"""What Intel signs with: AlgorithmIdentifier → name."""
+
+AMD: Final = RSA_PSS_SHA384
+"""What AMD signs with."""
+
+HARDWARE_VENDORS: Final = INTEL | AMD
+"""What hardware vendors sign with."""
 
 TIME_STAMPING: Final = ECDSA | RSA | ED25519
 """What the certificates of time-stamping authorities may be signed with."""
@@ -99,7 +119,7 @@ def decode_pem(data: bytes, *, what: str, count: int) -> tuple[bytes, ...]:
 
 
 def load_certificate(
-    data: bytes, *, what: str, algorithms: Mapping[bytes, str] = HARDWARE_VENDORS
+    data: bytes, *, what: str, algorithms: Mapping[bytes, str] = INTEL, zero_serial: bool = False
 ) -> x509.Certificate:
     """Loads one DER certificate whose frame has its only spelling; what it frames is signed.
 
@@ -107,36 +127,48 @@ def load_certificate(
         data: The certificate, DER.
         what: Name of the certificate, for messages.
         algorithms: What it may be signed with: AlgorithmIdentifier, DER → name.
+        zero_serial: Whether its serial number may be zero, as those of AMD's leaves are.
 
     Raises:
         EncodingError: If it does not parse, is not version 3, is not signed with one of `algorithms`, has a
-            serial number that is not positive, or pads its signature.
+            serial number that is not positive (or zero, where it may be), or pads its signature.
     """
     algorithm, fields = _frame(data, what, algorithms)
     if len(fields) < 3 or fields[0].encoded != _VERSION_3:  # noqa: PLR2004 (version, serial, algorithm)
         raise EncodingError(f"{what}: expected an X.509 version 3 certificate")
     serial = der.expect(fields[1], der.INTEGER, what=f"{what}: serial number")
-    if not serial or serial[0] & 0x80 or not any(serial):
+    may_be_zero = zero_serial and serial == b"\x00"
+    if not may_be_zero and (not serial or serial[0] & 0x80 or not any(serial)):
         raise EncodingError(f"{what}: expected a positive serial number, got {serial.hex()!r}")
     if fields[2].encoded != algorithm:
         raise EncodingError(f"{what}: inner signature algorithm is not {algorithms[algorithm]}")
     try:
-        return x509.load_der_x509_certificate(data)
+        with warnings.catch_warnings():
+            if may_be_zero:  # it announces that it will refuse them one day
+                warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            return x509.load_der_x509_certificate(data)
     except FOREIGN_ERRORS as error:
         raise EncodingError(f"{what}: not a certificate: {error}") from error
 
 
-def load_crl(data: bytes, *, what: str) -> x509.CertificateRevocationList:
+def load_crl(
+    data: bytes, *, what: str, algorithms: Mapping[bytes, str] = INTEL
+) -> x509.CertificateRevocationList:
     """Loads one DER revocation list whose frame has its only spelling; what it frames is signed.
 
+    Args:
+        data: The list, DER.
+        what: Name of the list, for messages.
+        algorithms: What it may be signed with: AlgorithmIdentifier, DER → name.
+
     Raises:
-        EncodingError: If it does not parse, is not version 2 or not signed with ecdsa-with-SHA256.
+        EncodingError: If it does not parse, is not version 2 or not signed with one of `algorithms`.
     """
-    _, fields = _frame(data, what, HARDWARE_VENDORS)
+    algorithm, fields = _frame(data, what, algorithms)
     if len(fields) < 2 or fields[0].encoded != _CRL_VERSION_2:  # noqa: PLR2004 (version, algorithm)
         raise EncodingError(f"{what}: expected a version 2 revocation list")
-    if fields[1].encoded != ECDSA_SHA256:
-        raise EncodingError(f"{what}: inner signature algorithm is not ecdsa-with-SHA256")
+    if fields[1].encoded != algorithm:
+        raise EncodingError(f"{what}: inner signature algorithm is not {algorithms[algorithm]}")
     try:
         return x509.load_der_x509_crl(data)
     except FOREIGN_ERRORS as error:
@@ -150,7 +182,8 @@ def _frame(data: bytes, what: str, algorithms: Mapping[bytes, str]) -> tuple[byt
         raise EncodingError(f"{what}: expected {_SIGNED_PARTS} DER parts, got {len(parts)}")
     signed, algorithm, signature = parts
     if algorithm.encoded not in algorithms:
-        raise EncodingError(f"{what}: expected a signature by {' or '.join(algorithms.values())}")
+        names = " or ".join(dict.fromkeys(algorithms.values()))
+        raise EncodingError(f"{what}: expected a signature by {names}")
     bits = der.expect(signature, der.BIT_STRING, what=f"{what}: signature")
     canonical = _ecdsa_spelling(bits[1:], what) if algorithm.encoded in ECDSA else bits[1:]
     if bits != b"\x00" + canonical:

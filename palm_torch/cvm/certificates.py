@@ -2,27 +2,31 @@
 
 A chain is given leaf first and includes its root, which must be a pinned certificate: a name proves
 nothing (a second key named "Intel SGX Root CA" exists). Signatures are checked from the root down, so no
-extension is read from a certificate that nobody vouched for. Algorithms are picked here, never by data.
+extension is read from a certificate that nobody vouched for. Algorithms are picked by the caller, who names
+the vendor's hierarchy, and never by data.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from palm_torch.cvm import certificate_bytes
+from palm_torch.cvm import certificate_bytes, hierarchies
 from palm_torch.errors import EncodingError, InputError, SignatureError, TrustAnchorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
     from datetime import datetime
+
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 SIMULATED_ORGANISATION: Final = "SIMULATED - NOT A TEE"
 """Organisation in the subject of every simulated certificate."""
@@ -55,7 +59,9 @@ class TrustAnchor:
             EncodingError: If the bytes are not one canonical certificate.
             TrustAnchorError: If a root that says it is simulated is to be trusted as real.
         """
-        parsed = certificate_bytes.load_certificate(certificate, what=f"trust anchor {name!r}")
+        parsed = certificate_bytes.load_certificate(
+            certificate, what=f"trust anchor {name!r}", algorithms=certificate_bytes.HARDWARE_VENDORS
+        )
         try:
             marks = parsed.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)
         except certificate_bytes.FOREIGN_ERRORS as error:
@@ -72,6 +78,14 @@ INTEL_SGX_ROOT: Final = TrustAnchor(
     simulated=False,
 )
 """The root of every production SGX and TDX platform, valid 2018-05-21 to 2049-12-31."""
+
+AMD_ARK_MILAN: Final = TrustAnchor(
+    name="AMD ARK-Milan",
+    certificate_sha256=bytes.fromhex("69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd"),
+    spki_sha256=bytes.fromhex("9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9"),
+    simulated=False,
+)
+"""The root of every EPYC 7003 processor, valid 2020-10-22 to 2045-10-22."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +112,27 @@ class VerifiedChain:
 
 
 def verify_chain(
-    chain: Sequence[bytes], *, anchors: Sequence[TrustAnchor], now: datetime, what: str
+    chain: Sequence[bytes],
+    *,
+    anchors: Sequence[TrustAnchor],
+    now: datetime,
+    what: str,
+    hierarchy: hierarchies.Hierarchy = hierarchies.INTEL,
 ) -> VerifiedChain:
     """Walks a chain from its pinned root down to its leaf.
 
     1. The last certificate is, byte for byte, one of the anchors; no other certificate gets a say.
-    2. Every issuer is a CA with keyCertSign, a P-256 key and room in its path length.
-    3. Every certificate was signed by the next one's key and names it as issuer.
+    2. Every issuer is a CA with keyCertSign, a key of its kind and room in its path length.
+    3. Every certificate was signed by the next one's key and names it as issuer; the root by its own.
     4. Every certificate is valid at `now` and has no critical extension unknown to this library.
-    5. The leaf is no CA and may sign data.
+    5. The leaf has a key of its kind, is no CA and may sign data.
 
     Args:
         chain: DER certificates, leaf first, root last; at least two.
         anchors: The roots that the verifier's configuration admits.
         now: Time of verification, aware.
         what: Name of the chain, for messages.
+        hierarchy: How the vendor makes its certificates.
 
     Raises:
         EncodingError: If a certificate does not parse.
@@ -125,21 +145,33 @@ def verify_chain(
     if len(chain) < 2:  # noqa: PLR2004 (a leaf and a root)
         raise TrustAnchorError(f"{what}: expected a leaf and its issuers, got {len(chain)} certificates")
     certificates = tuple(
-        certificate_bytes.load_certificate(certificate, what=f"{what}, certificate {position}")
+        certificate_bytes.load_certificate(
+            certificate,
+            what=f"{what}, certificate {position}",
+            algorithms=hierarchy.algorithms,
+            zero_serial=hierarchy.bare_leaf and position == 0,
+        )
         for position, certificate in enumerate(chain)
     )
     anchor = _matching_anchor(certificates[-1], chain[-1], anchors, what)  # 1
-    p256_key(certificates[-1], what=f"{what}, root")
+    hierarchies.public_key(certificates[-1], hierarchy.authority_key, what=f"{what}, root")  # 2
+    _check_signature(certificates[-1], certificates[-1], f"{what}, root", "itself")  # 3
     check_certificate(certificates[-1], now, is_ca=True, below=len(chain) - 2, what=f"{what}, root")
     for position in range(len(chain) - 2, -1, -1):
         child, issuer = certificates[position], certificates[position + 1]
         name = f"{what}, certificate {position}"
-        try:
-            child.verify_directly_issued_by(issuer)  # 3
-        except (InvalidSignature, *certificate_bytes.FOREIGN_ERRORS) as error:
-            raise SignatureError(f"{name}: not signed by the next certificate of its chain") from error
-        p256_key(child, what=name)
-        check_certificate(child, now, is_ca=position > 0, below=position - 1, what=name)  # 2, 4, 5
+        _check_signature(child, issuer, name, "the next certificate of its chain")  # 3
+        hierarchies.public_key(
+            child, hierarchy.authority_key if position else hierarchy.leaf_key, what=name
+        )  # 2, 5
+        check_certificate(  # 2, 4, 5
+            child,
+            now,
+            is_ca=position > 0,
+            below=position - 1,
+            what=name,
+            bare=hierarchy.bare_leaf and position == 0,
+        )
     return VerifiedChain(certificates, anchor)
 
 
@@ -149,13 +181,16 @@ def p256_key(certificate: x509.Certificate, *, what: str) -> ec.EllipticCurvePub
     Raises:
         TrustAnchorError: If it is of another kind.
     """
-    try:
-        key = certificate.public_key()
-    except certificate_bytes.FOREIGN_ERRORS as error:
-        raise TrustAnchorError(f"{what}: expected a P-256 key: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise TrustAnchorError(f"{what}: expected a P-256 key, got {type(key).__name__}")
-    return key
+    return cast("ec.EllipticCurvePublicKey", hierarchies.public_key(certificate, "P-256", what=what))
+
+
+def p384_key(certificate: x509.Certificate, *, what: str) -> ec.EllipticCurvePublicKey:
+    """Returns a certificate's public key, which must be on the curve P-384.
+
+    Raises:
+        TrustAnchorError: If it is of another kind.
+    """
+    return cast("ec.EllipticCurvePublicKey", hierarchies.public_key(certificate, "P-384", what=what))
 
 
 def check_certificate(
@@ -166,6 +201,7 @@ def check_certificate(
     below: int,
     what: str,
     known_critical: AbstractSet[x509.ObjectIdentifier] = KNOWN_CRITICAL,
+    bare: bool = False,
 ) -> None:
     """Checks dates and extensions of a certificate whose signature (or pin) was checked.
 
@@ -176,14 +212,15 @@ def check_certificate(
         below: Number of CA certificates between it and the leaf.
         what: Name of the certificate, for messages.
         known_critical: Extensions that may be critical because the caller looks at them.
+        bare: Whether it may lack basic constraints and key usage; one without the first is no CA.
 
     Raises:
         TrustAnchorError: If a date, a role or an extension does not allow what it signed.
     """
     try:
         starts, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        constraints = _extension(certificate, x509.BasicConstraints, optional=bare)
+        usage = _extension(certificate, x509.KeyUsage, optional=bare)
         unknown = [
             extension.oid.dotted_string
             for extension in certificate.extensions
@@ -195,11 +232,12 @@ def check_certificate(
         raise TrustAnchorError(f"{what}: expected {starts} ≤ time ≤ {ends}, got {now}")
     if unknown:
         raise TrustAnchorError(f"{what}: critical extension {unknown[0]} is not understood")
-    if constraints.ca is not is_ca:
+    if (constraints is not None and constraints.ca) is not is_ca:
         raise TrustAnchorError(f"{what}: expected {'a' if is_ca else 'no'} CA certificate")
-    if is_ca and constraints.path_length is not None and constraints.path_length < below:
-        raise TrustAnchorError(f"{what}: path length {constraints.path_length} < {below} CAs below it")
-    if not (usage.key_cert_sign if is_ca else usage.digital_signature):
+    path_length = constraints.path_length if constraints is not None else None
+    if is_ca and path_length is not None and path_length < below:
+        raise TrustAnchorError(f"{what}: path length {path_length} < {below} CAs below it")
+    if usage is not None and not (usage.key_cert_sign if is_ca else usage.digital_signature):
         raise TrustAnchorError(f"{what}: key usage does not allow what it signed")
 
 
@@ -226,6 +264,22 @@ def _matching_anchor(
     )
 
 
+def _check_signature(child: x509.Certificate, issuer: x509.Certificate, what: str, by: str) -> None:
+    try:
+        child.verify_directly_issued_by(issuer)
+    except (InvalidSignature, *certificate_bytes.FOREIGN_ERRORS) as error:
+        raise SignatureError(f"{what}: not signed by {by}") from error
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension], *, optional: bool) -> _Extension | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        if not optional:
+            raise
+        return None
+
+
 def _spki_sha256(certificate: x509.Certificate) -> bytes:
-    key = p256_key(certificate, what="root certificate")
+    key = hierarchies.public_key(certificate, *hierarchies.KEY_KINDS, what="root certificate")
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()

@@ -25,6 +25,9 @@ CONTEXT: Final = 0x80
 """Context-specific tag 0; further ones count up, `CONSTRUCTED` is added for those that hold elements."""
 CONSTRUCTED: Final = 0x20
 
+MAX_INTEGER_BYTES: Final = 64
+"""Longest INTEGER read; serial numbers, the longest there are, have 20 bytes or a few more."""
+
 _LONG_FORM: Final = 0x80
 _MAX_LENGTH_OCTETS: Final = 4
 _MULTI_BYTE_TAG: Final = 0x1F
@@ -109,7 +112,9 @@ def expect(element: Element, tag: int, *, what: str) -> bytes:
 
 
 def read_integer(element: Element, *, what: str, tag: int = INTEGER) -> int:
-    """Returns the value of an INTEGER that is not negative and has its shortest spelling.
+    """Returns the value of an INTEGER that is not negative, not huge, and has its shortest spelling.
+
+    Python refuses to spell numbers of thousands of digits, in messages too.
 
     Args:
         element: The element.
@@ -120,6 +125,10 @@ def read_integer(element: Element, *, what: str, tag: int = INTEGER) -> int:
         EncodingError: If it is something else.
     """
     content = expect(element, tag, what=what)
+    if len(content) > MAX_INTEGER_BYTES:
+        raise EncodingError(
+            f"{what}: expected a DER integer of at most {MAX_INTEGER_BYTES} bytes, got {len(content)}"
+        )
     value = int.from_bytes(content, "big")
     if content != value.to_bytes(value.bit_length() // 8 + 1, "big"):
         raise EncodingError(f"{what}: expected a DER integer from 0, got {content[:40].hex()!r}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from palm_torch.cvm import certificate_bytes
+from palm_torch.cvm import certificate_bytes, enclave_report
 from palm_torch.errors import EvidenceError
 
 MAX_QUOTE_BYTES: Final = 16384
@@ -32,7 +32,7 @@ CERTIFICATION_QE_REPORT: Final = 6
 CERTIFICATION_PCK_CHAIN: Final = 5
 PCK_CHAIN_CERTIFICATES: Final = 3
 
-ENCLAVE_REPORT_BYTES: Final = 384
+ENCLAVE_REPORT_BYTES: Final = enclave_report.REPORT_BYTES
 AUTHENTICATION_DATA_BYTES: Final = 32
 _TAIL_PREVIEW_BYTES: Final = 16
 
@@ -58,7 +58,9 @@ TD10_FIELDS: Final = (
 TD15_FIELDS: Final = (*TD10_FIELDS, ("tee_tcb_svn2", 16), ("mr_service_td", 48))
 """Body of a TD 1.5 report: 648 bytes."""
 
-_BODIES: Final = {(2, 584): TD10_FIELDS, (3, 648): TD15_FIELDS}
+BODY_TD10: Final = (2, 584)
+BODY_TD15: Final = (3, 648)
+_BODIES: Final = {BODY_TD10: TD10_FIELDS, BODY_TD15: TD15_FIELDS}
 """Version 5: (type, size) of the body descriptor. Type 4 is refused: no public quote shows its meaning."""
 
 

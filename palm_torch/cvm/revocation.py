@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
-from palm_torch.cvm import certificate_bytes, certificates
+from palm_torch.cvm import certificate_bytes, certificates, hierarchies
 from palm_torch.errors import SignatureError
 
 if TYPE_CHECKING:
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def verify_crl(
-    data: bytes, *, issuer: x509.Certificate, now: datetime, what: str
+    data: bytes,
+    *,
+    issuer: x509.Certificate,
+    now: datetime,
+    what: str,
+    hierarchy: hierarchies.Hierarchy = hierarchies.INTEL,
 ) -> x509.CertificateRevocationList:
     """Returns a revocation list that its issuer signed and that is current.
 
@@ -23,21 +28,24 @@ def verify_crl(
         issuer: A certificate of a chain already verified.
         now: Time of verification, aware: lastUpdate ≤ now < nextUpdate.
         what: Name of the list, for messages.
+        hierarchy: How the issuer's vendor signs.
 
     Raises:
         EncodingError: If the list does not parse.
         SignatureError: If another key signed it, or it is not current, or it covers only a part.
     """
     certificates.check_time(now)
-    crl = certificate_bytes.load_crl(data, what=what)
-    key = certificates.p256_key(issuer, what=what)
+    crl = certificate_bytes.load_crl(data, what=what, algorithms=hierarchy.algorithms)
+    key = hierarchies.public_key(issuer, hierarchy.authority_key, what=what)
     try:
         signed = crl.is_signature_valid(key)
         may_sign = issuer.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+        subject = issuer.subject.rfc4514_string()
+        named = crl.issuer == issuer.subject
     except certificate_bytes.FOREIGN_ERRORS as error:
         raise SignatureError(f"{what}: cannot be checked: {error}") from error
-    if not (signed and may_sign and crl.issuer == issuer.subject):  # the name last, when it is authentic
-        raise SignatureError(f"{what}: not signed by {issuer.subject.rfc4514_string()!r}")
+    if not (signed and may_sign and named):
+        raise SignatureError(f"{what}: not signed by {subject!r}")
     try:
         critical = [extension.oid.dotted_string for extension in crl.extensions if extension.critical]
         starts, ends = crl.last_update_utc, crl.next_update_utc

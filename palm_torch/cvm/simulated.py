@@ -32,6 +32,7 @@ class SimulatedTdx:
     Args:
         directory: Where its keys live; by default `simulated_state.default_directory()`.
         clock: The current time, aware; collateral is dated by it.
+        version: Of its quotes: 4, or 5 with a TD 1.5 body.
 
     Raises:
         AttesterError: If the directory cannot be used.
@@ -42,12 +43,20 @@ class SimulatedTdx:
     simulated: Final = True
     runtime_register: Literal["rtmr3", "none"] = "rtmr3"
 
-    def __init__(self, *, directory: Path | None = None, clock: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(
+        self,
+        *,
+        directory: Path | None = None,
+        clock: Callable[[], datetime] = _utc_now,
+        version: simulated_quote.Version = quote.VERSION_TD10,
+    ) -> None:
         self._clock = clock
+        self._version = version
         self._authority = simulated_state.load_or_create(
             directory or simulated_state.default_directory(), clock=clock
         )
         self._rtmr3 = simulated_quote.RTMR_ZERO
+        self._extended: list[bytes] = []
 
     def quote(self, report_data: bytes) -> bytes:
         """Returns a canonical quote over 64 bytes of report data.
@@ -59,7 +68,7 @@ class SimulatedTdx:
             raise AttesterError(
                 f"report data: expected {quote.REPORT_DATA_BYTES} bytes, got {len(report_data)}"
             )
-        report = simulated_quote.make_td_report(report_data, rtmr3=self._rtmr3)
+        report = simulated_quote.make_td_report(report_data, rtmr3=self._rtmr3, version=self._version)
         return simulated_quote.sign_quote(self._authority, report)
 
     def collateral(self) -> Collateral:
@@ -77,10 +86,22 @@ class SimulatedTdx:
                 f"RTMR3: expected a digest of {quote.REGISTER_BYTES} bytes, got {len(digest)}"
             )
         self._rtmr3 = hashlib.sha384(self._rtmr3 + digest).digest()
+        self._extended.append(digest)
 
     def register(self) -> bytes:
         """Returns RTMR3 as it stands, 48 bytes; zero when the attester is made."""
         return self._rtmr3
+
+    def register_log(self) -> tuple[bytes, ...]:
+        """Returns the digests that extended RTMR3 since the attester was made, 48 bytes each."""
+        return tuple(self._extended)
+
+    def boot_log(self) -> bytes | None:
+        """Returns the event log of the machine's boot: a simulated machine never booted."""
+        return None
+
+    def close(self) -> None:
+        """Gives back what the attester holds, which is nothing."""
 
     def root_certificate(self) -> bytes:
         """Returns the root certificate, DER: what a verifier must be configured with to accept this."""

@@ -1,9 +1,9 @@
-"""Quotes of the simulated trust domain: version 4, byte for byte as a TDX machine makes them."""
+"""Quotes of the simulated trust domain: versions 4 and 5, byte for byte as a TDX machine makes them."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
@@ -13,6 +13,10 @@ from palm_torch.cvm import certificate_bytes, quote
 
 if TYPE_CHECKING:
     from palm_torch.cvm.simulated_authority import Authority
+
+
+Version: TypeAlias = Literal[4, 5]
+"""Of the quotes that can be made."""
 
 
 def _measurement(name: str) -> bytes:
@@ -43,8 +47,11 @@ _QE_CPU_SVN: Final = bytes.fromhex("0303191b04ff00060000000000000000")
 _AUTHENTICATION_DATA: Final = bytes(range(quote.AUTHENTICATION_DATA_BYTES))
 
 
-def make_td_report(report_data: bytes, *, rtmr3: bytes = RTMR_ZERO) -> quote.TdReport:
-    """Returns the report of the simulated trust domain with the given report data and RTMR3."""
+def make_td_report(
+    report_data: bytes, *, rtmr3: bytes = RTMR_ZERO, version: Version = quote.VERSION_TD10
+) -> quote.TdReport:
+    """Returns the report of the simulated trust domain: TD 1.0 for quotes of version 4, TD 1.5 for 5."""
+    is_td15 = version == quote.VERSION_TD15
     return quote.TdReport(
         tee_tcb_svn=TEE_TCB_SVN,
         mr_seam=MR_SEAM,
@@ -61,12 +68,37 @@ def make_td_report(report_data: bytes, *, rtmr3: bytes = RTMR_ZERO) -> quote.TdR
         rtmr2=RTMR2,
         rtmr3=rtmr3,
         report_data=report_data,
+        tee_tcb_svn2=TEE_TCB_SVN if is_td15 else None,
+        mr_service_td=RTMR_ZERO if is_td15 else None,
     )
 
 
 def sign_quote(authority: Authority, report: quote.TdReport) -> bytes:
-    """Returns the canonical version 4 quote over a report: what a quoting enclave does."""
-    signed = _header() + b"".join(getattr(report, name) for name, _ in quote.TD10_FIELDS)
+    """Returns the canonical quote over a report, of the version that has such a body."""
+    fields: tuple[tuple[str, int], ...]
+    if report.tee_tcb_svn2 is None:
+        fields, header = quote.TD10_FIELDS, make_header(quote.VERSION_TD10)
+    else:
+        fields, header = quote.TD15_FIELDS, make_header(quote.VERSION_TD15, body=quote.BODY_TD15)
+    return sign_bytes(authority, header + b"".join(getattr(report, name) for name, _ in fields))
+
+
+def make_header(version: int, *, body: tuple[int, int] | None = None) -> bytes:
+    """Returns a quote's header, with the descriptor of its body (type, size) where it has one."""
+    header = (
+        version.to_bytes(2, "little")
+        + quote.ATTESTATION_KEY_ECDSA_P256.to_bytes(2, "little")
+        + quote.TEE_TYPE_TDX.to_bytes(4, "little")
+        + bytes(4)
+        + quote.INTEL_QE_VENDOR_ID
+        + _QE_ID
+        + bytes(4)
+    )
+    return header if body is None else header + body[0].to_bytes(2, "little") + body[1].to_bytes(4, "little")
+
+
+def sign_bytes(authority: Authority, signed: bytes) -> bytes:
+    """Returns header and body with all that a quoting enclave puts behind them."""
     attestation_key = authority.attestation_key.public_key().public_bytes(
         Encoding.X962, PublicFormat.UncompressedPoint
     )[1:]
@@ -111,18 +143,6 @@ def sign_raw(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
     """Signs with ECDSA P-256 and SHA-256; returns r ‖ s, 64 bytes."""
     r, s = utils.decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
-
-
-def _header() -> bytes:
-    return (
-        quote.VERSION_TD10.to_bytes(2, "little")
-        + quote.ATTESTATION_KEY_ECDSA_P256.to_bytes(2, "little")
-        + quote.TEE_TYPE_TDX.to_bytes(4, "little")
-        + bytes(4)
-        + quote.INTEL_QE_VENDOR_ID
-        + _QE_ID
-        + bytes(4)
-    )
 
 
 def _sized(kind: int, data: bytes) -> bytes:

@@ -6,27 +6,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from dataclasses import InitVar, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
-import dcap_qvl  # type: ignore[import-untyped]  # ships stubs, but no py.typed marker
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from palm_torch.cvm import certificates, collateral, pck, quote, revocation
-from palm_torch.errors import PlatformError, SignatureError
+from palm_torch.cvm import (
+    certificates,
+    collateral,
+    dcap,
+    pck,
+    quote,
+    quote_signatures,
+    revocation,
+    tcb,
+    tcb_documents,
+    td_attributes,
+)
+from palm_torch.errors import PlatformError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cryptography import x509
 
-_COORDINATE_BYTES: Final = 32
 _MADE_HERE: Final = object()
 
 
@@ -38,9 +42,9 @@ class VerifiedQuote:
         quote: The quote, every field of it now authentic.
         anchor: The configured root its certificates lead to.
         platform: The physical platform, from the PCK certificate.
-        tcb_status: Intel's opinion, the worst of quoting enclave, TDX module and platform: "UpToDate" …
-        advisory_ids: Intel's advisories that apply, "INTEL-SA-…".
+        opinion: Intel's opinion of quoting enclave, TDX module and platform, each and together.
         tcb_evaluation_data_number: The lesser of the numbers of TCB info and QE identity.
+        verified_at: Time of verification.
         collateral_issued: When the older of the two was issued.
         collateral_next_update: Until when both hold.
     """
@@ -48,9 +52,9 @@ class VerifiedQuote:
     quote: quote.Quote
     anchor: certificates.TrustAnchor
     platform: pck.Platform
-    tcb_status: str
-    advisory_ids: tuple[str, ...]
+    opinion: tcb.Appraisal
     tcb_evaluation_data_number: int
+    verified_at: datetime
     collateral_issued: datetime
     collateral_next_update: datetime
     token: InitVar[object]
@@ -61,9 +65,50 @@ class VerifiedQuote:
             raise TypeError("a VerifiedQuote is made by verify_quote alone")
 
     @property
+    def kind(self) -> Literal["tdx"]:
+        """Which platform this is."""
+        return "tdx"
+
+    @property
     def simulated(self) -> bool:
         """Whether the matching root is one of a simulator; decided by the verifier's configuration."""
         return self.anchor.simulated
+
+    @property
+    def report_data(self) -> bytes:
+        """The 64 bytes that the quote was asked over."""
+        return self.quote.td_report.report_data
+
+    @property
+    def runtime_register(self) -> bytes:
+        """RTMR[3], 48 bytes: the register that is left to the application."""
+        return self.quote.td_report.rtmr3
+
+    @property
+    def machine(self) -> bytes:
+        """What names the machine: its platform provisioning id, 16 bytes."""
+        return self.platform.ppid
+
+    @property
+    def state(self) -> str:
+        """The platform's state in one line for people."""
+        advisories = f" ({', '.join(self.advisory_ids)})" if self.advisory_ids else ""
+        return f"TCB {self.tcb_status}{advisories}"
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What was not checked: nothing; a quote without collateral or revocation lists is not verified."""
+        return ()
+
+    @property
+    def tcb_status(self) -> str:
+        """Intel's opinion, the worst of quoting enclave, TDX module and platform ("UpToDate" …)."""
+        return self.opinion.status
+
+    @property
+    def advisory_ids(self) -> tuple[str, ...]:
+        """Intel's advisories that apply, "INTEL-SA-…", in alphabetical order."""
+        return self.opinion.advisory_ids
 
     @property
     def ppid(self) -> bytes:
@@ -85,19 +130,34 @@ def verify_quote(
 ) -> VerifiedQuote:
     """Verifies a quote against collateral, at a time, under pinned roots.
 
-     1. The quote parses: canonical, TDX, every length exact.
-     2. PCK certificate ← PCK CA ← root, and the root is one of `anchors`. From here on only that root.
-     3. The PCK CA that issued the collateral's revocation list also issued the PCK certificate.
-     4. Both revocation lists are signed by their issuers and current; they name neither the PCK
-        certificate nor its CA.
-     5. The PCK signed the report on the quoting enclave.
-     6. That report's data is SHA-256(attestation key ‖ authentication data) ‖ 0³²: the key is the enclave's.
-     7. The attestation key signed header and body.
-     8. TCB info and QE identity: signer's chain, not revoked, signature over the exact text, current.
-     9. FMSPC and PCE-ID of the TCB info are the platform's.
-    10. TCB appraisal: QE report against QE identity, TDX module against its identity (twice for TD 1.5),
-        TCB level of the platform, TD attributes; the worst status counts. Done by dcap-qvl, under the
-        same root.
+    Structure
+     1. Header: version 4 or 5, ECDSA P-256 attestation key, TDX, Intel's quoting enclave.
+     2. Body by its exact type and size; lengths nest down to the last byte.
+     3. Certification data of types 6 and 5; nothing follows the quote.
+     4. The PCK chain is three certificates in canonical PEM. (1 to 4: `quote.parse_quote`.)
+    Signatures
+     5. PCK certificate ← PCK CA ← root, and the root is one of `anchors`. From here on only that root.
+     6. The PCK CA that issued the collateral's revocation list also issued the PCK certificate; both lists
+        are signed by their issuers and current, and name neither the PCK certificate nor its CA.
+     7. The PCK signed the report on the quoting enclave.
+     8. That report's data is SHA-256(attestation key ‖ authentication data) ‖ 0³²: the key is the enclave's.
+     9. The attestation key is a point of P-256 and signed header and body.
+    Collateral
+    10. TCB info and QE identity: signer's chain, not revoked, signature over the exact text, id and version,
+        current.
+    11. FMSPC and PCE-ID of the TCB info are the platform's.
+    12. The quoting enclave is the one of the QE identity, at one of its levels.
+    13. The TDX module is one of the TCB info, at one of its levels.
+    14. The platform is at one of the TCB info's levels.
+    15. TD 1.5: 13 and 14 for both sets of the module's security versions.
+    16. The worst status counts; nothing is revoked. (12 to 16: `tcb.appraise`.)
+    Trust domain
+    17. TD attributes that no policy may waive, and no service TD: `td_attributes.check`.
+
+    Whether the rest of the trust domain is the one asked for (18 to 20) is for `appraisal.appraise`. The
+    second opinion: dcap-qvl verifies all of this once more under the same root. It must refuse what steps
+    12 to 17 refuse, accept what they accept, and name the same status and advisories. (What it leaves
+    unchecked in steps 1 to 11 was refused before it is asked.)
 
     Args:
         raw: The canonical quote (`quote.canonical` removes what machines append).
@@ -114,39 +174,42 @@ def verify_quote(
         TrustAnchorError: If a chain does not lead to an anchor, or is not valid at `now`.
         SignatureError: If a signature, a key binding or a revocation check fails.
         PlatformError: If the collateral is not this platform's or not current, or Intel's data say nothing
-            or nothing good about it.
+            or nothing good about it, or dcap-qvl is of another opinion; the message then has both verdicts.
 
     Source: Intel TDX DCAP Quoting Library API; docs/spec, "Hardware evidence".
     """
-    parsed = quote.parse_quote(raw)  # 1
-    chain = certificates.verify_chain(  # 2
+    parsed = quote.parse_quote(raw)  # 1, 2, 3, 4
+    chain = certificates.verify_chain(  # 5
         parsed.certificates, anchors=anchors, now=now, what="quote: PCK certificate chain"
     )
-    root_crl = _check_revocation(chain, endorsements, now)  # 3, 4
-    _check_signatures(parsed, chain.leaf)  # 5, 6, 7
-    tcb_text = _verify_text("tcb_info", endorsements, chain, root_crl, now)  # 8
-    qe_text = _verify_text("qe_identity", endorsements, chain, root_crl, now)
-    tcb_info, fmspc, pce_id = collateral.read_tcb_info(tcb_text)
-    qe_identity = collateral.read_qe_identity(qe_text)
+    root_crl = _check_revocation(chain, endorsements, now)  # 6
+    quote_signatures.check(parsed, chain.leaf)  # 7, 8, 9
+    tcb_info = tcb_documents.read_tcb_info(  # 10
+        _verify_text("tcb_info", endorsements, chain, root_crl, now)
+    )
+    qe_identity = tcb_documents.read_qe_identity(
+        _verify_text("qe_identity", endorsements, chain, root_crl, now)
+    )
     for document, what in ((tcb_info, "TCB info"), (qe_identity, "QE identity")):
         if not document.issued <= now <= document.next_update:
             raise PlatformError(
                 f"collateral: {what}: expected {document.issued} ≤ time ≤ {document.next_update}, got {now}"
             )
-    platform = pck.read_platform(chain.leaf)  # 9
-    if (fmspc, pce_id) != (platform.fmspc, platform.pce_id):
+    platform = pck.read_platform(chain.leaf)  # 11
+    if (tcb_info.fmspc, tcb_info.pce_id) != (platform.fmspc, platform.pce_id):
         raise PlatformError(
             f"collateral: TCB info: expected FMSPC {platform.fmspc.hex()} and PCE-ID {platform.pce_id.hex()} "
-            f"of the quote's platform, got {fmspc.hex()} and {pce_id.hex()}"
+            f"of the quote's platform, got {tcb_info.fmspc.hex()} and {tcb_info.pce_id.hex()}"
         )
-    status, advisories = _appraise_tcb(parsed, endorsements, chain.root, now)  # 10
+    second = dcap.verify(raw, endorsements, root=chain.root.public_bytes(Encoding.DER), now=now)
+    appraised = _appraise(parsed, chain.leaf, tcb_info, qe_identity, second)  # 12, 13, 14, 15, 16, 17
     return VerifiedQuote(
         quote=parsed,
         anchor=chain.anchor,
         platform=platform,
-        tcb_status=status,
-        advisory_ids=advisories,
+        opinion=appraised,
         tcb_evaluation_data_number=min(tcb_info.evaluation_data_number, qe_identity.evaluation_data_number),
+        verified_at=now,
         collateral_issued=min(tcb_info.issued, qe_identity.issued),
         collateral_next_update=min(tcb_info.next_update, qe_identity.next_update),
         token=_MADE_HERE,
@@ -156,7 +219,7 @@ def verify_quote(
 def _check_revocation(
     chain: certificates.VerifiedChain, endorsements: collateral.Collateral, now: datetime
 ) -> x509.CertificateRevocationList:
-    """Steps 3 and 4; returns the root's list, which the signers of the collateral are also checked against.
+    """Step 6; returns the root's list, which the signers of the collateral are also checked against.
 
     Walking PCK certificate → PCK CA of the collateral → root proves that the two CAs have one key, even
     where the vendor has since given that key a newer certificate.
@@ -179,24 +242,6 @@ def _check_revocation(
     return root_crl
 
 
-def _check_signatures(parsed: quote.Quote, pck_certificate: x509.Certificate) -> None:
-    """Steps 5 to 7."""
-    pck_key = certificates.p256_key(pck_certificate, what="PCK certificate")
-    _verify_raw(pck_key, parsed.qe_report_signature, parsed.qe_report, "quote: QE report")
-    bound = hashlib.sha256(parsed.attestation_key + parsed.qe_authentication_data).digest()
-    expected = bound.ljust(quote.REPORT_DATA_BYTES, b"\x00")
-    if not hmac.compare_digest(parsed.qe_report_data, expected):
-        raise SignatureError(
-            f"quote: QE report does not vouch for the attestation key: expected report data "
-            f"{expected.hex()}, got {parsed.qe_report_data.hex()}"
-        )
-    try:
-        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + parsed.attestation_key)
-    except ValueError as error:
-        raise SignatureError(f"quote: attestation key is not a point of P-256: {error}") from error
-    _verify_raw(key, parsed.signature, parsed.signed, "quote: header and body")
-
-
 def _verify_text(
     name: str,
     endorsements: collateral.Collateral,
@@ -204,7 +249,7 @@ def _verify_text(
     root_crl: x509.CertificateRevocationList,
     now: datetime,
 ) -> bytes:
-    """Step 8 for one document: returns its text, signed under the same root by a signer in good standing."""
+    """Step 10 for one document: returns its text, signed under the same root by a signer in good standing."""
     what = f"collateral: {name}"
     signer = certificates.verify_chain(
         endorsements.chain(f"{name}_issuer_chain"),
@@ -215,42 +260,31 @@ def _verify_text(
     revocation.check_not_revoked(signer, root_crl, what=f"{what}: signing certificate")
     text = endorsements.signed_text(name)
     signature = endorsements.der(f"{name}_signature")
-    _verify_raw(certificates.p256_key(signer, what=what), signature, text, what)
+    quote_signatures.verify_raw(certificates.p256_key(signer, what=what), signature, text, what)
     return text
 
 
-def _verify_raw(key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes, what: str) -> None:
-    """Verifies ECDSA with SHA-256, the signature being r ‖ s."""
-    r, s = (
-        int.from_bytes(half, "big") for half in (signature[:_COORDINATE_BYTES], signature[_COORDINATE_BYTES:])
-    )
+def _appraise(
+    parsed: quote.Quote,
+    pck_certificate: x509.Certificate,
+    tcb_info: tcb_documents.TcbInfo,
+    qe_identity: tcb_documents.QeIdentity,
+    second: dcap.Verdict,
+) -> tcb.Appraisal:
+    """Steps 12 to 17, and the comparison with the second opinion."""
+    versions = pck.read_security_versions(pck_certificate)
     try:
-        key.verify(utils.encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature as error:
-        raise SignatureError(f"{what}: signature does not verify") from error
+        appraised = tcb.appraise(parsed, versions, tcb_info=tcb_info, qe_identity=qe_identity)
+        td_attributes.check(parsed.td_report)
+    except PlatformError as error:
+        if second.status is None:
+            raise PlatformError(f"TCB appraisal: {error}") from error
+        raise _disagreement(dcap.Verdict(None, reason=str(error)), second) from error
+    first = dcap.Verdict(appraised.status, appraised.advisory_ids)
+    if first.opinion != second.opinion:
+        raise _disagreement(first, second)
+    return appraised
 
 
-def _appraise_tcb(
-    parsed: quote.Quote, endorsements: collateral.Collateral, root: x509.Certificate, now: datetime
-) -> tuple[str, tuple[str, ...]]:
-    """Step 10, the one door to dcap-qvl: returns status and advisories."""
-    try:
-        report = dcap_qvl.verify_with_root_ca(
-            parsed.raw,
-            dcap_qvl.QuoteCollateralV3(
-                pck_crl_issuer_chain=endorsements.pck_crl_issuer_chain,
-                root_ca_crl=endorsements.der("root_ca_crl"),
-                pck_crl=endorsements.der("pck_crl"),
-                tcb_info_issuer_chain=endorsements.tcb_info_issuer_chain,
-                tcb_info=endorsements.tcb_info,
-                tcb_info_signature=endorsements.der("tcb_info_signature"),
-                qe_identity_issuer_chain=endorsements.qe_identity_issuer_chain,
-                qe_identity=endorsements.qe_identity,
-                qe_identity_signature=endorsements.der("qe_identity_signature"),
-            ),
-            root.public_bytes(Encoding.DER),
-            int(now.timestamp()),
-        )
-    except ValueError as error:
-        raise PlatformError(f"TCB appraisal: {error}") from error
-    return str(report.status), tuple(map(str, report.advisory_ids))
+def _disagreement(first: dcap.Verdict, second: dcap.Verdict) -> PlatformError:
+    return PlatformError(f"TCB appraisal: two verifiers disagree: palm-torch: {first}; dcap-qvl: {second}")

@@ -8,6 +8,7 @@ in so many words: ``[any]`` for a reference value, ``unreviewed: true`` for code
     version: 1
     platform:
       tdx: {mr_td: [<96 hex digits>], rtmr0: [...], rtmr1: [...], rtmr2: [...]}
+      snp: {measurement: [<96 hex digits>]}
     code:
       digests: ["palm-sha256:<64 hex digits>"]
     claims:
@@ -27,8 +28,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from palm_torch import codec, files
-from palm_torch.cvm import certificate_bytes, certificates
+from palm_torch.cvm import certificate_bytes, certificates, platforms
 from palm_torch.cvm.appraisal import TdxRules
+from palm_torch.cvm.snp_rules import SnpRules
 from palm_torch.digest import Digest
 from palm_torch.errors import EncodingError, PolicyError, TrustAnchorError
 from palm_torch.policies import authority, strict_yaml
@@ -81,22 +83,32 @@ class Platform:
     """Which machines may speak.
 
     Attributes:
-        tdx: Rules for an Intel TDX trust domain.
-        simulated_root: Root certificate (PEM) of a simulated TEE to accept *instead of* Intel's; results
-            under it are marked simulated and never affirming.
+        tdx: Rules for an Intel TDX trust domain; None accepts none.
+        snp: Rules for an AMD SEV-SNP guest; None accepts none.
+        simulated_root: Root certificate (PEM) of a simulated TEE to accept *instead of* the vendors';
+            results under it are marked simulated and never affirming.
     """
 
-    tdx: TdxRules
+    tdx: TdxRules | None = None
+    snp: SnpRules | None = None
     simulated_root: str | None = None
 
-    def anchor(self) -> certificates.TrustAnchor:
-        """Returns the one root that quotes must lead to.
+    def __post_init__(self) -> None:
+        """Refuses a platform part that accepts no kind of machine."""
+        if self.tdx is None and self.snp is None:
+            raise PolicyError("names no kind of machine: it needs 'tdx', 'snp', or both")
+
+    def requirements(self) -> platforms.Requirements:
+        """Returns the rules, and the root that evidence of machines must lead to.
 
         Raises:
             PolicyError: If `simulated_root` is not a certificate.
         """
+        return platforms.Requirements(tdx=self.tdx, snp=self.snp, simulated_root=self._simulated_root())
+
+    def _simulated_root(self) -> certificates.TrustAnchor | None:
         if self.simulated_root is None:
-            return certificates.INTEL_SGX_ROOT
+            return None
         try:
             (root,) = x509.load_pem_x509_certificates(self.simulated_root.encode("utf-8"))
             return certificates.TrustAnchor.from_certificate(
@@ -241,7 +253,7 @@ def parse(text: bytes, *, what: str = "policy", references: VerifiedValues | Non
     document = authority.resolve(document, references, what=what)
     try:
         policy = codec.from_json(Policy, document, what="", error=PolicyError, defaults=True)
-        policy.platform.anchor()
+        policy.platform.requirements()
     except PolicyError as error:  # ".platform.tdx: ...", as the codec was told no name
         raise PolicyError(f"{what}: {str(error).lstrip('.: ')}") from error
     return policy

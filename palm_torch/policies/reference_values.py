@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from palm_torch import codec, dsse, files
-from palm_torch.cvm import appraisal, pck, quote
+from palm_torch.cvm import appraisal, pck, quote, snp_rules
 from palm_torch.digest import Digest
 from palm_torch.encoding import decode_hex, decode_json, encode_json
 from palm_torch.errors import EncodingError, FreshnessError, InputError, PolicyError
@@ -61,10 +61,33 @@ class TdxValues:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlatformValues:
-    """Measurements of machines and images."""
+class SnpValues:
+    """Values of an SNP report in lower-case hex, for the lists of `palm_torch.cvm.snp_rules.SnpRules`."""
 
-    tdx: TdxValues
+    measurement: tuple[str, ...] = ()
+    host_data: tuple[str, ...] = ()
+    id_key_digest: tuple[str, ...] = ()
+    author_key_digest: tuple[str, ...] = ()
+    family_id: tuple[str, ...] = ()
+    image_id: tuple[str, ...] = ()
+    chip_id: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses values of another length, by the checks of the rules that they are for."""
+        snp_rules.SnpRules(**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformValues:
+    """Measurements of machines and images, by kind of machine."""
+
+    tdx: TdxValues | None = None
+    snp: SnpValues | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a platform part that speaks of no kind of machine."""
+        if self.tdx is None and self.snp is None:
+            raise EncodingError("names no kind of machine; list values under 'tdx', 'snp', or both")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +110,12 @@ class ClaimValues:
 
 _LISTS: Final = {
     path: tuple(field.name for field in dataclasses.fields(kind))
-    for path, kind in (("platform.tdx", TdxValues), ("code", CodeValues), ("claims", ClaimValues))
+    for path, kind in (
+        ("platform.tdx", TdxValues),
+        ("platform.snp", SnpValues),
+        ("code", CodeValues),
+        ("claims", ClaimValues),
+    )
 }
 """Part of a policy → the lists in it that an authority may bring."""
 PATHS: Final = tuple(f"{path}.{name}" for path, names in _LISTS.items() for name in names)
@@ -134,6 +162,7 @@ class ReferenceValues:
         """Returns every list by its path in a policy, such as ``claims.data``, values as text."""
         parts = {
             "platform.tdx": self.platform.tdx if self.platform else None,
+            "platform.snp": self.platform.snp if self.platform else None,
             "code": self.code,
             "claims": self.claims,
         }

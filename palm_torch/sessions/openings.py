@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from palm_torch import dsse, receipt
-from palm_torch.cvm import appraisal, tdx
-from palm_torch.cvm import collateral as collaterals
+from palm_torch.cvm import platforms
+from palm_torch.cvm.platforms import Verified
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.errors import BindingError, EvidenceError
 from palm_torch.evidence import Opening
@@ -28,13 +28,17 @@ from palm_torch.sessions import seals
 from palm_torch.statement import Begin
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from palm_torch.cvm.appraisal import TdxRules
-    from palm_torch.cvm.certificates import TrustAnchor
-    from palm_torch.cvm.collateral import Collateral
+    from palm_torch.cvm.platforms import Requirements
     from palm_torch.dsse import Envelope
     from palm_torch.receipt import Content
+
+NO_COLLATERAL: Final = (
+    "no collateral, which says what the platform's vendor knows of it: fetch it with `palm-torch collateral "
+    "fetch EVIDENCE -o FILE` and give it with --collateral FILE"
+)
 
 _MADE_HERE: Final = object()
 
@@ -52,7 +56,7 @@ class VerifiedOpening:
 
     opening: Opening
     begin: Begin
-    quote: tdx.VerifiedQuote
+    quote: Verified
     key: ec.EllipticCurvePublicKey
     token: InitVar[object]
 
@@ -70,19 +74,17 @@ class VerifiedOpening:
 def verify(
     opening: Opening,
     *,
-    anchor: TrustAnchor,
-    rules: TdxRules,
+    requirements: Requirements,
     at: datetime,
-    collateral: Collateral | None = None,
+    collateral: Mapping[str, str] | None = None,
 ) -> VerifiedOpening:
     """Verifies what opened a session.
 
     Args:
         opening: What travelled.
-        anchor: The one root that its quote must lead to.
-        rules: The platform that it must come from.
+        requirements: The root that its quote must lead to, and the platform that it must come from.
         at: Time of verification, aware.
-        collateral: Serves an opening that carries none.
+        collateral: Serves an opening that carries none, by field.
 
     Returns:
         The verified opening.
@@ -92,12 +94,14 @@ def verify(
         RejectedError: Of the class that fits, if a step fails.
     """
     begin = seals.read_begin(opening)  # 1
-    own = None if opening.collateral is None else collaterals.from_json(dict(opening.collateral))
-    endorsements = own or collateral
-    if endorsements is None:
-        raise EvidenceError("no collateral, neither with the session nor with the evidence around it")
-    quote = tdx.verify_quote(opening.begin.quote, endorsements, anchors=(anchor,), now=at)  # 2
-    appraisal.appraise(quote, rules)  # 3
+    fields = collateral if opening.collateral is None else opening.collateral
+    if fields is None:
+        raise EvidenceError(NO_COLLATERAL)
+    endorsements = platforms.read_endorsements(opening.attester, fields)
+    quote = platforms.verify(  # 2
+        opening.attester, opening.begin.quote, endorsements, requirements=requirements, now=at
+    )
+    platforms.appraise(quote, requirements)  # 3
     seals.check_begin(opening, begin, quote)  # 4
     key = dsse.session_public_key(opening.session_key)  # 5
     return VerifiedOpening(opening=opening, begin=begin, quote=quote, key=key, token=_MADE_HERE)

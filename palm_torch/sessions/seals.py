@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from palm_torch import evidence, statement
 from palm_torch.commit import history
-from palm_torch.cvm import binding
-from palm_torch.digest import SHA256, Digest
+from palm_torch.cvm import binding, eventlog, platforms
+from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.encoding import decode_json
 from palm_torch.errors import BindingError, EncodingError, EvidenceError, PlatformError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from palm_torch.cvm.tdx import VerifiedQuote
+    from palm_torch.cvm.platforms import Verified
     from palm_torch.evidence import Bundle, Challenge, GpuEvidence, Opening
     from palm_torch.statement import Begin
 
@@ -32,10 +32,8 @@ def read_begin(opening: Opening) -> Begin:
 
     Raises:
         EvidenceError: If the statement does not parse.
-        PlatformError: If the platform is one that this version cannot appraise, or GPUs are spoken of.
+        PlatformError: If GPUs are spoken of, which this version cannot appraise.
     """
-    if opening.attester != "tdx":
-        raise PlatformError(f"attester {opening.attester!r}: this version appraises 'tdx'")
     if opening.begin.gpus:
         raise PlatformError("GPU evidence: this version cannot appraise it, and leaves nothing unchecked")
     begin = statement.decode_begin(opening.begin.statement)
@@ -44,7 +42,7 @@ def read_begin(opening: Opening) -> Begin:
     return begin
 
 
-def check_begin(opening: Opening, begin: Begin, quote: VerifiedQuote) -> None:
+def check_begin(opening: Opening, begin: Begin, quote: Verified) -> None:
     """Checks that a begin quote seals a session: challenge, run, begin statement, key and register.
 
     Args:
@@ -59,17 +57,16 @@ def check_begin(opening: Opening, begin: Begin, quote: VerifiedQuote) -> None:
     expected = report_data(
         opening.challenge, run_id=opening.run_id, phase="begin", claims_root=root, gpus=opening.begin.gpus
     )
-    binding.check_report_data(quote.quote.td_report.report_data, expected, what="begin quote")
+    binding.check_report_data(quote.report_data, expected, what="begin quote")
     if begin.run_id != opening.run_id:
         raise BindingError(f"run {opening.run_id!r:.80}, but the begin statement is of {begin.run_id!r:.80}")
     challenge = opening.challenge
     if begin.request != (Digest(SHA256, challenge.nonce) if challenge.kind == "challenged" else None):
         raise BindingError("the begin statement names another request than the one it travels with")
-    if begin.register != quote.quote.td_report.rt_mrs[3].hex():
-        raise BindingError("RTMR[3] of the begin quote is not the one the begin statement names")
+    _check_register(begin.register, opening.register_log, quote)
 
 
-def check_end(bundle: Bundle, quote: VerifiedQuote) -> None:
+def check_end(bundle: Bundle, quote: Verified) -> None:
     """Checks that an end quote seals a bundle: end statement, event log, and the begin quote itself.
 
     Args:
@@ -89,7 +86,61 @@ def check_end(bundle: Bundle, quote: VerifiedQuote) -> None:
     expected = report_data(
         bundle.challenge, run_id=bundle.run_id, phase="end", claims_root=root, gpus=bundle.end.gpus
     )
-    binding.check_report_data(quote.quote.td_report.report_data, expected, what="end quote")
+    binding.check_report_data(quote.report_data, expected, what="end quote")
+
+
+def check_log(bundle: Bundle, begin: Begin, quotes: tuple[Verified, Verified]) -> str:
+    """Checks that the runtime register, if the session could extend one, followed its event log.
+
+    Args:
+        bundle: The evidence; its end quote seals the root of the log (`check_end`).
+        begin: Its begin statement, which says whether the session could extend a register.
+        quotes: Begin and end quote, verified.
+
+    Returns:
+        What was checked, in words.
+
+    Raises:
+        EvidenceError: If an entry does not parse.
+        BindingError: If the register went another way.
+    """
+    read_log(bundle.log)
+    before, after = (quote.runtime_register for quote in quotes)
+    said = f"{len(bundle.log)} entries in order"
+    if before is None:
+        return f"{said}, their root sealed; a machine of this kind has no runtime register"
+    if begin.register is None:
+        if after != before:
+            raise BindingError("RTMR[3] changed during a session that could not extend it")
+        return f"{said}, their root sealed; the session could not extend RTMR[3], which stayed as it was"
+    if after != replayed(before, bundle.log):
+        raise BindingError(
+            "RTMR[3] of the end quote does not follow from its value at begin and the event log"
+        )
+    return f"{said}, RTMR[3] replays"
+
+
+def check_boot_log(bundle: Bundle, begin: Begin, quotes: tuple[Verified, Verified]) -> None:
+    """Checks that a boot log is the one which the session saw, and leads to the registers of both quotes.
+
+    Args:
+        bundle: The evidence, with or without a boot log.
+        begin: Its begin statement.
+        quotes: Begin and end quote, verified.
+
+    Raises:
+        EvidenceError: If the log does not parse.
+        BindingError: If it is another one, is missing, or leads elsewhere.
+    """
+    log = bundle.boot_log
+    if begin.boot_log != (None if log is None else sha256_digest(log)):
+        raise BindingError("the begin statement names another boot log than the one it travels with")
+    if log is None:
+        return
+    for quote in quotes:
+        runtime = platforms.check_boot_log(log, quote)
+        if bundle.register_log[: len(runtime)] != runtime:
+            raise BindingError("the register log does not begin with what the boot extended RTMR[3] with")
 
 
 def read_log(log: Sequence[bytes]) -> tuple[dict[str, Any], ...]:
@@ -156,3 +207,14 @@ def report_data(
         claims_root=claims_root,
     )
     return binding.report_data(ctx, binding.gpu_hash([(gpu.evidence, gpu.chain) for gpu in gpus]))
+
+
+def _check_register(named: str | None, log: Sequence[bytes], quote: Verified) -> None:
+    found = quote.runtime_register
+    if found is None:
+        if named is not None or log:
+            raise BindingError("a runtime register is spoken of, but a machine of this kind has none")
+        return
+    eventlog.check_runtime_register(found, log)
+    if named is not None and named != found.hex():
+        raise BindingError("RTMR[3] of the begin quote is not the one the begin statement names")

@@ -31,12 +31,10 @@ from palm_torch.receipt import SegmentReceipt
 from palm_torch.sessions import openings, seals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from palm_torch.cvm.appraisal import TdxRules
-    from palm_torch.cvm.certificates import TrustAnchor
-    from palm_torch.cvm.collateral import Collateral
+    from palm_torch.cvm.platforms import Requirements
     from palm_torch.evidence import Bundle, Challenge, Segment
     from palm_torch.statement import Begin
 
@@ -74,19 +72,18 @@ class CheckedSegment:
 def verify_chain(
     chain: Sequence[Segment],
     *,
-    anchor: TrustAnchor,
-    rules: TdxRules,
+    requirements: Requirements,
     at: datetime,
-    collateral: Collateral | None = None,
+    collateral: Mapping[str, str] | None = None,
 ) -> tuple[CheckedSegment, ...]:
     """Verifies the segments of a run as far as they go, steps 1 to 5 and the operation.
 
     Args:
         chain: The segments, oldest first.
-        anchor: The one root that every begin quote must lead to.
-        rules: The platform that every session must have run on.
+        requirements: The root that every begin quote must lead to, and the platform that every session
+            must have run on.
         at: Time of verification, aware.
-        collateral: Serves the segments that carry none.
+        collateral: Serves the segments that carry none, by field.
 
     Raises:
         InputError: If a part does not parse; the message names the segment, counted from 1.
@@ -96,7 +93,7 @@ def verify_chain(
     for number, segment in enumerate(chain, 1):
         with prefixed(f"segment {number}"):
             session = openings.verify(  # 1
-                segment.session, anchor=anchor, rules=rules, at=at, collateral=collateral
+                segment.session, requirements=requirements, at=at, collateral=collateral
             )
             content = openings.verify_receipt(segment.receipt, session)  # 2
             if not isinstance(content, SegmentReceipt):
@@ -124,20 +121,19 @@ def verify(
     bundle: Bundle,
     begin: Begin,
     *,
-    anchor: TrustAnchor,
-    rules: TdxRules,
+    requirements: Requirements,
     at: datetime,
-    collateral: Collateral,
+    collateral: Mapping[str, str],
 ) -> tuple[CheckedSegment, ...]:
     """Verifies the segments of a bundle, and that the sealed session goes on from the last of them.
 
     Args:
         bundle: The evidence; its own quotes are the caller's business.
         begin: The begin statement of the sealed session.
-        anchor: The one root that every begin quote must lead to.
-        rules: The platform that every session must have run on.
+        requirements: The root that every begin quote must lead to, and the platform that every session
+            must have run on.
         at: Time of verification, aware.
-        collateral: The bundle's own.
+        collateral: The bundle's own, or what takes its place.
 
     Returns:
         The segments, oldest first; none for a run that was never resumed.
@@ -146,14 +142,15 @@ def verify(
         InputError: If a part does not parse; the message names the segment, counted from 1.
         RejectedError: Of the class that fits, if a step fails.
     """
-    checked = verify_chain(bundle.segments, anchor=anchor, rules=rules, at=at, collateral=collateral)
+    checked = verify_chain(bundle.segments, requirements=requirements, at=at, collateral=collateral)
     with prefixed("the sealed session"):
         link_begin(begin, checked)  # 3
         _check_resumed(seals.read_log(bundle.log), checked)  # 5
     for segment in checked:  # 6
         with prefixed(f"segment {segment.number}"):
             _check_challenge(segment.session.opening.challenge, bundle.challenge)
-            if segment.session.opening.collateral == bundle.collateral:
+            own = segment.session.opening.collateral
+            if own is not None and own == bundle.collateral:
                 raise EvidenceError("collateral: the bundle's own, spelled twice; expected null")
     return checked
 
@@ -187,7 +184,7 @@ def describe(checked: Sequence[CheckedSegment]) -> str:
         for item in checked
     )
     times = "once" if len(checked) == 1 else f"{len(checked)} times"
-    machines = len({item.session.quote.ppid for item in checked})
+    machines = len({item.session.quote.machine for item in checked})
     return f"resumed {times}: {places}; the sessions before ran on {machines} machine{'s'[: machines - 1]}"
 
 

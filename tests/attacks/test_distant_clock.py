@@ -17,7 +17,7 @@ FAR = (timedelta(days=-36_500), timedelta(days=-400), timedelta(days=40), timede
 
 
 @pytest.mark.parametrize("shift", FAR)
-def test_a_time_far_from_the_collateral_is_refused(good: GoodRun, shift: timedelta) -> None:
+def test_attack_50_a_time_far_from_the_collateral_is_refused(good: GoodRun, shift: timedelta) -> None:
     with pytest.raises(RejectedError):
         good.verify(at=NOW + shift)
     with pytest.raises(RejectedError):

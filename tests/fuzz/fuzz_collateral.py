@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from laws import REFUSED, accepted, ours
 
 from palm_torch import codec, encoding
-from palm_torch.cvm import collateral
+from palm_torch.cvm import collateral, pcs, tcb_documents
 
 if TYPE_CHECKING:
     from palm_torch.cvm.collateral import Collateral
@@ -22,12 +22,16 @@ def one_input(data: bytes) -> None:
     if endorsements is not REFUSED:
         for name in ("tcb_info", "qe_identity"):
             assert endorsements.signed_text(name) == getattr(endorsements, name).encode("utf-8")
-    tcb_info = ours(collateral.read_tcb_info, data)
+    tcb_info = ours(tcb_documents.read_tcb_info, data)
     if tcb_info is not REFUSED:
-        assert tcb_info[0].body == json.loads(data)
-    identity = ours(collateral.read_qe_identity, data)
+        assert len(tcb_info.levels) == len(json.loads(data)["tcbLevels"])
+    identity = ours(tcb_documents.read_qe_identity, data)
     if identity is not REFUSED:
-        assert identity.body == json.loads(data)
+        assert identity.isv_prod_id == json.loads(data)["isvprodid"]
+    for key in (pcs.TCB_INFO_KEY, pcs.QE_IDENTITY_KEY):
+        answer = ours(lambda body, key=key: pcs.cut(body, key), data)
+        if answer is not REFUSED:
+            assert json.loads(answer[0]) == json.loads(data)[key]
 
 
 def decode(data: bytes) -> Collateral:

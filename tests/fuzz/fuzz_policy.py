@@ -19,7 +19,7 @@ def one_input(data: bytes) -> None:
     parsed = accepted(data, policy.parse, None)
     if parsed is not REFUSED:
         assert isinstance(parsed, Policy)
-        assert parsed.platform.anchor().name
+        assert parsed.platform.requirements().anchor("tdx").name
         assert policy_summary.summarize(parsed)
     accepted(data, request.decode, Request.encode)
     accepted(data, reference_values.decode, lambda found: encoding.encode_json(found.to_json()))

@@ -1,12 +1,13 @@
-"""Quotes: parsed, written again from their fields, and freed of what machines append."""
+"""Quotes and SNP reports: parsed, written again from their fields, and freed of what machines append."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
-from laws import REFUSED, accepted
+from laws import REFUSED, accepted, ours
 
-from palm_torch.cvm import certificate_bytes, quote
+from palm_torch.cvm import certificate_bytes, quote, snp_endorsements, snp_report
 
 if TYPE_CHECKING:
     from palm_torch.cvm.quote import Quote
@@ -22,6 +23,12 @@ def one_input(data: bytes) -> None:
         assert not any(data[len(cut) :])
         assert quote.canonical(cut) == cut
         assert quote.canonical(cut + bytes(3)) == cut or len(cut) > quote.MAX_QUOTE_BYTES - 3
+    accepted(data, snp_report.parse_report, snp_report.encode_report)
+    table = ours(snp_endorsements.read_certificate_table, data)
+    if table is not REFUSED:
+        assert sum(len(content or b"") for content in dataclasses.astuple(table)) <= len(data)
+        for signing_key in range(8):
+            ours(table.endorsements, signing_key)
 
 
 def written(parsed: Quote) -> bytes:

@@ -16,12 +16,20 @@ import records_at_hand as at_hand
 import relay
 import stamping
 import workshop
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from palm_torch import codec, evidence, properties, receipt, roles, statement
 from palm_torch.commit import coverage, manifest, merkle
-from palm_torch.cvm import certificate_bytes, collateral, quote, simulated_quote, timestamp
+from palm_torch.cvm import (
+    certificate_bytes,
+    collateral,
+    quote,
+    simulated_quote,
+    simulated_snp,
+    snp_endorsements,
+    timestamp,
+)
 from palm_torch.digest import SHA256, Digest
 from palm_torch.encoding import encode_json
 from palm_torch.policies import reference_values
@@ -136,7 +144,24 @@ def _quotes(good: GoodRun) -> dict[str, bytes]:
         "bare": simulated_quote.sign_quote(
             good.machine._authority, simulated_quote.make_td_report(bytes(64))
         ),
+        **dict(_snp()),
     }
+
+
+def _snp() -> Iterator[tuple[str, bytes]]:
+    key = ec.generate_private_key(ec.SECP384R1())
+    report = simulated_snp.report_on(bytes(64), bytes(64), report_id=bytes(32))
+    yield "snp-2", simulated_snp.sign_report(key, dataclasses.replace(report, version=2, cpuid=None))
+    yield "snp-3", simulated_snp.sign_report(key, report)
+    mitigations = {"launch_mitigations": 1, "current_mitigations": 3}
+    yield "snp-5", simulated_snp.sign_report(key, dataclasses.replace(report, version=5, **mitigations))
+    contents = [bytes([number] * 40) for number in range(len(snp_endorsements.GUIDS))]
+    at = snp_endorsements.ENTRY_BYTES * (len(contents) + 1)
+    entries = (
+        kind.bytes + (at + 40 * number).to_bytes(4, "little") + (40).to_bytes(4, "little")
+        for number, kind in enumerate(snp_endorsements.GUIDS)
+    )
+    yield "snp-certificates", b"".join((*entries, bytes(snp_endorsements.ENTRY_BYTES), *contents))
 
 
 def _stamps() -> Iterator[tuple[str, bytes]]:

@@ -92,7 +92,7 @@ CASES: dict[str, tuple[Callable[[GoodRun], Bundle | bytes], type[PalmTorchError]
     "no session key": (part("session_key", b""), InputError),
     "challenged evidence called unchallenged": (part("challenge.kind", "unchallenged"), FreshnessError),
     "another nonce": (part("challenge.nonce", flip), FreshnessError),
-    "another kind of platform": (part("attester", "snp"), PlatformError),
+    "another kind of platform": (part("attester", "snp"), EvidenceError),
     "a GPU's evidence": (part("end.gpus", (GPU,)), PlatformError),
     "a GPU's evidence at begin": (part("begin.gpus", (GPU,)), PlatformError),
     "no collateral": (part("collateral", None), EvidenceError),

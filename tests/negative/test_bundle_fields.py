@@ -28,6 +28,7 @@ from palm_torch.statement import Begin, Statement
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from booted import BootedRun
     from relay import ResumedRun
     from workshop import GoodRun
 
@@ -47,6 +48,8 @@ OPTIONAL_VALUES = {
     "resumes": sha256_digest(b"some"),
     "digest": sha256_digest(b"some"),
     "register": "00" * 48,
+    "Bundle.boot_log": b"log",
+    "Begin.boot_log": sha256_digest(b"log"),
     "collateral": {"tcb_info": "{}"},
     "timestamp": b"token",
 }
@@ -89,13 +92,14 @@ def mutations(value: Any, path: str, field: Field | None) -> Iterator[tuple[Fiel
         for index, item in enumerate(value):
             yield from mutations(item, f"{path}.{index}", field)
     else:
-        yield field, path, other(value, field[1])
+        yield field, path, other(value, field)
 
 
-def other(value: Any, name: str) -> Any:
+def other(value: Any, field: Field) -> Any:
     """Returns another value of the same type."""
     if value is None:
-        return OPTIONAL_VALUES.get(name, "x")
+        kind, name = field
+        return OPTIONAL_VALUES.get(f"{kind.__name__}.{name}") or OPTIONAL_VALUES.get(name, "x")
     if isinstance(value, enum.Enum):
         return next(member for member in type(value) if member is not value)
     if isinstance(value, Digest):
@@ -187,6 +191,17 @@ def test_no_field_of_a_bundle_can_be_changed(good: GoodRun) -> None:
             with pytest.raises((RejectedError, InputError)):  # the path is in the failure's traceback
                 accepted_at(path, good.verify(bundle, **(stamped if path == "timestamp" else {})))
     assert count > 250
+
+
+def test_no_field_about_the_time_before_a_session_can_be_changed(booted: BootedRun) -> None:
+    assert booted.verify().checks
+    seen = set()
+    for field, path, bundle in bundles(booted):
+        if field[1] in {"boot_log", "register_log", "register"} and bundle is not None:
+            seen.add(field)
+            with pytest.raises((RejectedError, InputError)):
+                accepted_at(path, booted.verify(bundle))
+    assert seen == {(Bundle, "boot_log"), (Bundle, "register_log"), (Begin, "boot_log"), (Begin, "register")}
 
 
 def test_no_field_of_a_segment_can_be_changed(resumed: ResumedRun) -> None:

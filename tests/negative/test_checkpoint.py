@@ -281,10 +281,12 @@ def test_believing_needs_the_root_of_this_machine(here: Any) -> None:
         name = "nameless"
 
     with pytest.raises(PalmTorchError, match="nameless does not show its root"):
-        resuming.anchor_of(Nameless())  # type: ignore[arg-type]
+        resuming.simulated_root_of(Nameless())  # type: ignore[arg-type]
     Nameless.simulated = False
-    assert not resuming.anchor_of(Nameless()).simulated  # type: ignore[arg-type]
-    assert resuming.anchor_of(here[0]).simulated
+    assert resuming.simulated_root_of(Nameless()) is None  # type: ignore[arg-type]
+    root = resuming.simulated_root_of(here[0])
+    assert root is not None
+    assert root.simulated
 
 
 def test_checkpoint_of_another_run_in_its_place(state: dict[str, Any], data: Path) -> None:

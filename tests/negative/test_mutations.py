@@ -107,10 +107,11 @@ def test_a_document_is_taken_apart_and_written_again(targets: list[Target]) -> N
         for document in target.others:
             tree = mutations.unpack(mutations._parse(document))
             assert mutations.spell(tree).encode() == document
-    bundle, resumed, receipt, stamped = (mutations.fields_of(target.data) for target in targets)
+    bundle, resumed, receipt, stamped, booted = (mutations.fields_of(target.data) for target in targets)
     assert {"run_id", "end.statement.$.predicate.run.code.files.*.digest"} <= bundle & resumed & stamped
     assert "segments.*.receipt.payload.$.predicate.state" in resumed
     assert "payload.$.predicate.issued.begin" in receipt
+    assert {"boot_log", "register_log.*", "begin.statement.$.boot_log"} <= booted
 
 
 @pytest.mark.parametrize("kind", mutations.KINDS)

@@ -7,7 +7,7 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_torch.cvm import binding, certificate_bytes, collateral, der, quote
+from palm_torch.cvm import binding, certificate_bytes, collateral, der, quote, tcb_documents
 from palm_torch.errors import InputError, PalmTorchError
 
 TAGS = st.sampled_from([der.BOOLEAN, der.INTEGER, der.BIT_STRING, der.OCTET_STRING, der.SEQUENCE])
@@ -43,8 +43,8 @@ def test_nothing_foreign_escapes_the_readers(data: bytes) -> None:
         lambda raw: certificate_bytes.load_certificate(raw, what="x"),
         lambda raw: certificate_bytes.load_crl(raw, what="x"),
         lambda raw: certificate_bytes.decode_pem(raw, what="x", count=1),
-        collateral.read_tcb_info,
-        collateral.read_qe_identity,
+        tcb_documents.read_tcb_info,
+        tcb_documents.read_qe_identity,
     )
     for reader in readers:
         try:

@@ -32,6 +32,7 @@ SESSIONS = {
         kind=st.sampled_from(["challenged", "unchallenged"]),
         nonce=st.binary(min_size=32, max_size=32),
     ),
+    "register_log": st.lists(st.binary(min_size=48, max_size=48), max_size=2).map(tuple),
     "begin": PHASES,
     "collateral": st.none() | st.dictionaries(TEXT, TEXT, max_size=3),
 }
@@ -54,6 +55,7 @@ BUNDLES = st.builds(
     segments=st.lists(st.builds(Segment, session=OPENINGS, log=LOGS, receipt=ENVELOPES), max_size=2).map(
         tuple
     ),
+    boot_log=st.none() | BYTES,
     log=LOGS,
     end=PHASES,
     timestamp=st.none() | BYTES,

@@ -106,6 +106,7 @@ openings = st.builds(
     run_id=names,
     session_key=small,
     challenge=st.builds(Challenge, kind=st.just("challenged"), nonce=st.binary(min_size=32, max_size=32)),
+    register_log=tuples(st.binary(min_size=48, max_size=48)),
     begin=phases,
     collateral=st.none() | st.dictionaries(names, names, **few),
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import booted
 import mutations
 import relay
 import stamping
@@ -64,14 +65,15 @@ class Tally:
 
 
 def make(folder: Path) -> list[Target]:
-    """Makes a plain run, a resumed run, a receipt, a stamped run, and others to take parts from.
+    """Makes a plain run, a resumed run, a receipt, a stamped run, a booted machine's, and others.
 
-    The others are of the same machine or another, answer the same request, another or none. What is signed
-    about a machine, and is as good for one run as for another, is shared by the documents of that machine:
-    collateral, and the signature over the report on its quoting enclave. Exchanging it would change nothing.
+    The others are there to take parts from. They are of the same machine or another, answer the same request,
+    another or none. What is signed about a machine, and is as good for one run as for another, is shared by
+    the documents of that machine: collateral, and the signature over the report on its quoting enclave.
+    Exchanging it would change nothing.
     """
     plain, resumed = workshop.make_good_run(folder / "keys"), relay.make_resumed_run(folder / "keys")
-    again = relay.make_resumed_run(folder / "keys")
+    again, booted_run = relay.make_resumed_run(folder / "keys"), booted.make_booted_run(folder / "keys")
     far = workshop.make_good_run(folder / "other-keys"), relay.make_resumed_run(folder / "other-keys")
     near = (
         plain,
@@ -80,6 +82,7 @@ def make(folder: Path) -> list[Target]:
         workshop.make_good_run(folder / "keys"),
         workshop.make_good_run(folder / "keys", challenge=None),
         workshop.make_good_run(folder / "keys", challenge=workshop.make_request(nonce="a5" * 32)),
+        booted_run,
     )
     shared = plain.bundle.collateral
     certified = quote.parse_quote(plain.bundle.end.quote).qe_report_signature
@@ -114,6 +117,7 @@ def make(folder: Path) -> list[Target]:
             lambda data: plain.verify(data, at=None, timestamp_root=authority.root.pem),
             (stamped, *(stamped_by(authority, data) for data in bundles[1:])),
         ),
+        Target(bundles[near.index(booted_run)], booted_run.verify, bundles),
     ]
 
 

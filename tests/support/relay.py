@@ -122,6 +122,7 @@ def make(
         media_type=evidence.MEDIA_TYPE,
         **{field.name: getattr(last.opening, field.name) for field in dataclasses.fields(Opening)},
         segments=bend("segments", SESSIONS, parts),
+        boot_log=None,
         log=last.log,
         end=Phase(statement=end.encode(), quote=b"", gpus=()),
         timestamp=None,
@@ -147,6 +148,7 @@ def make_opening(
         run_id=begin.run_id,
         session_key=spki,
         challenge=challenge,
+        register_log=workshop.EARLIER,
         begin=Phase(statement=begin.encode(), quote=b"", gpus=()),
         collateral=collateral_of(machine),
     )
@@ -156,7 +158,7 @@ def make_opening(
 def sealed_opening(machine: SimulatedTdx, opening: Opening) -> Opening:
     """Returns an opening with a new begin quote over it as it stands."""
     report = simulated_quote.make_td_report(
-        workshop.report_data(opening, "begin"), rtmr3=simulated_quote.RTMR_ZERO
+        workshop.report_data(opening, "begin"), rtmr3=workshop.register_before(opening.register_log)
     )
     return workshop.put(opening, "begin.quote", simulated_quote.sign_quote(machine._authority, report))
 
@@ -191,7 +193,7 @@ def _session(
         ),
     )
     begin = dataclasses.replace(
-        workshop.make_begin(secrets.token_hex(16), bytes(48).hex(), None),
+        workshop.make_begin(secrets.token_hex(16), workshop.register_before(workshop.EARLIER).hex(), None),
         request=Digest(SHA256, challenge.nonce) if challenge.kind == "challenged" else None,
         resumes=None if earlier is None else earlier.digest,
         code=fixed_code(1),

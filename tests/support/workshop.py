@@ -24,7 +24,7 @@ from palm_torch import evidence, request, statement
 from palm_torch.appraisal import verifier
 from palm_torch.attesting.sealing import Sealer
 from palm_torch.commit import history
-from palm_torch.cvm import binding, pck, quote, simulated, simulated_authority, simulated_quote
+from palm_torch.cvm import binding, eventlog, pck, quote, simulated, simulated_authority, simulated_quote
 from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.evidence import Bundle
 from palm_torch.policies import policy
@@ -51,6 +51,9 @@ FILES = (
     ),
 )
 PACKAGES = [["torch", "2.13.0"]]
+EARLIER = (hashlib.sha384(b"an earlier session of this machine").digest(),)
+"""What extended RTMR[3] before the run began."""
+
 EVENTS = (("initial weights", {"root": "…"}), ("epoch", {"number": 1}), ("epoch", {"number": 2}))
 
 
@@ -116,6 +119,7 @@ def make_begin(run_id: str, register: str, nonce: bytes | None) -> Begin:
         environment=measured(packages=PACKAGES, python="3.11"),
         gpu=(),
         register=register,
+        boot_log=None,
         manifests={"dataset1": at_hand.MANIFEST.digest},
         inputs={"recipe": Artifact(source=Source.MEASURED, kind="bytes", digest=sha256_digest(b"recipe"))},
         settings=measured(optimizers=[]),
@@ -278,12 +282,17 @@ class GoodRun:
         everything else.
         """
         signer = machine or self.machine
-        zero = simulated_quote.RTMR_ZERO
-        registers = {"begin": zero, "end": functools.reduce(extended, (register_of or bundle).log, zero)}
+        first = register_before(bundle.register_log)
+        registers = {"begin": first, "end": functools.reduce(extended, (register_of or bundle).log, first)}
         for name in phases:
             data = report(simulated_quote.make_td_report(report_data(bundle, name), rtmr3=registers[name]))
             bundle = put(bundle, f"{name}.quote", simulated_quote.sign_quote(signer._authority, data))
         return bundle
+
+
+def register_before(log: Sequence[bytes]) -> bytes:
+    """Returns RTMR[3] at begin, from what extended it before."""
+    return functools.reduce(eventlog.extended, log, simulated_quote.RTMR_ZERO)
 
 
 def extended(register: bytes, entry: bytes) -> bytes:
@@ -319,11 +328,17 @@ def make_good_run(folder: Path, *, challenge: bytes | None = b"") -> GoodRun:
         folder: Where the simulated machine keeps its keys.
         challenge: The request to answer; empty for the usual one, None for an unchallenged run.
     """
-    asked = make_request() if challenge == b"" else challenge
-    attester = machine(folder)
+    return sealed_on(machine(folder), folder, make_request() if challenge == b"" else challenge)
+
+
+def sealed_on(attester: simulated.SimulatedTdx, folder: Path, asked: bytes | None) -> GoodRun:
+    """Seals a good run on a machine, after an earlier session there."""
+    for digest in EARLIER:
+        attester.extend(digest)
     nonce = None if asked is None else request.nonce_of(asked)
     sealer = Sealer(attester, nonce=nonce)
-    sealer.begin(make_begin(sealer.run_id, sealer.register(), nonce).encode())
+    begin = make_begin(sealer.run_id, attester.register().hex(), nonce)
+    sealer.begin(dataclasses.replace(begin, boot_log=sealer.boot_log()).encode())
     for kind, payload in EVENTS:
         sealer.record(kind, payload)
     bundle = sealer.end(make_statement(sealer.run_id).encode())

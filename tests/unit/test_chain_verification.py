@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,21 @@ import workshop
 from rich.console import Console
 from workshop import NOW
 
-from palm_torch import chain_verification, cli, terminal, verification
+from palm_torch import chain_verification, cli, collateral_file, terminal, verification
 from palm_torch.appraisal.chain import Chain, Label, Link, Node
 from palm_torch.chain_verification import VerifiedChain
-from palm_torch.errors import BindingError, ClaimError, FreshnessError, InputError
+from palm_torch.collateral_file import CollateralFile
+from palm_torch.errors import (
+    BindingError,
+    ClaimError,
+    EvidenceError,
+    FreshnessError,
+    InputError,
+    TrustAnchorError,
+)
 from palm_torch.result import Tier
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from workshop import GoodRun
 
     from palm_torch.result import AttestationResult
@@ -52,6 +59,15 @@ def desk(tmp_path: Path, good: GoodRun, following: GoodRun, monkeypatch: pytest.
 FILES = ["next.palm.json", "good.palm.json"]
 POLICIES = ["next.yaml", "good.yaml"]
 REQUESTS = ["good.json", "next.json"]
+
+
+def collateral_of(run: GoodRun) -> str:
+    """Writes what a run's vendor says of its machine, and returns the file's name."""
+    assert run.bundle.collateral is not None
+    content = CollateralFile(type=collateral_file.TYPE, attester="tdx", collateral=run.bundle.collateral)
+    path = Path(f"{run.bundle.run_id}.json")
+    collateral_file.write(path, content)
+    return str(path)
 
 
 def check(**options: Any) -> VerifiedChain:
@@ -241,4 +257,29 @@ def test_the_color_of_a_line_follows_its_label_and_no_name(good: GoodRun) -> Non
     assert (
         terminal.chain_verdict(verified)
         == "ACCEPTED (warning): chain of 2 runs; links: 1 hardware, 1 missing"
+    )
+
+
+# Collateral ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("desk")
+def test_collateral_once_for_all_or_once_for_each(good: GoodRun, following: GoodRun) -> None:
+    for name, run in (("good", good), ("next", following)):
+        Path(f"{name}.palm.json").write_bytes(workshop.put(run.bundle, "collateral", None).encode())
+    each = [collateral_of(following), collateral_of(good)]
+    assert check(collaterals=each).tier is Tier.WARNING
+    words = [*FILES, *(word for path in POLICIES for word in ("--policy", path))]
+    words += [word for path in REQUESTS for word in ("--request", path)]
+    words += ["--at", "2026-11-21T12:00:00Z"]
+    assert cli.main(["verify", *words, *(word for path in each for word in ("--collateral", path))]) == 0
+    for wrong in (each[:1], each[1:], each[::-1]):  # the machines have different roots
+        with pytest.raises(TrustAnchorError):
+            check(collaterals=wrong)
+    with pytest.raises(EvidenceError, match=r"next\.palm\.json: evidence: no collateral"):
+        check()
+    with pytest.raises(InputError, match="expected one collateral file, or 2, one for each file; got 3"):
+        check(collaterals=[*each, each[0]])
+    assert (
+        cli.main(["verify", FILES[0], "--policy", POLICIES[0], *("--collateral", each[0]) * 2]) == cli.USAGE
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import workshop
 
-from palm_torch import cli, request, verification
+from palm_torch import cli, evidence, request, verification
 from palm_torch.commands import measure
 from palm_torch.commit import manifest as manifests
 from palm_torch.roles import Artifact, Source
@@ -121,8 +121,9 @@ def test_the_json_rejection_names_the_error_and_the_checks_that_passed(palm: Pal
 
 
 def test_a_rejection_at_the_first_check_is_advice_and_verdict(palm: Palm, files: Path, run_: GoodRun) -> None:
-    (files / "snp.palm.json").write_bytes(workshop.put(run_.bundle, "attester", "snp").encode())
-    code, out, _ = palm.verify(evidence="snp.palm.json")
+    gpus = (evidence.GpuEvidence(evidence=b"report", chain=b"chain"),)
+    (files / "gpu.palm.json").write_bytes(workshop.put(run_.bundle, "end.gpus", gpus).encode())
+    code, out, _ = palm.verify(evidence="gpu.palm.json")
     assert code == cli.REJECTED
     assert out.startswith("what to do: ")
     assert out.splitlines()[-1].startswith("REJECTED PlatformError: ")
@@ -288,7 +289,9 @@ def test_inspect_takes_the_bundle_apart(palm: Palm, run_: GoodRun) -> None:
     assert document["run_id"] == run_.bundle.run_id
     assert document["end"]["statement"]["predicate"]["run"]["run_id"] == run_.bundle.run_id
     assert [entry["type"] for entry in document["log"]] == ["initial weights", "epoch", "epoch"]
-    assert document["begin"]["registers"]["rtmr3"] == "00" * 48
+    assert document["boot_log"] is None
+    assert document["register_log"] == [digest.hex() for digest in workshop.EARLIER]
+    assert document["begin"]["registers"]["rtmr3"] == workshop.register_before(workshop.EARLIER).hex()
     assert document["collateral"] == sorted(run_.bundle.collateral or {})
 
 

@@ -10,13 +10,14 @@ from authority import AT, make_key, pem_of, public_pem, values_text
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from palm_torch import cli
-from palm_torch.cvm import simulated_state
+from palm_torch.cvm import simulated_snp, simulated_state
 from palm_torch.policies import policy, reference_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from snp_run import SnpRun
     from workshop import GoodRun
 
     Palm = Callable[..., tuple[int, str, str]]
@@ -71,6 +72,23 @@ def test_init_takes_the_root_of_this_machine(
     assert code == 1
     assert "no root certificate in" in err
     assert not (folder / "other.yaml").exists()
+
+
+def test_init_takes_the_root_of_the_simulated_machine_of_the_evidences_kind(
+    palm: Palm, folder: Path, good: GoodRun, guest: SnpRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulated_state, "default_directory", lambda: good.folder)
+    monkeypatch.setattr(simulated_snp, "default_directory", lambda: guest.folder)
+    (folder / "guest.palm.json").write_bytes(guest.data)
+    code, _, err = palm("init", "guest.palm.json", "--simulated-root", "auto")
+    assert (code, err) == (0, "")
+    parsed = policy.load(folder / "policy.yaml")
+    assert parsed.platform.simulated_root == workshop.pem(guest.machine.root_certificate())
+    assert guest.verify(policy=parsed).checks
+    monkeypatch.setattr(simulated_snp, "default_directory", lambda: folder / "none")
+    code, _, err = palm("init", "guest.palm.json", "--simulated-root", "auto", "--force")
+    assert code == 1
+    assert "no root certificate in" in err
 
 
 def test_init_without_a_root_demands_hardware(palm: Palm, folder: Path) -> None:

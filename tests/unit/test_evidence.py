@@ -206,6 +206,13 @@ def test_what_is_too_much_is_said_in_its_unit(good: GoodRun) -> None:
     for path, new, message in (
         ("session_key", bytes(257), "session_key: expected at most 256 bytes, got 257"),
         ("timestamp", bytes((64 << 10) + 1), "timestamp: expected at most 65536 bytes, got 65537"),
+        ("boot_log", bytes((1 << 20) + 1), "boot_log: expected at most 1048576 bytes, got 1048577"),
+        (
+            "register_log",
+            (bytes(48),) * 200_001,
+            "register_log: expected at most 200000 digests, got 200001",
+        ),
+        ("register_log", (bytes(48), bytes(47)), "register_log: expected digests of 48 bytes each"),
         ("log", (b"",) * 100_001, "log: expected at most 100000 entries, got 100001"),
         (
             "log",
@@ -298,6 +305,15 @@ def test_what_opened_the_session_is_part_of_the_bundle(good: GoodRun) -> None:
         run_id=bundle.run_id,
         session_key=bundle.session_key,
         challenge=bundle.challenge,
+        register_log=bundle.register_log,
         begin=bundle.begin,
         collateral=bundle.collateral,
     )
+
+
+def test_logs_of_the_machine_may_be_as_long_as_the_limits(good: GoodRun) -> None:
+    bundle = put(good.bundle, "boot_log", bytes(evidence.MAX_BOOT_LOG_BYTES))
+    assert put(bundle, "register_log", (bytes(48),) * 200_000).opening.register_log[-1] == bytes(48)
+    assert put(bundle, "register_log", ()).opening.register_log == ()
+    with pytest.raises(EncodingError, match=r"^register_log: expected digests of 48 bytes each$"):
+        put(bundle.opening, "register_log", (bytes(49),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import threading
@@ -156,3 +157,16 @@ def test_the_session_that_is_in_the_way_is_named() -> None:
     with recorder.install(Deaf(), "first"), pytest.raises(SessionError) as caught, second:
         pass
     assert str(caught.value) == "session first is still open: end it before beginning another"
+
+
+def test_the_observer_is_that_of_the_innermost_block() -> None:
+    first: Any = object()
+    second: Any = object()
+    assert recorder.observer() is None
+    with recorder.observing(first):
+        assert recorder.observer() is first
+        with contextlib.suppress(ValueError), recorder.observing(second):
+            assert recorder.observer() is second
+            raise ValueError
+        assert recorder.observer() is first
+    assert recorder.observer() is None

@@ -123,6 +123,10 @@ def test_a_field_is_named() -> None:
     for text in ("2026-11-22T0:00:00Z", "x" * 41):
         assert refusal(expires=text).endswith(f"expected YYYY-MM-DDTHH:MM:SSZ, got {text[:40]!r}")
     assert refusal(roles="data") == "request.roles: expected a list, got 'data'"
+    assert refusal(roles=["x" * 99 + "\n"]) == (
+        f"request.roles: expected names in printable text, got {'x' * 80!r}"
+    )
+    assert refusal(roles=["  "]) == "request.roles: expected names in printable text, got '  '"
 
 
 def test_the_document_is_named_as_the_caller_names_it() -> None:

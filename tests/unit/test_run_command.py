@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 import torch
 
-from palm_torch import cli, evidence, statement
+from palm_torch import cli, collateral_file, evidence, statement
 from palm_torch.appraisal import verifier
 from palm_torch.attesting.launch import Plan
+from palm_torch.collateral_file import CollateralFile
 from palm_torch.commands import run
+from palm_torch.cvm import platforms, simulated, simulated_snp
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import ClaimError
 from palm_torch.hooks import importing
@@ -74,6 +76,15 @@ def main():
 
 if __name__ == "__main__":
     main()
+"""
+
+GUEST = """
+import os, torch
+os.chdir("/")
+net = torch.nn.Linear(2, 1)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+net(torch.ones(1, 2)).sum().backward()
+optimizer.step()
 """
 
 HELPER = "VALUE = 'honest'\ndef fail():\n    raise ValueError('told')\n"
@@ -144,6 +155,14 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     torchrun = (str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "1", "-m", "palm_torch")
     launched = palm_torch_run("-o", "resumed.palm.json", "--", trainer, *resuming)[3:]
     shell.start("resumed", *torchrun, *launched)
+    (folder / "guest.py").write_text(GUEST, encoding="utf-8")
+    for kind, attester in (("snp", simulated_snp.SimulatedSnp()), ("tdx", simulated.SimulatedTdx())):
+        given = platforms.fields_of(attester.collateral())
+        content = CollateralFile(type=collateral_file.TYPE, attester=attester.platform, collateral=given)
+        collateral_file.write(folder / f"{kind}.json", content)
+    for kind in ("snp", "tdx"):
+        options = ("--attester", "simulated-snp", "--collateral", f"{kind}.json", "--", "guest.py")
+        shell.start(f"guest with {kind}", *palm_torch_run(*options))
     return shell
 
 
@@ -209,6 +228,26 @@ def test_the_verifier_accepts_it_where_no_data_is_demanded(shell: Shell) -> None
     demanding = policy.parse(loops.policy_text(session, data=[str(sha256_digest(b"corpus"))]))
     with pytest.raises(ClaimError, match="data: the policy demands"):
         verifier.verify(data, policy=demanding, at=datetime.now(UTC))
+
+
+@pytest.mark.slow
+def test_a_script_in_a_simulated_guest_with_collateral_of_its_own(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.end_of("guest with snp")
+    path = shell.folder / "guest.simulated.palm.json"
+    bundle = evidence.decode(path.read_bytes())
+    given = collateral_file.read(shell.folder / "snp.json")
+    assert (bundle.attester, bundle.collateral) == ("snp", given.collateral)
+    accepted = str(shell.folder / "guest.yaml")
+    assert cli.main(["policy", "init", str(path), "--simulated-root", "auto", "-o", accepted]) == cli.ACCEPTED
+    assert cli.main(["verify", str(path), "--policy", accepted]) == cli.ACCEPTED
+    assert "one guest, chip" in capsys.readouterr().out
+    code, _, err = shell.ended("guest with tdx")
+    assert code == cli.MALFORMED
+    assert err.splitlines()[-1].endswith(
+        "it is about 'tdx', the evidence is of 'snp': fetch collateral for this evidence"
+    )
 
 
 @pytest.mark.slow

@@ -10,13 +10,15 @@ import workshop
 from workshop import put
 
 from palm_torch import statement
+from palm_torch.cvm.platforms import Requirements
 from palm_torch.errors import PolicyError, RejectedError
-from palm_torch.policies.policy import Platform
 
 if TYPE_CHECKING:
+    from snp_run import SnpRun
     from workshop import GoodRun
 
     from palm_torch.cvm import certificates
+    from palm_torch.cvm.platforms import Kind
 
 CODE = str(workshop.make_code().digest)
 CODE_RULES: dict[str, dict[str, Any]] = {
@@ -41,7 +43,7 @@ def test_a_claim_is_hardware_only_if_platform_code_and_claims_matched(
 ) -> None:
     evidence = sealed(good, source, plain=plain)
     if hardware:
-        monkeypatch.setattr(Platform, "anchor", as_if_real(Platform.anchor))
+        monkeypatch.setattr(Requirements, "anchor", as_if_real(Requirements.anchor))
     result = good.verify(evidence, policy=good.policy({"code": CODE_RULES[rule]}))
 
     code_matched = rule == "covered by the image" or (
@@ -70,15 +72,22 @@ def sealed(good: GoodRun, source: statement.CodeSource, *, plain: bool) -> Any:
 def as_if_real(anchor: Any) -> Any:
     """Takes the simulated root for one of hardware, as no policy can."""
 
-    def real(platform: Platform) -> certificates.TrustAnchor:
-        found: certificates.TrustAnchor = dataclasses.replace(anchor(platform), simulated=False)
+    def real(requirements: Requirements, kind: Kind) -> certificates.TrustAnchor:
+        found: certificates.TrustAnchor = dataclasses.replace(anchor(requirements, kind), simulated=False)
         return found
 
     return real
 
 
+def test_a_guest_of_another_maker_is_hardware_too(guest: SnpRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Requirements, "anchor", as_if_real(Requirements.anchor))
+    result = guest.verify()
+    assert (result.tier, result.simulated) == ("affirming", False)
+    assert {claim.strength for claim in result.claims} == {"hardware", "reported by code", "declared"}
+
+
 def test_no_policy_can_take_a_simulated_root_for_hardware(good: GoodRun) -> None:
-    assert good.policy().platform.anchor().simulated
+    assert good.policy().platform.requirements().anchor("tdx").simulated
     with pytest.raises(PolicyError, match="unknown key 'simulated'"):
         good.policy({"platform.simulated": False})
 
@@ -96,7 +105,7 @@ UNMATCHED: dict[str, Any] = {
 def test_where_one_part_does_not_match_there_is_no_claim_at_all(
     good: GoodRun, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(Platform, "anchor", as_if_real(Platform.anchor))
+    monkeypatch.setattr(Requirements, "anchor", as_if_real(Requirements.anchor))
     assert {claim.strength for claim in good.verify().claims} >= {"hardware"}
     with pytest.raises(RejectedError):
         good.verify(policy=good.policy({path: UNMATCHED[path]}))

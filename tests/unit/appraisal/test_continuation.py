@@ -12,6 +12,7 @@ from workshop import NOW, measured, put
 
 from palm_torch import receipt
 from palm_torch.appraisal import continuation
+from palm_torch.cvm import platforms
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.errors import ClaimError, CodeError, RejectedError
 from palm_torch.roles import Artifact, Source
@@ -307,10 +308,9 @@ def test_only_training_is_resumed(resumed: ResumedRun) -> None:
     policy = resumed.policy()
     checked = segments.verify_chain(
         resumed.bundle.segments,
-        anchor=policy.platform.anchor(),
-        rules=policy.platform.tdx,
+        requirements=policy.platform.requirements(),
         at=NOW,
-        collateral=resumed.machine.collateral(),
+        collateral=platforms.fields_of(resumed.machine.collateral()),
     )
     from palm_torch.properties import Infer
 

@@ -10,6 +10,7 @@ import records_at_hand as at_hand
 from palm_torch.appraisal import policy_summary
 
 if TYPE_CHECKING:
+    from snp_run import SnpRun
     from workshop import GoodRun
 
     from palm_torch.appraisal.policy_summary import Summary
@@ -83,3 +84,64 @@ def test_an_empty_list_accepts_nothing_and_that_is_said(good: GoodRun, rule: str
 
 def test_no_attributes_beside_the_one_that_must_be_is_a_demand(good: GoodRun) -> None:
     assert summary(good, {"platform.tdx.td_attributes": []}).accepts_nothing == ()
+
+
+# SEV-SNP ------------------------------------------------------------------------------------------
+
+
+def of_guest(guest: SnpRun, changes: dict[str, Any]) -> Summary:
+    return policy_summary.summarize(guest.policy(changes))
+
+
+def test_a_kind_of_machine_without_rules_is_said(good: GoodRun, guest: SnpRun) -> None:
+    assert dict(summary(good, {}).demands)["platform.snp"] == "no AMD SEV-SNP machine"
+    assert "platform.tdx" not in dict(summary(good, {}).demands)
+    found = of_guest(guest, {})
+    assert dict(found.demands)["platform.tdx"] == "no Intel TDX machine"
+    assert not any(line.startswith("platform.tdx") for line in found.waves_through)
+    assert found.accepts_nothing == ()
+    both = of_guest(guest, {"platform.tdx": {"mr_td": ["ab" * 48]}})
+    assert not {"platform.tdx", "platform.snp"} & dict(both.demands).keys()
+    assert both.accepts_nothing == ("platform.tdx.rtmr0", "platform.tdx.rtmr1", "platform.tdx.rtmr2")
+
+
+def test_what_is_demanded_of_a_guest(guest: SnpRun) -> None:
+    demands = dict(of_guest(guest, {}).demands)
+    tcb = "at least boot loader 3, TEE 0, SNP 8, microcode 115"
+    assert demands["platform.snp.min_tcb"] == tcb
+    assert demands["platform.snp.vmpl"] == "0"
+    assert demands["platform.snp.signing_keys"] == "vcek or vlek"
+    assert demands["platform.snp.allow_cxl"] == "no memory and no devices on CXL"
+    assert "platform.snp.allow_smt" not in demands
+    strict = of_guest(guest, {"platform.snp.allow_smt": False, "platform.snp.require_alias_check": True})
+    assert (
+        dict(strict.demands)["platform.snp.allow_smt"] == "the guest's processor cores run no other threads"
+    )
+    assert dict(strict.demands)["platform.snp.require_alias_check"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"allow_cxl": True}, "allow_cxl: guests with memory and devices on CXL"),
+        (
+            {"min_tcb": dict.fromkeys(("boot_loader", "tee", "snp", "microcode"), 0)},
+            "min_tcb: firmware of any age",
+        ),
+        ({"vmpl": [0, 2]}, "vmpl: reports that a lesser part of the guest asked for"),
+    ],
+)
+def test_what_is_waved_through_of_a_guest(guest: SnpRun, changes: dict[str, Any], line: str) -> None:
+    line = f"platform.snp.{line}"
+    assert line not in of_guest(guest, {}).waves_through
+    found = of_guest(guest, {f"platform.snp.{name}": value for name, value in changes.items()})
+    assert line in found.waves_through
+
+
+def test_without_a_least_tcb_or_a_value_nothing_is_accepted(guest: SnpRun) -> None:
+    found = of_guest(guest, {"platform.snp": {}})
+    assert found.accepts_nothing == ("platform.snp.min_tcb", "platform.snp.measurement")
+    for rule in ("host_data", "id_key_digest", "chip_id", "csp_id", "vmpl", "versions", "signing_keys"):
+        found = of_guest(guest, {f"platform.snp.{rule}": []})
+        assert found.accepts_nothing == (f"platform.snp.{rule}",)
+        assert not any(line.startswith(f"platform.snp.{rule}:") for line in found.waves_through)

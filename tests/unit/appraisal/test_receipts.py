@@ -11,8 +11,11 @@ import relay
 import workshop
 from workshop import NOW, put
 
-from palm_torch import receipt
-from palm_torch.appraisal import receipts, reservations
+from palm_torch import collateral_file, receipt
+from palm_torch.appraisal import receipts, reservations, verifier
+from palm_torch.collateral_file import CollateralFile
+from palm_torch.cvm import platforms
+from palm_torch.cvm.platforms import Requirements
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import (
     ArtifactError,
@@ -25,10 +28,10 @@ from palm_torch.errors import (
     InputError,
     PlatformError,
     RejectedError,
+    SignatureError,
     TrustAnchorError,
 )
-from palm_torch.policies.policy import Platform
-from palm_torch.result import Tier
+from palm_torch.result import Reservation, Tier
 from palm_torch.roles import Artifact, Source
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from relay import ResumedRun
 
     from palm_torch.cvm.certificates import TrustAnchor
+    from palm_torch.cvm.platforms import Kind
     from palm_torch.policies.policy import Policy
     from palm_torch.receipt import Receipt
     from palm_torch.result import AttestationResult
@@ -55,12 +59,12 @@ def state(run: ResumedRun, number: int) -> Receipt:
 
 def genuine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the simulated root pass for one of hardware, to see what a result would say then."""
-    anchor = Platform.anchor
+    anchor = Requirements.anchor
 
-    def hardware(platform: Platform) -> TrustAnchor:
-        return dataclasses.replace(anchor(platform), simulated=False)
+    def hardware(requirements: Requirements, kind: Kind) -> TrustAnchor:
+        return dataclasses.replace(anchor(requirements, kind), simulated=False)
 
-    monkeypatch.setattr(Platform, "anchor", hardware)
+    monkeypatch.setattr(Requirements, "anchor", hardware)
 
 
 # Unclosed -----------------------------------------------------------------------------------------
@@ -205,11 +209,26 @@ def test_on_hardware_a_closed_receipt_is_as_strong_as_its_evidence(
 def test_the_evidence_serves_a_receipt_without_collateral(resumed: ResumedRun) -> None:
     bare = put(resumed.sessions[0].file, "session.collateral", None)
     assert check(resumed, bare, closing=resumed.data).session == "closed"
-    with pytest.raises(EvidenceError, match="no collateral, neither with the session nor"):
+    with pytest.raises(EvidenceError, match="no collateral, which says"):
         check(resumed, bare)
     empty = put(resumed.bundle, "collateral", None).encode()
     with pytest.raises(EvidenceError, match="no collateral"):
         check(resumed, bare, closing=empty)
+
+
+def test_newer_collateral_takes_the_place_of_the_receipts_own(resumed: ResumedRun) -> None:
+    later = NOW + timedelta(days=40)
+    options: dict[str, Any] = {"challenge": None, "freshness_rule": "not_checked", "at": later}
+    fields = platforms.fields_of(workshop.machine(resumed.folder, later).collateral())
+    newer = CollateralFile(type=collateral_file.TYPE, attester="tdx", collateral=fields)
+    for bare in (resumed.sessions[0].file, put(resumed.sessions[0].file, "session.collateral", None)):
+        assert check(resumed, bare, collateral=newer, **options).session == "unclosed"
+        closed = check(resumed, bare, collateral=newer, closing=resumed.data, **options)
+        assert closed.session == "closed"
+    with pytest.raises(SignatureError):
+        check(resumed, resumed.sessions[0].file, **options)
+    with pytest.raises(SignatureError):
+        resumed.verify(challenge=workshop.NEVER, freshness_rule="not_checked", at=later)
 
 
 def test_evidence_of_another_run_closes_nothing(resumed: ResumedRun) -> None:
@@ -364,3 +383,74 @@ def test_every_role_that_there_is_is_named(resumed: ResumedRun, tmp_path: Path) 
 def test_a_time_has_a_zone(resumed: ResumedRun) -> None:
     with pytest.raises(InputError, match=r"^at: expected a time with a time zone$"):
         check(resumed, resumed.sessions[0].file, at=NOW.replace(tzinfo=None))
+
+
+# what a receipt leaves open by itself, beside what its evidence leaves open
+
+
+def on_host(run: ResumedRun, names: tuple[str, ...] = ("b", "a")) -> Receipt:
+    """Returns a receipt of the first session, on files that were hashed where they lay."""
+    session = run.sessions[0]
+    content = receipt.decode_content(session.file.envelope.payload)
+    lay = Artifact(source=Source.MEASURED, kind="file", digest=sha256_digest(b"lay there"))
+    return relay.signed(put(content, "artifacts", lambda old: {**old, **dict.fromkeys(names, lay)}), session)
+
+
+HASHED_WHERE_THEY_LAY = Reservation(
+    about="claims",
+    reason="2 files were hashed where they lay, such as a: what the script wrote may differ",
+    advice=(
+        "storage of the host is not to be trusted: ask for a script that hands on bytes, in run.input(...), "
+        "run.output(...) or run.receipt(...), or reads its data through palm-torch"
+    ),
+)
+
+
+def test_files_on_the_hosts_storage_are_a_reservation(resumed: ResumedRun) -> None:
+    result = check(resumed, on_host(resumed))
+    assert result.reservations == (reservations.SIMULATED, reservations.UNCLOSED, HASHED_WHERE_THEY_LAY)
+    assert result.tier is Tier.WARNING
+
+
+def test_files_on_the_hosts_storage_keep_a_closed_receipt_from_being_affirming(
+    resumed: ResumedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay = Artifact(source=Source.MEASURED, kind="file", digest=sha256_digest(b"lay there"))
+    bend = relay.only("file", 3, lambda file: put(file, "artifacts", {"a": lay, "b": lay}))
+    run = relay.make(resumed.machine, resumed.request, bend=bend)
+    genuine(monkeypatch)
+    assert run.verify().tier is Tier.AFFIRMING
+    result = check(run, run.sessions[2].file, closing=run.data)
+    assert (result.session, result.tier) == ("closed", Tier.WARNING)
+    assert result.reservations == (HASHED_WHERE_THEY_LAY,)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_that_no_file_was_compared_is_said_once_and_only_then(
+    resumed: ResumedRun, tmp_path: Path, *, closed: bool
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"step 1")
+    closing = resumed.data if closed else None
+    without = check(resumed, resumed.sessions[0].file, closing=closing)
+    assert without.not_checked[-1] == verifier.NO_FILE
+    compared = check(resumed, resumed.sessions[0].file, closing=closing, files={"checkpoint": path})
+    assert compared.not_checked == without.not_checked[:-1]
+    assert verifier.NO_FILE not in compared.not_checked
+    assert compared.not_checked
+
+
+def test_code_of_an_unclosed_receipt_that_the_policy_does_not_name(resumed: ResumedRun) -> None:
+    other = str(workshop.make_code().digest)[:-1] + "0"
+    with pytest.raises(CodeError) as caught:
+        check(resumed, resumed.sessions[0].file, policy=resumed.policy({"code": {"digests": [other]}}))
+    assert str(caught.value) == (
+        f"code {workshop.make_code().digest} is none of the 1 the policy names; if the policy names the code "
+        "of the whole run, some of it loaded later, give the sealed evidence with --closing"
+    )
+
+
+def test_collateral_that_the_closing_evidence_lacks_is_missed_in_its_name(resumed: ResumedRun) -> None:
+    empty = put(resumed.bundle, "collateral", None).encode()
+    with pytest.raises(EvidenceError, match=r"^closing evidence: no collateral, which says"):
+        check(resumed, resumed.sessions[0].file, closing=empty)

@@ -246,5 +246,78 @@ def test_outputs_that_lay_on_the_hosts_storage() -> None:
 
 
 def test_code_that_is_named_without_its_packages() -> None:
-    said = only(reservations.of_code(CodeRules(digests=(CODE.digest,)), CODE))
-    assert (said.about, said.reason.partition(":")[0]) == ("code", "unpinned packages")
+    assert reservations.of_code(CodeRules(digests=(CODE.digest,)), CODE) == [
+        Reservation(
+            about="code",
+            reason="unpinned packages: the policy names code, but no list of installed packages",
+            advice="name those that you reviewed, under code.packages; NOT SHOWN gives the digest",
+        )
+    ]
+
+
+def test_what_the_script_opened_by_itself_and_could_not_be_hashed() -> None:
+    """A role that the script left empty and says so is no such thing."""
+    absent = Artifact(source=Source.MEASURED, kind="none", digest=None)
+    inputs = {"opened:/proc/b": absent, "opened:/proc/a": absent, "tokenizer": absent, "c": item("bytes")}
+    assert reservations.of_statement(put(GOOD, "run.inputs", inputs)) == [
+        Reservation(
+            about="claims",
+            reason=(
+                "2 things that the script opened by itself, or could read, have no digest, such as "
+                "opened:/proc/a: nothing is known of what came from them"
+            ),
+            advice=(
+                "storage of the host is not to be trusted: ask for a script that hands on bytes, in "
+                "run.input(...), run.output(...) or run.receipt(...), or reads its data through palm-torch"
+            ),
+        )
+    ]
+    assert reservations.of_statement(put(GOOD, "run.inputs", {"tokenizer": absent})) == []
+
+
+# settings that change which code is loaded or run
+
+
+ENVIRONMENT = "run.environment.value"
+
+
+def settings(**value: Any) -> list[Reservation]:
+    """Returns what a statement with such an environment leaves open."""
+    return reservations.of_statement(put(GOOD, ENVIRONMENT, {"packages": workshop.PACKAGES, **value}))
+
+
+def test_settings_that_change_the_code_in_full() -> None:
+    variables = {"PYTHONPATH": "x", "HOME": "x", "LD_PRELOAD": "x"}
+    assert settings(variables=variables, python={"optimize": 2, "version": "3.11"}) == [
+        Reservation(
+            about="code",
+            reason=(
+                "settings that change which code is loaded or run: LD_PRELOAD, PYTHONPATH, Python's -O "
+                "(level 2)"
+            ),
+            advice=(
+                "ask for a run without them, or for an image that sets them and nothing else; their digests "
+                "stand in the environment (`palm-torch inspect --json`)"
+            ),
+        )
+    ]
+
+
+@pytest.mark.parametrize("name", reservations.LOADING)
+def test_each_variable_that_changes_the_code(name: str) -> None:
+    said = only(settings(variables={name: "x"}))
+    assert said.reason == f"settings that change which code is loaded or run: {name}"
+    assert settings(variables={name.lower(): "x", f"{name}X": "x"}) == []
+
+
+def test_optimized_python() -> None:
+    said = only(settings(python={"optimize": 1}))
+    assert said.reason == "settings that change which code is loaded or run: Python's -O (level 1)"
+    assert settings(python={"optimize": 0}) == []
+    assert settings(python={"OPTIMIZE": 1}) == []
+
+
+@pytest.mark.parametrize("other", ["3.11", None, ["LD_PRELOAD", "optimize"], 1])
+def test_settings_of_another_form_say_nothing(other: Any) -> None:
+    assert settings(variables=other, python=other) == []
+    assert settings() == []

@@ -12,7 +12,8 @@ import workshop
 from workshop import NEVER, NOW, put
 
 from palm_torch.appraisal import reservations, verifier
-from palm_torch.cvm import certificates
+from palm_torch.collateral_file import CollateralFile
+from palm_torch.cvm import certificates, platforms
 from palm_torch.digest import sha256_digest
 from palm_torch.encoding import encode_json
 from palm_torch.errors import (
@@ -32,13 +33,14 @@ from palm_torch.errors import (
 )
 from palm_torch.evidence import GpuEvidence
 from palm_torch.result import Tier
-from palm_torch.sessions import segments
+from palm_torch.sessions import openings, segments
 from palm_torch.statement import CodeSource, Device, SourceFile, code_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from booted import BootedRun
     from relay import ResumedRun
     from workshop import GoodRun
 
@@ -85,7 +87,7 @@ def test_evidence_under_a_hardware_root_would_be_affirming(
     good: GoodRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin of every "only a warning": nothing but simulation keeps the good run from affirming."""
-    monkeypatch.setattr(type(good.policy().platform), "anchor", hardware_anchor(good))
+    monkeypatch.setattr(platforms.Requirements, "anchor", hardware_anchor(good))
     result = good.verify(policy=good.policy(hardware=True))
     assert result.tier is Tier.AFFIRMING
     assert not result.simulated
@@ -97,9 +99,9 @@ def test_evidence_under_a_hardware_root_would_be_affirming(
     assert {claim.name: claim.strength for claim in result.claims}["model"] == "code"
 
 
-def hardware_anchor(good: GoodRun) -> Callable[[Any], certificates.TrustAnchor]:
+def hardware_anchor(good: GoodRun) -> Callable[[Any, Any], certificates.TrustAnchor]:
     root = certificates.TrustAnchor.from_certificate(good.machine.root_certificate(), name="hardware")
-    return lambda _platform: dataclasses.replace(root, simulated=False)
+    return lambda _requirements, _kind: dataclasses.replace(root, simulated=False)
 
 
 def test_what_the_policy_waves_through_is_listed_as_not_checked(good: GoodRun) -> None:
@@ -163,7 +165,7 @@ def test_evidence_that_is_not_evidence(good: GoodRun) -> None:
         good.verify(b"{}")
     with pytest.raises(EvidenceError, match="no collateral"):
         good.verify(put(good.bundle, "collateral", None))
-    with pytest.raises(PlatformError, match="appraises 'tdx'"):
+    with pytest.raises(EvidenceError, match="SNP endorsements: unknown key"):
         good.verify(put(good.bundle, "attester", "snp"))
 
 
@@ -229,9 +231,20 @@ def test_an_empty_log_is_a_log(good: GoodRun) -> None:
 
 
 def test_the_register_at_begin_is_the_one_the_statement_names(good: GoodRun) -> None:
-    for register in ("11" * 48, None):
-        with pytest.raises(BindingError, match="begin statement names"):
-            good.verify(good.sealed_begin("register", register))
+    with pytest.raises(BindingError, match="begin statement names"):
+        good.verify(good.sealed_begin("register", "11" * 48))
+
+
+def test_a_register_that_the_session_could_not_extend_stays_as_it_was(good: GoodRun) -> None:
+    with pytest.raises(BindingError, match=r"RTMR\[3\] changed during a session that could not extend it"):
+        good.verify(good.sealed_begin("register", None))
+    unmoved = put(good.bundle, "begin.statement", put(good.begin, "register", None).encode())
+    before = workshop.register_before(workshop.EARLIER)
+    sealed = good.resealed(unmoved, report=lambda report: dataclasses.replace(report, rtmr3=before))
+    said = {check.name: check.detail for check in good.verify(sealed).checks}
+    assert said["event log"] == (
+        "3 entries in order, their root sealed; the session could not extend RTMR[3], which stayed as it was"
+    )
 
 
 def test_the_register_at_end_follows_from_the_log(good: GoodRun) -> None:
@@ -346,8 +359,8 @@ def test_each_check_says_what_it_established(good: GoodRun) -> None:
     assert found == {
         "encoding": f"{len(good.data)} bytes, canonical, version 1",
         "freshness": "answers the request at hand",
-        "signatures": "begin and end quotes lead to the root that the policy names, simulated TEE",
-        "platform": "TCB UpToDate, registers as the policy pins them",
+        "signatures": "begin and end quotes lead to the root that counts, simulated TEE",
+        "platform": "TCB UpToDate, measurements as the policy pins them",
         "one machine": f"both quotes come from one trust domain, PPID {ppid}",
         "binding": "both quotes seal this run, these statements, this log and this session key",
         "event log": "3 entries in order, RTMR[3] replays",
@@ -403,10 +416,7 @@ def test_what_this_version_cannot_appraise_is_named(good: GoodRun) -> None:
             "GPU evidence: this version cannot appraise it, and leaves nothing unchecked"
         )
     assert refusal(good, put(good.bundle, "collateral", None), EvidenceError) == (
-        "evidence: no collateral in the bundle"
-    )
-    assert refusal(good, put(good.bundle, "attester", "snp"), PlatformError) == (
-        "attester 'snp': this version appraises 'tdx'"
+        f"evidence: {openings.NO_COLLATERAL}"
     )
 
 
@@ -461,3 +471,37 @@ def test_the_segments_of_a_resumed_run_are_a_check(resumed: ResumedRun) -> None:
 def test_what_a_checkpoint_said_is_compared_with_the_end(resumed: ResumedRun) -> None:
     bundle = resumed.bent(relay.only("receipt", 2, lambda state: put(state, "steps.taken", 5)))
     assert refusal(resumed, bundle, ClaimError) == "after segment 2: steps taken: 5 at the checkpoint, then 4"
+
+
+# A boot log, and collateral of the verifier's own -------------------------------------------------
+
+
+def test_a_boot_log_is_replayed_and_that_is_said(booted: BootedRun) -> None:
+    said = {check.name: check.detail for check in booted.verify().checks}
+    assert said["boot log"] == "it replays to RTMR[0] to RTMR[2] of both quotes"
+    for log in (None, booted.bundle.boot_log[:-1] + b"X"):  # type: ignore[index]  # it has one
+        with pytest.raises(BindingError, match="the begin statement names another boot log than the one"):
+            booted.verify(put(booted.bundle, "boot_log", log))
+
+
+def test_a_boot_log_that_leads_elsewhere_is_refused_at_either_quote(booted: BootedRun) -> None:
+    for phase in ("begin", "end"):
+        bent = booted.resealed(
+            booted.bundle, phases=(phase,), report=lambda report: dataclasses.replace(report, rtmr0=bytes(48))
+        )
+        with pytest.raises((BindingError, PlatformError)):
+            booted.verify(bent)
+
+
+def test_collateral_of_the_verifiers_own_takes_the_place_of_what_travels(good: GoodRun) -> None:
+    own = CollateralFile(
+        type="palm-torch/collateral/v1", attester="tdx", collateral=dict(good.bundle.collateral or {})
+    )
+    bare = put(good.bundle, "collateral", None)
+    assert [check.name for check in good.verify(bare, collateral=own).checks] == CHECKS
+    stale = dict(good.bundle.collateral or {}) | {"tcb_info_signature": "00" * 64}
+    with pytest.raises(SignatureError):
+        good.verify(collateral=dataclasses.replace(own, collateral=stale))
+    assert good.verify(put(good.bundle, "collateral", stale), collateral=own).checks
+    with pytest.raises(EvidenceError, match="it is about 'tdx', the evidence is of 'snp'"):
+        good.verify(put(good.bundle, "attester", "snp"), collateral=own)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import stamping
 from stamping import STAMPED, Authority
 from workshop import NOW, put
 
-from palm_torch.appraisal import verifier
+from palm_torch.appraisal import moment, verifier
 from palm_torch.cvm import timestamp
 from palm_torch.errors import BindingError, EvidenceError, FreshnessError, InputError
+from palm_torch.result import Reservation
 
 if TYPE_CHECKING:
     from workshop import GoodRun
@@ -33,6 +34,14 @@ def stamped(good: GoodRun, authority: Authority) -> Bundle:
     raw = authority.token(good.bundle.digest_to_stamp().value)
     token = timestamp.normalised(raw, root=authority.root.certificate)
     return dataclasses.replace(good.bundle, timestamp=token)
+
+
+def judged(good: GoodRun, authority: Authority, accuracy: Any, at: datetime | None = None) -> moment.Moment:
+    """Returns the time that a token of such an accuracy gives."""
+    raw = authority.token(good.bundle.digest_to_stamp().value, info={"accuracy": accuracy})
+    token = timestamp.normalised(raw, root=authority.root.certificate)
+    bundle = dataclasses.replace(good.bundle, timestamp=token)
+    return moment.of(bundle, at=at, source="asserted", root=authority.root.pem)
 
 
 def test_without_a_root_a_token_is_looked_past_and_that_is_said(good: GoodRun, stamped: Bundle) -> None:
@@ -97,3 +106,30 @@ def test_a_token_that_nobody_chose_a_root_for_is_still_one_over_this_bundle(
     other = put(stamped, "log", (*stamped.log, b"{}"))
     with pytest.raises(BindingError, match="it is over sha256"):
         good.verify(other)
+
+
+def test_a_time_of_the_callers_own_says_where_it_comes_from(good: GoodRun, stamped: Bundle) -> None:
+    asserted = moment.Moment(at=NOW, latest=NOW, source="asserted")
+    assert moment.of(good.bundle, at=NOW, source="asserted", root=None) == asserted
+    looked_past = dataclasses.replace(asserted, not_checked=(LOOKED_PAST,))
+    assert moment.of(stamped, at=NOW, source="asserted", root=None) == looked_past
+
+
+def test_an_inaccurate_token_comes_with_advice(good: GoodRun, authority: Authority) -> None:
+    reservation = Reservation(
+        about="freshness",
+        reason="the time stamp may be off by 61.005 s",
+        advice="ask for a time stamp of an authority that knows the time to the second",
+    )
+    found = judged(good, authority, {"seconds": 61, "millis": 5})
+    assert found.reservations == (reservation,)
+    assert found.latest == STAMPED + timedelta(seconds=61, milliseconds=5)
+    assert judged(good, authority, {"seconds": 60}).reservations == ()
+
+
+def test_a_token_whose_accuracy_ends_beyond_every_calendar(good: GoodRun, authority: Authority) -> None:
+    """Such a sum has no date: the latest moment is then the last one that there is."""
+    found = judged(good, authority, {"seconds": 2**40})
+    assert (found.at, found.latest) == (STAMPED, datetime.max.replace(tzinfo=UTC))
+    own = judged(good, authority, {"seconds": 2**40}, at=STAMPED)
+    assert (own.at, own.latest) == (STAMPED, STAMPED)

@@ -11,7 +11,7 @@ import workshop
 from palm_torch import codec, dsse, evidence, receipt, statement
 from palm_torch.attesting import sealing
 from palm_torch.attesting.sealing import Sealer
-from palm_torch.cvm import quote
+from palm_torch.cvm import quote, simulated_snp, simulated_snp_authority
 from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.encoding import decode_json, encode_json
 from palm_torch.errors import AttesterError, EncodingError, EvidenceError, SealError, SessionError
@@ -94,7 +94,7 @@ def test_events_are_numbered_and_extend_the_register(machine: Any) -> None:
 
 
 def test_a_platform_without_a_register_has_none_to_name(machine: Any) -> None:
-    sealer = Sealer(Bent(machine, runtime_register="none"), nonce=None)
+    sealer = Sealer(Bent(machine, runtime_register="none", register=lambda: None), nonce=None)
     assert sealer.register() is None
     sealer.begin(b"begin")
     sealer.record("epoch", {})
@@ -346,3 +346,49 @@ def test_receipts_leave_room_for_what_the_run_has_to_log(
     sealer.record("resumed", {})
     sealer.record(sealing.FINAL_WEIGHTS, {})
     assert len(sealer.end(end_of(sealer)).log) == 5
+
+
+# What no verifier could accept --------------------------------------------------------------------
+
+
+def test_an_event_that_is_interrupted_between_register_and_log_ends_the_run(machine: Any) -> None:
+    """Whoever swallows the interrupt would else seal evidence that every verifier rejects."""
+
+    class Slow(Bent):
+        def extend(self, digest: bytes) -> None:
+            self.machine.extend(digest)
+            raise KeyboardInterrupt
+
+    attester = Bent(machine)
+    sealer = begun(attester)
+    attester.replaced["extend"] = Slow(machine).extend
+    with pytest.raises(KeyboardInterrupt):
+        sealer.record("epoch", {})
+    attester.replaced.clear()
+    sealer.record("epoch", {})
+    with pytest.raises(SealError, match=r"does not hold what the event log says: .* run again"):
+        sealer.end(end_of(sealer))
+    attester.replaced["register"] = lambda: None
+    with pytest.raises(SealError, match="got None"):
+        sealer.end(end_of(sealer))
+
+
+def test_firmware_that_is_updated_while_the_guest_runs_ends_the_run(tmp_path: Path) -> None:
+    """One bundle has one chain of certificates, and it would be of the later key alone."""
+    guest = simulated_snp.SimulatedSnp(directory=tmp_path / "keys")
+    updated = dataclasses.replace(simulated_snp_authority.TCB, microcode=116)
+
+    def after_update(data: bytes) -> bytes:
+        report = simulated_snp.make_report(guest._authority, data, report_id=guest._report_id)
+        return simulated_snp.sign_report(
+            guest._authority.vcek_key, dataclasses.replace(report, reported_tcb=updated)
+        )
+
+    attester: Any = Bent(guest)  # type: ignore[arg-type]
+    sealer = Sealer(attester, nonce=bytes(32))
+    sealer.begin(b"begin")
+    attester.replaced["quote"] = after_update
+    with pytest.raises(SealError, match=r"firmware or key was updated while it ran, .* run again"):
+        sealer.end(end_of(sealer))
+    attester.replaced.clear()
+    assert sealer.end(end_of(sealer)).attester == "snp"

@@ -35,8 +35,8 @@ class Vendor:
     def anchor(self) -> certificates.TrustAnchor:
         return certificates.TrustAnchor.from_certificate(self.authority.root.der, name="simulated")
 
-    def quote(self, **changes: bytes) -> bytes:
-        report = simulated_quote.make_td_report(changes.pop("report_data", REPORT_DATA))
+    def quote(self, *, version: simulated_quote.Version = 4, **changes: bytes) -> bytes:
+        report = simulated_quote.make_td_report(changes.pop("report_data", REPORT_DATA), version=version)
         fields = {name: getattr(report, name) for name in report.__slots__} | changes
         return simulated_quote.sign_quote(self.authority, type(report)(**fields))
 

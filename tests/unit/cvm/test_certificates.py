@@ -397,3 +397,14 @@ def test_an_anchor_whose_subject_cannot_be_read() -> None:
     changed = root[:subject] + b"\x8c" + root[subject + 1 :]
     with pytest.raises(EncodingError, match="trust anchor 'x': its subject cannot be read"):
         certificates.TrustAnchor.from_certificate(changed, name="x")
+
+
+def test_a_list_whose_issuer_has_no_readable_name(vendor: Any) -> None:
+    """Whoever holds the key of a simulated root can have it sign such an issuer."""
+    ca = vendor.authority.pck_ca
+    text = b"Simulated SGX PCK Platform CA"
+    old, new = (bytes((tag, len(text))) + text for tag in (0x0C, 0x09))
+    issuer = certificate_bytes.load_certificate(ca.der.replace(old, new), what="CA")
+    data = simulated_collateral.make_crl(ca, NOW)
+    with pytest.raises(SignatureError, match="list: cannot be checked: "):
+        revocation.verify_crl(data, issuer=issuer, now=NOW, what="list")

@@ -68,3 +68,11 @@ def test_the_tag_is_checked() -> None:
 def test_a_negative_number_is_not_written() -> None:
     with pytest.raises(EncodingError, match="expected 0 or more, got -1"):
         der.write_integer(-1)
+
+
+def test_a_huge_number_is_refused() -> None:
+    """Python refuses to spell numbers of more than 4300 digits, with an error of its own."""
+    greatest = (1 << 8 * der.MAX_INTEGER_BYTES - 1) - 1
+    assert der.read_integer(der.read(der.write_integer(greatest), what="thing"), what="thing") == greatest
+    with pytest.raises(EncodingError, match="thing: expected a DER integer of at most 64 bytes, got 65"):
+        der.read_integer(der.read(der.write_integer(greatest + 1), what="thing"), what="thing")

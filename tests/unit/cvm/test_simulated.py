@@ -17,6 +17,7 @@ from palm_torch.cvm import (
     appraisal,
     attester,
     certificates,
+    private_folder,
     simulated,
     simulated_authority,
     simulated_state,
@@ -46,6 +47,29 @@ def test_its_quotes_pass_the_production_verifier(directory: Path, rules: apprais
     assert verified.simulated
     assert verified.quote.td_report.report_data == bytes(range(64))
     assert (tee.name, tee.simulated, tee.runtime_register) == ("tdx-simulated", True, "rtmr3")
+
+
+def test_its_quotes_of_version_5_do_too(directory: Path, rules: appraisal.TdxRules) -> None:
+    tee: attester.Attester = simulated.SimulatedTdx(directory=directory, clock=lambda: NOW, version=5)
+    anchor = certificates.TrustAnchor.from_certificate(machine(directory).root_certificate(), name="sim")
+    digest = hashlib.sha384(b"event").digest()
+    tee.extend(digest)
+    verified = tdx.verify_quote(
+        tee.quote(bytes(range(64))), machine(directory).collateral(), anchors=[anchor], now=NOW
+    )
+    appraisal.appraise(verified, rules)
+    assert verified.quote.version == 5
+    assert verified.quote.td_report.tee_tcb_svn2 == verified.quote.td_report.tee_tcb_svn
+    assert verified.opinion.current == verified.opinion.platform
+    assert verified.runtime_register == hashlib.sha384(bytes(48) + digest).digest()
+    assert (verified.report_data, verified.machine) == (bytes(range(64)), verified.ppid)
+
+
+def test_it_never_booted_and_holds_nothing(directory: Path) -> None:
+    tee = machine(directory)
+    assert (tee.register_log(), tee.boot_log()) == ((), None)
+    tee.close()
+    tee.close()
 
 
 def test_an_older_quote_is_verified_with_newer_collateral(directory: Path) -> None:
@@ -200,10 +224,14 @@ def test_a_failed_rename_is_an_error(directory: Path, monkeypatch: pytest.Monkey
     assert list(directory.parent.iterdir()) == []
 
 
-def test_the_loser_of_a_race_takes_the_winners_root(directory: Path) -> None:
-    winner = simulated_authority.make_authority(NOW)
-    simulated_state._create(directory, winner)
-    simulated_state._create(directory, simulated_authority.make_authority(NOW))
+def test_the_loser_of_a_race_takes_the_winners_root(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, winner = simulated_authority.make_authority, simulated_authority.make_authority(NOW)
+
+    def make_while_another_does(now: datetime) -> simulated_authority.Authority:
+        private_folder.make(directory, lambda: simulated_state._files(winner))
+        return make(now)
+
+    monkeypatch.setattr(simulated_authority, "make_authority", make_while_another_does)
     assert machine(directory).root_certificate() == winner.root.der
     assert [path.name for path in directory.parent.iterdir()] == ["simulated"]
 
@@ -222,57 +250,6 @@ def test_processes_that_start_at_once_agree(directory: Path) -> None:
     roots = {process.communicate(timeout=60)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0] * 4
     assert roots == {hashlib.sha256(simulated_state.read_root(directory)).hexdigest()}
-
-
-@pytest.fixture
-def no_hardware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    attester._announce.cache_clear()
-    return tmp_path
-
-
-def test_a_machine_without_hardware_simulates_and_says_so_once(
-    no_hardware: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert attester.select(root=no_hardware).simulated
-    assert attester.select("simulated", root=no_hardware).name == "tdx-simulated"
-    captured = capsys.readouterr()
-    assert captured.err.count("NOT A TEE") == 1
-    assert captured.out == ""
-
-
-@pytest.mark.parametrize("path", attester.HARDWARE_PATHS)
-@pytest.mark.parametrize("kind", ["auto", "tdx", "snp"])
-def test_hardware_never_falls_back_to_simulation(
-    no_hardware: Path, capsys: pytest.CaptureFixture[str], path: str, kind: Any
-) -> None:
-    (no_hardware / path).mkdir(parents=True)
-    with pytest.raises(AttesterError, match=f"/{path}.*no driver.*never falls back"):
-        attester.select(kind, root=no_hardware)
-    assert capsys.readouterr().err == ""
-    assert attester.select("simulated", root=no_hardware).simulated
-
-
-@pytest.mark.parametrize("kind", ["tdx", "snp"])
-def test_hardware_that_is_missing(no_hardware: Path, kind: Any) -> None:
-    with pytest.raises(AttesterError, match=f"'{kind}' was asked for, but this machine shows none"):
-        attester.select(kind, root=no_hardware)
-
-
-def test_an_unknown_kind(no_hardware: Path) -> None:
-    with pytest.raises(AttesterError, match="expected one of auto, simulated, tdx, snp, got 'none'"):
-        attester.select("none", root=no_hardware)
-
-
-def test_a_path_that_cannot_be_looked_at_is_not_missing(
-    no_hardware: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_: Path) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(attester.os, "lstat", refuse)
-    with pytest.raises(AttesterError, match=r"cannot tell whether .* exists: Permission denied"):
-        attester.select(root=no_hardware)
 
 
 def test_two_machines_are_two_platforms(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 from palm_torch.cvm import (
     certificate_bytes,
     certificates,
+    dcap,
     quote,
     simulated_authority,
     simulated_collateral,
@@ -51,7 +53,9 @@ def test_a_simulated_quote_is_accepted_as_simulated(vendor: Any) -> None:
     assert len(verified.ppid) == 16
     assert verified.collateral_issued < vendor.now < verified.collateral_next_update
     assert verified.quote.td_report.report_data == bytes(range(64))
-    assert verified.quote.td_report.rt_mrs[3] == bytes(48)
+    assert verified.quote.td_report.rt_mrs[3] == verified.runtime_register == bytes(48)
+    assert (verified.kind, verified.state, verified.caveats) == ("tdx", "TCB UpToDate", ())
+    assert (verified.machine, verified.report_data) == (verified.ppid, bytes(range(64)))
 
 
 def test_a_verified_quote_cannot_be_made_elsewhere(vendor: Any) -> None:
@@ -131,44 +135,64 @@ def test_the_status_is_reported_and_not_judged(vendor: Any, status: str) -> None
     verified = vendor.verify(endorsements=vendor.collateral(tcb_info=info))
     assert verified.tcb_status == status
     assert verified.advisory_ids == ("INTEL-SA-00001",)
+    assert verified.state == f"TCB {status} (INTEL-SA-00001)"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda info: info["tcbLevels"][0].update(tcbStatus="Revoked"), "TCB appraisal"),
-        (lambda info: info.update(tcbLevels=[]), "TCB appraisal"),
-        (lambda info: info["tcbLevels"][0]["tcb"].update(pcesvn=99), "TCB appraisal"),
-        (lambda info: info["tcbLevels"][0]["tcb"]["tdxtcbcomponents"][2].update(svn=9), "TCB appraisal"),
-        (lambda info: info.update(tdxModuleIdentities=[]), "TCB appraisal"),
-        (lambda info: info["tdxModuleIdentities"][0].update(id="TDX_03"), "TCB appraisal"),
-        (lambda info: info["tdxModuleIdentities"][0].update(mrsigner="11" * 48), "TCB appraisal"),
-        (lambda info: info.update(fmspc="00806F050000"), "expected FMSPC 53494d554c41"),
-        (lambda info: info.update(pceId="0001"), "PCE-ID 0000"),
+        (lambda info: info["tcbLevels"][0].update(tcbStatus="Revoked"), "revoked"),
+        (lambda info: info["tdxModuleIdentities"][0]["tcbLevels"][0].update(tcbStatus="Revoked"), "revoked"),
+        (lambda info: info.update(tcbLevels=[]), "no matching TCB level"),
+        (lambda info: info["tcbLevels"][0]["tcb"].update(pcesvn=99), "no matching TCB level"),
+        (lambda info: info["tcbLevels"][0]["tcb"]["sgxtcbcomponents"][15].update(svn=9), "no matching TCB"),
+        (lambda info: info["tcbLevels"][0]["tcb"]["tdxtcbcomponents"][2].update(svn=9), "no matching TCB"),
+        (lambda info: info.update(tdxModuleIdentities=[]), "no identity TDX_01"),
+        (lambda info: info.pop("tdxModuleIdentities"), "no identity TDX_01"),
+        (lambda info: info["tdxModuleIdentities"][0].update(id="TDX_03"), "no identity TDX_01"),
+        (lambda info: info["tdxModuleIdentities"][0].update(mrsigner="11" * 48), "expected signer 1111"),
+        (lambda info: info["tdxModuleIdentities"][0].update(attributes="01" * 8), "expected attributes 0101"),
+        (lambda info: info["tdxModuleIdentities"][0].update(tcbLevels=[]), "version 4 reaches no level"),
     ],
 )
+@pytest.mark.parametrize("version", [4, 5])
 def test_tcb_info_that_does_not_speak_for_the_platform(
-    vendor: Any, change: Callable[[dict[str, Any]], object], message: str
+    vendor: Any, change: Callable[[dict[str, Any]], object], message: str, version: int
 ) -> None:
     info = bent(simulated_collateral.make_tcb_info(NOW), change)
+    with pytest.raises(PlatformError, match=f"^TCB appraisal: .*{message}"):
+        vendor.verify(vendor.quote(version=version), vendor.collateral(tcb_info=info))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("fmspc", "00806F050000", "expected FMSPC 53494d554c41"),
+        ("pceId", "0001", "PCE-ID 0000"),
+    ],
+)
+def test_tcb_info_of_another_platform(vendor: Any, name: str, value: str, message: str) -> None:
+    info = simulated_collateral.make_tcb_info(NOW) | {name: value}
     with pytest.raises(PlatformError, match=message):
         vendor.verify(endorsements=vendor.collateral(tcb_info=info))
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "message"),
     [
-        lambda identity: identity.update(mrsigner="11" * 32),
-        lambda identity: identity.update(isvprodid=3),
-        lambda identity: identity.update(miscselect="00000001"),
-        lambda identity: identity["tcbLevels"][0]["tcb"].update(isvsvn=9),
+        (lambda identity: identity.update(mrsigner="11" * 32), "mr_signer: expected 1111"),
+        (lambda identity: identity.update(isvprodid=3), "isv_prod_id: expected 3, got 2"),
+        (lambda identity: identity.update(miscselect="00000001"), "misc_select: expected 00000001"),
+        (lambda identity: identity.update(attributesMask="FF" * 16), "attributes: expected 1100"),
+        (lambda identity: identity["tcbLevels"][0]["tcb"].update(isvsvn=9), "version 4 reaches no level"),
+        (lambda identity: identity["tcbLevels"][0].update(tcbStatus="Revoked"), "revoked"),
     ],
 )
 def test_qe_identity_that_does_not_speak_for_the_enclave(
-    vendor: Any, change: Callable[[dict[str, Any]], object]
+    vendor: Any, change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     identity = bent(simulated_collateral.make_qe_identity(NOW), change)
-    with pytest.raises(PlatformError, match="TCB appraisal"):
+    with pytest.raises(PlatformError, match=f"^TCB appraisal: .*{message}"):
         vendor.verify(endorsements=vendor.collateral(qe_identity=identity))
 
 
@@ -195,6 +219,26 @@ def test_signed_documents_of_another_kind(
     document = bent(getattr(simulated_collateral, f"make_{name}")(NOW), change)
     with pytest.raises(InputError):
         vendor.verify(endorsements=vendor.collateral(**{name: document}))
+
+
+def test_two_verifiers_that_disagree(vendor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of the two is stricter, nobody is believed, and the message has both verdicts."""
+    quote_of_debug = vendor.quote(td_attributes=bytes.fromhex("0100001000000000"))
+    with pytest.raises(PlatformError, match=r"TD attributes: debug mode is on \(0100001000000000\)$"):
+        vendor.verify(quote_of_debug)
+    both = "^TCB appraisal: two verifiers disagree: palm-torch: {}; dcap-qvl: {}$"
+    for verdict, shown in (
+        (dcap.Verdict("OutOfDate"), r"OutOfDate \(advisories: none\)"),
+        (dcap.Verdict("UpToDate", ("INTEL-SA-00001",)), r"UpToDate \(advisories: INTEL-SA-00001\)"),
+        (dcap.Verdict(None, reason="why"), r"refused \(why\)"),
+    ):
+        monkeypatch.setattr(dcap, "verify", lambda *_, verdict=verdict, **__: verdict)
+        with pytest.raises(PlatformError, match=both.format(r"UpToDate \(advisories: none\)", shown)):
+            vendor.verify()
+    monkeypatch.setattr(dcap, "verify", lambda *_, **__: dcap.Verdict("UpToDate"))
+    refused = r"refused \(TD attributes: debug mode is on .*\)"
+    with pytest.raises(PlatformError, match=both.format(refused, r"UpToDate \(advisories: none\)")):
+        vendor.verify(quote_of_debug)
 
 
 @pytest.mark.parametrize("victim", ["pck_ca", "tcb_signer"])
@@ -281,7 +325,7 @@ def test_an_attestation_key_of_ones_own_is_refused(vendor: Any) -> None:
 def test_a_point_off_the_curve_is_refused(vendor: Any) -> None:
     key = bytes(63) + b"\x01"
     report = quote.parse_quote(vendor.quote())
-    bound = tdx.hashlib.sha256(key + report.qe_authentication_data).digest()
+    bound = hashlib.sha256(key + report.qe_authentication_data).digest()
     qe_report = simulated_quote.make_qe_report(bound + bytes(32))
     raw = rebuilt(
         vendor,

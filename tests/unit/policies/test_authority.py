@@ -8,19 +8,30 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import records_at_hand as at_hand
+import snp_run
 import workshop
 from authority import AT, HEX, VALUES, make_key
 
 from palm_torch.cvm import simulated_quote
-from palm_torch.errors import ClaimError, PolicyError
+from palm_torch.errors import ClaimError, PlatformError, PolicyError
 from palm_torch.policies import authority, policy, reference_values
 from palm_torch.policies.reference_values import ReferenceValues
 
 if TYPE_CHECKING:
+    from snp_run import SnpRun
     from workshop import GoodRun
 
 KEY = make_key("ed25519")
 SIGNED = reference_values.sign(VALUES, key=KEY)
+SNP_SIZES = {
+    "measurement": 48,
+    "host_data": 32,
+    "id_key_digest": 48,
+    "author_key_digest": 48,
+    "family_id": 16,
+    "image_id": 16,
+    "chip_id": 64,
+}
 
 
 def verify(data: bytes) -> reference_values.VerifiedValues:
@@ -46,7 +57,8 @@ def test_every_list_of_the_table_can_be_asked_for() -> None:
                     field.name: (HEX[: {"xfam": 16, "ppid": 32}.get(field.name, 96)],)
                     for field in dataclasses.fields(reference_values.TdxValues)
                 }
-            )
+            ),
+            snp=reference_values.SnpValues(**{name: ("ab" * size,) for name, size in SNP_SIZES.items()}),
         ),
         code=reference_values.CodeValues(digests=(at_hand.MODEL.digest,), packages=(at_hand.MODEL.digest,)),
         claims=reference_values.ClaimValues(
@@ -60,7 +72,8 @@ def test_every_list_of_the_table_can_be_asked_for() -> None:
     asking: dict[str, Any] = {
         "version": 1,
         "platform": {
-            "tdx": {field.name: ["authority"] for field in dataclasses.fields(reference_values.TdxValues)}
+            "tdx": {field.name: ["authority"] for field in dataclasses.fields(reference_values.TdxValues)},
+            "snp": {name: ["authority"] for name in SNP_SIZES},
         },
         "code": {"digests": ["authority"], "packages": ["authority"]},
         "claims": {
@@ -70,9 +83,25 @@ def test_every_list_of_the_table_can_be_asked_for() -> None:
     }
     found = policy.parse(json.dumps(asking).encode(), references=verified)
     assert found.platform.tdx.ppid == (HEX[:32],)
+    assert SNP_SIZES.keys() == {field.name for field in dataclasses.fields(reference_values.SnpValues)}
+    for name, size in SNP_SIZES.items():
+        assert getattr(found.platform.snp, name) == ("ab" * size,)
     assert found.claims.tokenizer == (str(at_hand.MODEL.digest),)
     assert found.code.packages == (at_hand.MODEL.digest,)
     assert "authority" not in repr(found)
+
+
+def test_an_authority_may_stand_for_guests(guest: SnpRun) -> None:
+    text = guest.policy_text({"platform.snp.measurement": ["authority"]})
+    for value, meets in ((HEX, False), (snp_run.MEASUREMENT, True)):
+        values = reference_values.PlatformValues(snp=reference_values.SnpValues(measurement=(value,)))
+        signed = reference_values.sign(dataclasses.replace(VALUES, platform=values), key=KEY)
+        found = policy.parse(text, references=verify(signed))
+        if meets:
+            assert guest.verify(policy=found).checks
+        else:
+            with pytest.raises(PlatformError, match="measurement: expected"):
+                guest.verify(policy=found)
 
 
 def test_a_list_that_the_evidence_does_not_meet_rejects_it(good: GoodRun) -> None:
@@ -90,8 +119,9 @@ def test_asking_without_an_authority_says_which_options_to_give(good: GoodRun, p
         r"its public key \(--reference-values FILE --authority-key PEM\); without them nothing of the policy "
         r"can be checked, except that it is YAML$"
     )
+    changes: dict[str, Any] = {"platform.snp": {}} if path.startswith("platform.snp.") else {}
     with pytest.raises(PolicyError, match=expected):
-        policy.parse(good.policy_text({path: ["authority"]}), what="policy.yaml")
+        policy.parse(good.policy_text(changes | {path: ["authority"]}), what="policy.yaml")
 
 
 def test_asking_for_what_the_authority_does_not_list(good: GoodRun) -> None:

@@ -50,7 +50,7 @@ def refused(text: str | bytes, message: str) -> None:
 def test_the_least_a_policy_says() -> None:
     parsed = parse(MINIMAL)
     assert parsed.platform.tdx.mr_td == (HEX,)
-    assert parsed.platform.anchor() is certificates.INTEL_SGX_ROOT
+    assert parsed.platform.requirements().anchor("tdx") is certificates.INTEL_SGX_ROOT
     assert parsed.code.unreviewed
     assert parsed.claims.declared == 0
     assert parsed.claims.architecture == ("any",)
@@ -108,7 +108,11 @@ def test_each_part_is_mandatory(good: GoodRun, part: Any) -> None:
     refused(good.policy_text({part: None}), f"^policy: missing key '{part}'$")
 
 
-@pytest.mark.parametrize("path", ["platform.tdx", "claims.property", "claims.data", "claims.initial"])
+def test_some_kind_of_machine_is_named(good: GoodRun) -> None:
+    refused(good.policy_text({"platform.tdx": None}), "^policy: platform: names no kind of machine: it needs")
+
+
+@pytest.mark.parametrize("path", ["claims.property", "claims.data", "claims.initial"])
 def test_so_is_what_must_be_said_in_so_many_words(good: GoodRun, path: str) -> None:
     parent, _, name = path.rpartition(".")
     refused(good.policy_text({path: None}), f"^policy: {parent}: missing key '{name}'$")
@@ -224,9 +228,9 @@ def test_what_is_no_range(bounds: dict[str, Any], message: str) -> None:
 
 
 def test_a_root_that_a_policy_names_is_that_of_a_simulated_tee(good: GoodRun) -> None:
-    anchor = good.policy().platform.anchor()
+    anchor = good.policy().platform.requirements().anchor("tdx")
     assert (anchor.name, anchor.simulated) == ("simulated TEE", True)
-    assert not good.policy(hardware=True).platform.anchor().simulated
+    assert not good.policy(hardware=True).platform.requirements().anchor("tdx").simulated
 
 
 def test_the_values_of_an_authority_reach_the_policy(good: GoodRun, tmp_path: Path) -> None:

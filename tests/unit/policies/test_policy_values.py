@@ -133,6 +133,7 @@ def test_an_unknown_property(good: GoodRun) -> None:
         ({"td_attributes": [0]}, "bit 0 can never be allowed"),
         ({"tcb_statuses": ["Revoked"]}, "tcb_statuses"),
         ({"min_tcb_evaluation_data_number": -1}, "expected 0 or more"),
+        ({"max_collateral_age_days": -1}, "max_collateral_age_days: expected 0 or more, got -1"),
     ],
 )
 def test_platform_rules_that_do_not_parse(good: GoodRun, change: Any, message: Any) -> None:
@@ -201,11 +202,12 @@ def root_pem(curve: ec.EllipticCurve) -> str:
 
 
 def test_the_root_of_a_simulated_tee_takes_the_place_of_the_hardware_root(good: GoodRun) -> None:
-    anchor = good.policy().platform.anchor()
+    anchor = good.policy().platform.requirements().anchor("tdx")
     assert anchor.simulated
     assert anchor.name == "simulated TEE"
     assert anchor != certificates.INTEL_SGX_ROOT
-    assert good.policy({"platform.simulated_root": root_pem(ec.SECP256R1())}).platform.anchor().simulated
+    other = good.policy({"platform.simulated_root": root_pem(ec.SECP256R1())})
+    assert other.platform.requirements().anchor("tdx").simulated
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_the_root_of_a_simulated_tee_takes_the_place_of_the_hardware_root(good: 
         "root",
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         "\ud800",
-        root_pem(ec.SECP384R1()),
+        root_pem(ec.SECP521R1()),
     ],
     ids=["empty", "word", "damaged", "not Unicode", "another curve"],
 )

@@ -12,7 +12,7 @@ import records_at_hand as at_hand
 from authority import AT, DIGEST, HEX, VALUES, make_key, pem_of, public_pem, values_text
 
 from palm_torch import dsse
-from palm_torch.cvm import appraisal
+from palm_torch.cvm import appraisal, snp_rules
 from palm_torch.digest import Digest
 from palm_torch.encoding import encode_json
 from palm_torch.errors import EncodingError, FreshnessError, InputError, PolicyError, SignatureError
@@ -137,7 +137,10 @@ def test_a_signed_document_of_another_form_is_refused(payload: bytes, message: s
         ({"platform": {"tdx": {"ppid": [HEX]}}}, r"platform\.tdx\.ppid\[0\]: expected 16 bytes"),
         ({"platform": {"tdx": {"xfam": ["AB" * 8]}}}, r"platform\.tdx\.xfam\[0\]: .*lower-case"),
         ({"platform": {"tdx": {"tcb_statuses": ["UpToDate"]}}}, "unknown key 'tcb_statuses'"),
-        ({"platform": {}}, "missing key 'tdx'"),
+        ({"platform": {}}, r"platform: names no kind of machine; list values under 'tdx', 'snp', or both$"),
+        ({"platform": {"snp": {"chip_id": [HEX]}}}, r"platform\.snp\.chip_id\[0\]: expected 64 bytes"),
+        ({"platform": {"snp": {"image_id": ["AB" * 16]}}}, r"platform\.snp\.image_id\[0\]: .*lower-case"),
+        ({"platform": {"snp": {"min_tcb": []}}}, "unknown key 'min_tcb'"),
         ({"simulated_root": "x"}, "unknown key 'simulated_root'"),
         ({"type": "other"}, "type: expected"),
     ],
@@ -164,13 +167,33 @@ code: {{digests: ["{DIGEST}"]}}
 def test_there_is_a_list_for_every_list_of_values_of_a_policy() -> None:
     """Beside what is a choice, not a measurement, every list of a policy may come from an authority."""
     paths = set(VALUES.lists())
-    choices = {"td_attributes", "tcb_statuses", "min_tcb_evaluation_data_number"}
+    choices = {"td_attributes", "tcb_statuses", "min_tcb_evaluation_data_number", "max_collateral_age_days"}
     tdx = {field.name for field in dataclasses.fields(appraisal.TdxRules)} - choices
-    assert {path.removeprefix("platform.tdx.") for path in paths if path.startswith("platform")} == tdx
+    assert {path.removeprefix("platform.tdx.") for path in paths if path.startswith("platform.tdx")} == tdx
+    choices = {"min_tcb", "csp_id", "vmpl", "versions", "signing_keys"}
+    snp = {
+        field.name
+        for field in dataclasses.fields(snp_rules.SnpRules)
+        if not field.name.startswith(("allow_", "require_"))
+    }
+    assert {path.removeprefix("platform.snp.") for path in paths if "snp" in path} == snp - choices
     assert {path for path in paths if path.startswith("code")} == {"code.digests", "code.packages"}
     assert {path for path in paths if path.startswith("claims")} == {
         f"claims.{role}" for role in ("data", "initial", "tokenizer", "architecture")
     }
+
+
+def test_values_of_one_kind_of_machine_say_nothing_of_the_other() -> None:
+    for values in (
+        reference_values.PlatformValues(tdx=reference_values.TdxValues(mr_td=(HEX,))),
+        reference_values.PlatformValues(snp=reference_values.SnpValues(measurement=(HEX,))),
+    ):
+        signed = reference_values.sign(dataclasses.replace(VALUES, platform=values), key=KEY)
+        found = verify(signed).values
+        assert found.platform == values
+        assert next(path for path, listed in found.lists().items() if listed).startswith("platform.")
+    with pytest.raises(EncodingError, match="names no kind of machine"):
+        reference_values.PlatformValues()
 
 
 # Files --------------------------------------------------------------------------------------------
@@ -269,10 +292,11 @@ def test_a_message_names_the_file() -> None:
 
 def test_every_list_is_named_by_its_path() -> None:
     tdx = reference_values.TdxValues(mr_td=("ab" * 48,), xfam=("ab" * 8,), ppid=("ab" * 16,))
+    snp = reference_values.SnpValues(measurement=("cd" * 48,), host_data=("cd" * 32,))
     digest = Digest("sha256", bytes(32))
     found = dataclasses.replace(
         VALUES,
-        platform=reference_values.PlatformValues(tdx=tdx),
+        platform=reference_values.PlatformValues(tdx=tdx, snp=snp),
         code=reference_values.CodeValues(packages=(digest,)),
         claims=reference_values.ClaimValues(tokenizer=(digest, digest)),
     ).lists()
@@ -281,6 +305,8 @@ def test_every_list_is_named_by_its_path() -> None:
         "platform.tdx.mr_td": ("ab" * 48,),
         "platform.tdx.xfam": ("ab" * 8,),
         "platform.tdx.ppid": ("ab" * 16,),
+        "platform.snp.measurement": ("cd" * 48,),
+        "platform.snp.host_data": ("cd" * 32,),
         "code.packages": (str(digest),),
         "claims.tokenizer": (str(digest), str(digest)),
     }

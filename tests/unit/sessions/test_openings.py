@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 def verified(run: ResumedRun) -> openings.VerifiedOpening:
     policy = run.policy()
-    return openings.verify(
-        run.sessions[0].opening, anchor=policy.platform.anchor(), rules=policy.platform.tdx, at=NOW
-    )
+    return openings.verify(run.sessions[0].opening, requirements=policy.platform.requirements(), at=NOW)
 
 
 def test_it_is_made_by_verifying_alone(resumed: ResumedRun) -> None:
@@ -54,8 +52,9 @@ def test_without_collateral_nothing_is_verified(resumed: ResumedRun) -> None:
     policy = resumed.policy()
     bare = put(resumed.sessions[0].opening, "collateral", None)
     with pytest.raises(EvidenceError) as caught:
-        openings.verify(bare, anchor=policy.platform.anchor(), rules=policy.platform.tdx, at=NOW)
-    assert str(caught.value) == "no collateral, neither with the session nor with the evidence around it"
+        openings.verify(bare, requirements=policy.platform.requirements(), at=NOW)
+    assert str(caught.value) == openings.NO_COLLATERAL
+    assert "palm-torch collateral fetch EVIDENCE -o FILE" in openings.NO_COLLATERAL
 
 
 def test_a_message_names_the_receipt(resumed: ResumedRun) -> None:
