@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from palm_torch import codec, collateral_file, statement, verification
+from palm_torch import codec, collateral_file, gpu_files, statement, verification
 from palm_torch import evidence as bundles
 from palm_torch import receipt as receipt_files
 from palm_torch import request as request_files
@@ -68,6 +68,9 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
     seen: str | Path | None = None,
     again: bool = False,
     collaterals: Sequence[str | Path] = (),
+    rims: Sequence[str | Path] = (),
+    ocsp: Sequence[str | Path] = (),
+    gpu_crls: Sequence[str | Path] = (),
 ) -> VerifiedChain:
     """Appraises several evidence files, and links them by the digests they share.
 
@@ -83,6 +86,9 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
         seen: See `palm_torch.verify`; nothing is recorded unless all is accepted.
         again: See `palm_torch.verify`.
         collaterals: None at all, one collateral file for all, or one for each in the same order.
+        rims: See `palm_torch.verify`; for all files.
+        ocsp: See `palm_torch.verify`; for all files.
+        gpu_crls: See `palm_torch.verify`; for all files.
 
     Raises:
         InputError: If a file is missing or malformed, a receipt, or given twice; or the numbers of files,
@@ -96,6 +102,7 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
         reference_values=reference_values,
         authority_key=authority_key,
         timestamp_root=timestamp_root,
+        gpu_files=gpu_files.read(rims=rims, ocsp=ocsp, crls=gpu_crls),
     )
     paths = [Path(item) for item in evidence]
     if len(policies) not in (1, len(paths)):

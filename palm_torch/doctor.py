@@ -36,12 +36,14 @@ class Diagnosis:
         findings: What was looked at.
         attester: Which attester ``attested()`` would take now; "none" if it would refuse.
         why: One sentence about that.
+        gpus: Whether ``attested()`` would add evidence of GPUs to it, and why; in words.
         usable: What hardware evidence can be had of now.
     """
 
     findings: tuple[Finding, ...]
     attester: Chosen
     why: str
+    gpus: str
     usable: frozenset[Need]
 
     def to_json(self) -> dict[str, Json]:
@@ -49,6 +51,7 @@ class Diagnosis:
         return {
             "attester": self.attester,
             "why": self.why,
+            "gpus": self.gpus,
             "usable": list[Json](need for need in NEEDS if need in self.usable),
             "findings": [
                 {"name": found.name, "state": found.state, "detail": found.detail, "advice": found.advice}
@@ -98,7 +101,17 @@ def examine(
     in_the_way = [found for found in needed if found.state == "problem"]
     chosen, why = _choice(root, files, in_the_way, simulated)
     usable = frozenset(need for need in NEEDS if need == chosen or (need == "gpu" and gpu.state == "ok"))
-    return Diagnosis(findings=findings, attester=chosen, why=why, usable=usable)
+    return Diagnosis(
+        findings=findings, attester=chosen, why=why, gpus=_evidence_of_gpus(chosen, gpu), usable=usable
+    )
+
+
+def _evidence_of_gpus(chosen: Chosen, gpu: Finding) -> str:
+    if gpu.state != "ok":
+        return f"none ({gpu.detail})"
+    if chosen == "none":
+        return f"none (no attester to seal it, but {gpu.detail})"
+    return f"of each ({gpu.detail})"
 
 
 def _choice(

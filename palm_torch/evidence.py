@@ -35,6 +35,12 @@ MAX_LOG_ENTRIES: Final = 100_000
 MAX_LOG_ENTRY_BYTES: Final = 1 << 20
 MAX_SESSION_KEY_BYTES: Final = 256
 MAX_GPUS: Final = 64
+MAX_RIMS: Final = 16
+MAX_RIM_BYTES: Final = 256 << 10
+MAX_OCSP_ANSWERS: Final = 64
+MAX_OCSP_ANSWER_BYTES: Final = 16 << 10
+MAX_GPU_CRLS: Final = 16
+MAX_GPU_CRL_BYTES: Final = 1 << 20
 MAX_SEGMENTS: Final = 1_000
 MAX_TIMESTAMP_BYTES: Final = 64 << 10
 MAX_BOOT_LOG_BYTES: Final = 1 << 20
@@ -67,6 +73,35 @@ class GpuEvidence:
 
     evidence: bytes
     chain: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuEndorsements:
+    """What the maker of the GPUs says of them: signed by it, and not part of what a quote seals.
+
+    Attributes:
+        rims: Reference integrity manifests, XML.
+        ocsp: Answers about the status of certificates, DER.
+        crls: Revocation lists, DER.
+    """
+
+    rims: tuple[bytes, ...]
+    ocsp: tuple[bytes, ...]
+    crls: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        """Keeps each kind within its limits; nothing at all is spelled null."""
+        if not (self.rims or self.ocsp or self.crls):
+            raise EncodingError("GPU endorsements: expected at least one, or null")
+        for name, files, most, most_bytes in (
+            ("rims", self.rims, MAX_RIMS, MAX_RIM_BYTES),
+            ("ocsp", self.ocsp, MAX_OCSP_ANSWERS, MAX_OCSP_ANSWER_BYTES),
+            ("crls", self.crls, MAX_GPU_CRLS, MAX_GPU_CRL_BYTES),
+        ):
+            _at_most(name, len(files), most, "files")
+            if len(set(files)) != len(files):
+                raise EncodingError(f"{name}: one file is there twice")
+            _at_most(name, max(map(len, files), default=0), most_bytes, "bytes each")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +177,8 @@ class Bundle:
         end: Sealed after the loop ended.
         collateral: What the appraisal of the quotes needs, by field name; None if it has to come from
             elsewhere.
+        gpu_endorsements: What the appraisal of the GPUs needs, of all sessions of the run; None if there are
+            no GPUs, or it has to come from elsewhere.
         timestamp: RFC 3161 time-stamp token (DER) over `digest_to_stamp`; None if nobody asked for one.
     """
 
@@ -157,6 +194,7 @@ class Bundle:
     log: tuple[bytes, ...]
     end: Phase
     collateral: dict[str, str] | None
+    gpu_endorsements: GpuEndorsements | None
     timestamp: bytes | None
 
     def __post_init__(self) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 PACKAGES: Final = {
     "torch": frozenset({"torch", "numpy", "safetensors", "gmpy2"}),
     "resume": frozenset({"torchdata"}),
+    "nvidia": frozenset({"pynvml"}),
+    "nv-sdk": frozenset({"nv_attestation_sdk", "verifier"}),
 }
 """Extra → the top-level packages that it brings."""
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from palm_torch import evidence, statement
 from palm_torch.appraisal import claims
-from palm_torch.cvm import eventlog, platforms, timestamp
+from palm_torch.cvm import eventlog, gpu, platforms, timestamp
 from palm_torch.encoding import Json, decode_json
-from palm_torch.errors import EncodingError, EvidenceError
+from palm_torch.errors import EncodingError, EvidenceError, prefixed
 from palm_torch.evidence import Bundle
 from palm_torch.result import Claim
 
 if TYPE_CHECKING:
-    from palm_torch.evidence import Phase, Segment
+    from palm_torch.evidence import GpuEndorsements, GpuEvidence, Phase, Segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ def inspect(data: bytes, *, what: str = "evidence") -> Inspected:
         what: Name of the file, for messages.
 
     Raises:
-        InputError: If the bundle, a statement, a log entry or a quote does not parse.
+        InputError: If the bundle, a statement, a log entry, a quote or a GPU's report does not parse.
     """
     bundle = evidence.decode(data, what=what)
     end = statement.decode(bundle.end.statement)
@@ -64,6 +64,7 @@ def inspect(data: bytes, *, what: str = "evidence") -> Inspected:
         "log": [_read(entry, f"log entry {index}") for index, entry in enumerate(bundle.log)],
         "end": _phase(bundle.attester, bundle.end, "end"),
         "collateral": list[Json](sorted(bundle.collateral or {})),
+        "gpu_endorsements": _gpu_endorsements(bundle.gpu_endorsements),
         "timestamp": None if bundle.timestamp is None else _timestamp(bundle.timestamp, bundle),
     }
     return Inspected(bundle=bundle, claims=claims.claims_of(end, "code"), document=document)
@@ -118,8 +119,19 @@ def _phase(attester: platforms.Kind, phase: Phase, name: str) -> Json:
         "statement": _read(phase.statement, f"{name} statement"),
         "quote_bytes": len(phase.quote),
         "registers": {register: value.hex() for register, value in shown.items()},
-        "gpus": len(phase.gpus),
+        "gpus": [_gpu(item, f"{name}: GPU {number}") for number, item in enumerate(phase.gpus)],
     }
+
+
+def _gpu(found: GpuEvidence, name: str) -> Json:
+    with prefixed(name):
+        return dict[str, Json](gpu.look_into(found.evidence, found.chain))
+
+
+def _gpu_endorsements(found: GpuEndorsements | None) -> Json:
+    if found is None:
+        return None
+    return {"rims": len(found.rims), "ocsp": len(found.ocsp), "crls": len(found.crls)}
 
 
 def _read(data: bytes, what: str) -> Json:

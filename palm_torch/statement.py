@@ -92,6 +92,8 @@ class Run:
         inputs: Further inputs the script named with `run.input` or `run.config`.
         outputs: Further outputs the script named with `run.output`.
         reported: What the script logged.
+        gpu: Confidential-computing state of each GPU at the end, in the order of `Begin.gpu`; empty without
+            GPUs.
     """
 
     run_id: str
@@ -101,6 +103,7 @@ class Run:
     inputs: dict[str, Artifact]
     outputs: dict[str, Artifact]
     reported: dict[str, Series]
+    gpu: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -219,8 +219,10 @@ def show_inspected(out: Console, inspected: Inspected, path: Path) -> None:
             )
         )
         rows += [(f"{name} {register}", value) for register, value in _registers(document[name])]
+        rows += [(f"{name} {gpu}", said) for gpu, said in _gpus(document[name])]
     rows += [(f"log {index}", entry.decode("utf-8", "replace")) for index, entry in enumerate(bundle.log)]
     rows.append(("collateral", ", ".join(sorted(bundle.collateral)) if bundle.collateral else "none"))
+    rows.append(("GPU endorsements", _gpu_endorsements(document["gpu_endorsements"])))
     rows.append(("time stamp", _stamped(document["timestamp"])))
     for row in rows:
         facts.add_row(*_texts(*row))
@@ -255,7 +257,7 @@ def _segments(segments: Json) -> Iterable[tuple[str, str]]:
         taken = steps.get("taken") if isinstance(steps, dict) else None
         yield name, f"run {segment['run_id']}, receipt after {taken} steps"
         yield f"{name} model", str(state.get("model"))
-        for register, value in _registers(segment["begin"]):
+        for register, value in (*_registers(segment["begin"]), *_gpus(segment["begin"])):
             yield f"{name} begin {register}", value
 
 
@@ -264,6 +266,21 @@ def _stamped(stamp: Json) -> str:
         return "none"
     over = "this file" if stamp["over_this_file"] else f"ANOTHER file, {stamp['over']}"
     return f"{stamp['time']}, {stamp['accuracy']}, over {over}; by whom is not checked here"
+
+
+def _gpus(phase: Json) -> Iterable[tuple[str, str]]:
+    """Yields what each GPU's report says which it is, and what it runs."""
+    gpus = phase["gpus"] if isinstance(phase, dict) else None
+    for number, gpu in enumerate(gpus if isinstance(gpus, list) else ()):
+        if isinstance(gpu, dict):
+            said = f"driver {gpu['driver']}, VBIOS {gpu['vbios']}, mode {gpu['mode']}"
+            yield f"GPU {number}", f"{gpu['chip']}, {said}"
+
+
+def _gpu_endorsements(counts: Json) -> str:
+    if not isinstance(counts, dict):
+        return "none"
+    return f"{counts['rims']} RIMs, {counts['ocsp']} OCSP answers, {counts['crls']} revocation lists"
 
 
 def _registers(phase: Json) -> Iterable[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from palm_torch import collateral_file, files
 from palm_torch import evidence as bundles
+from palm_torch import gpu_files as endorsement_files
 from palm_torch import receipt as receipt_files
 from palm_torch import request as request_files
 from palm_torch.appraisal import freshness as freshnesses
@@ -18,6 +19,7 @@ from palm_torch.appraisal import seen as seen_store
 from palm_torch.cvm import platforms
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import InputError, PolicyError, RequestError
+from palm_torch.evidence import GpuEndorsements
 from palm_torch.policies import policy as policy_files
 from palm_torch.policies import reference_values as reference_files
 
@@ -54,6 +56,9 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
     again: bool = False,
     closing: str | Path | None = None,
     collateral: str | Path | None = None,
+    rims: Sequence[str | Path] = (),
+    ocsp: Sequence[str | Path] = (),
+    gpu_crls: Sequence[str | Path] = (),
 ) -> AttestationResult:
     """Appraises an evidence file, or a receipt, against a policy file, offline.
 
@@ -76,6 +81,10 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         closing: For a receipt: the sealed evidence of its session, without which it is *unclosed*.
         collateral: What the platform's vendor says of it, a file that ``palm-torch collateral fetch`` wrote;
             it takes the place of what the evidence carries, and evidence of hardware may carry none.
+        rims: Reference manifests of GPUs' drivers and firmware images, XML files; if there are some, they
+            take the place of those that the evidence carries.
+        ocsp: Answers about the status of GPUs' certificates, DER files; likewise.
+        gpu_crls: Revocation lists of GPUs' certificates, DER files; likewise.
 
     Returns:
         The result: what was checked, what was not, the reservations, and every claim with its strength.
@@ -90,6 +99,7 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         reference_values=reference_values,
         authority_key=authority_key,
         timestamp_root=timestamp_root,
+        gpu_files=endorsement_files.read(rims=rims, ocsp=ocsp, crls=gpu_crls),
     )
     given = None if collateral is None else collateral_file.read(Path(collateral))
     data = bundles.read(Path(evidence))
@@ -133,6 +143,7 @@ class Appraiser:
         freshness: The caller's choice.
         references: Reference values of an authority, verified.
         timestamp_root: Root certificate of a time-stamping authority, PEM.
+        gpu_files: What the makers of GPUs say of them, as far as the caller has it.
     """
 
     at: datetime | None
@@ -140,6 +151,7 @@ class Appraiser:
     freshness: freshnesses.Rule
     references: reference_files.VerifiedValues | None
     timestamp_root: bytes | None
+    gpu_files: GpuEndorsements | None
 
     @classmethod
     def of(
@@ -150,6 +162,7 @@ class Appraiser:
         reference_values: str | Path | None,
         authority_key: str | Path | None,
         timestamp_root: str | Path | None,
+        gpu_files: GpuEndorsements | None = None,
     ) -> Appraiser:
         """Reads the clock and what the caller names.
 
@@ -159,6 +172,7 @@ class Appraiser:
             reference_values: Signed values of an authority; they go with its key.
             authority_key: The authority's public key, PEM.
             timestamp_root: Root certificate of a time-stamping authority, PEM.
+            gpu_files: What the makers of GPUs say of them, from `palm_torch.gpu_files`.
 
         Raises:
             InputError: If a file is missing or malformed.
@@ -171,6 +185,7 @@ class Appraiser:
             freshness=freshness,
             references=_reference_values(reference_values, authority_key, now),
             timestamp_root=None if timestamp_root is None else _read_root(Path(timestamp_root)),
+            gpu_files=gpu_files,
         )
 
     def policy(self, path: Path) -> Policy:
@@ -210,6 +225,7 @@ class Appraiser:
             challenge=request,
             freshness_rule=self.freshness,
             collateral=collateral,
+            gpu_files=self.gpu_files,
             files=artifacts,
             what=what,
         )
@@ -245,6 +261,7 @@ class Appraiser:
             freshness_rule=self.freshness,
             closing=closing,
             collateral=collateral,
+            gpu_files=self.gpu_files,
             files=artifacts,
         )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from booted import BootedRun
+    from composite_run import CompositeRun
     from relay import ResumedRun
     from snp_run import SnpRun
     from workshop import GoodRun
@@ -118,6 +119,22 @@ def guest() -> SnpRun:
     import snp_run
 
     return snp_run.make_snp_run()
+
+
+@pytest.fixture(scope="session")
+def composite(tmp_path_factory: pytest.TempPathFactory) -> CompositeRun:
+    """Returns a run as `good` is one, of a machine with one simulated GPU."""
+    import composite_run
+
+    return composite_run.make_composite_run(tmp_path_factory.mktemp("composite"))
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> CompositeRun:
+    """Returns a run as `composite` is one, with two GPUs."""
+    import composite_run
+
+    return composite_run.make_composite_run(tmp_path_factory.mktemp("pair"), count=2)
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from palm_torch.appraisal import snp_template, tdx_template, yaml_comments
+from palm_torch.appraisal import gpu_template, snp_template, tdx_template, yaml_comments
 from palm_torch.cvm import certificate_bytes
 
 if TYPE_CHECKING:
@@ -13,6 +14,22 @@ if TYPE_CHECKING:
     from palm_torch.cvm.platforms import Kind
     from palm_torch.evidence import Bundle
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roots:
+    """Root certificates of simulations to admit in place of the vendors', DER; None admits none.
+
+    Attributes:
+        machine: Of a simulated TEE.
+        gpus: Of simulated GPUs.
+        rims: Of who signs simulated GPUs' reference manifests.
+    """
+
+    machine: bytes | None = None
+    gpus: bytes | None = None
+    rims: bytes | None = None
+
+
 _RULES: Final[dict[Kind, Callable[[Bundle], Iterator[str]]]] = {
     "tdx": tdx_template.lines,
     "snp": snp_template.lines,
@@ -20,19 +37,26 @@ _RULES: Final[dict[Kind, Callable[[Bundle], Iterator[str]]]] = {
 _VENDORS: Final[dict[Kind, str]] = {"tdx": "Intel", "snp": "AMD"}
 
 
-def lines(bundle: Bundle, simulated_root: bytes | None) -> Iterator[str]:
-    """Yields the platform part of a policy that accepts the machine which made an end quote.
+def lines(bundle: Bundle, roots: Roots) -> Iterator[str]:
+    """Yields the platform part of a policy that accepts the machine which made an end quote, and its GPUs.
 
     Args:
         bundle: The evidence; nothing in it is verified.
-        simulated_root: As for `policy_template.starting_policy`.
+        roots: As for `policy_template.starting_policy`.
 
     Raises:
         InputError: If the quote or the collateral does not parse.
     """
     yield "platform:"
     yield from _RULES[bundle.attester](bundle)
-    yield from _root(_VENDORS[bundle.attester], simulated_root)
+    yield from gpu_template.lines(bundle)
+    yield from _root(_VENDORS[bundle.attester], roots.machine)
+    if roots.gpus is not None:
+        yield from _simulated("simulated GPUs", "NVIDIA", "simulated_gpu_root", roots.gpus)
+    if roots.rims is not None:
+        yield from _simulated(
+            "simulated reference manifests of GPUs", "NVIDIA", "simulated_rim_root", roots.rims
+        )
 
 
 def _root(vendor: str, simulated_root: bytes | None) -> Iterator[str]:
@@ -44,12 +68,14 @@ def _root(vendor: str, simulated_root: bytes | None) -> Iterator[str]:
             2,
         )
         return
+    yield from _simulated("a simulated TEE", vendor, "simulated_root", simulated_root)
+
+
+def _simulated(what: str, vendor: str, name: str, root: bytes) -> Iterator[str]:
     yield from yaml_comments.comment(
-        f"CHECK: this admits a simulated TEE IN PLACE OF {vendor}'s root. No hardware vouches for anything "
+        f"CHECK: this admits {what} IN PLACE OF {vendor}'s root. No hardware vouches for anything "
         "under this policy, and no result is affirming. Delete it for real evidence.",
         2,
     )
-    yield "  simulated_root: |"
-    yield from (
-        f"    {line}" for line in certificate_bytes.encode_pem([simulated_root]).decode().splitlines()
-    )
+    yield f"  {name}: |"
+    yield from (f"    {line}" for line in certificate_bytes.encode_pem([root]).decode().splitlines())

@@ -13,6 +13,8 @@ from palm_torch.policies import policy as policies
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from palm_torch.cvm.gpu_rules import GpuRules
+    from palm_torch.cvm.snp_rules import SnpRules
     from palm_torch.policies.policy import Platform, Policy
 
 _UNSET: Final = {
@@ -30,6 +32,13 @@ _UNSET: Final = {
     "platform.snp.require_single_socket": "guests that may span several sockets",
     "platform.snp.require_alias_check": "platforms that never checked their memory for aliases",
     "platform.snp.require_revocation_list": "platforms for which no revocation list of AMD was at hand",
+    "platform.gpu.chip_ids": "any chip of these generations",
+    "platform.gpu.require_rims": "GPUs for whose driver and firmware nobody vouches",
+    "platform.gpu.require_fwid": "reports that do not name the firmware which holds their key",
+    "platform.gpu.require_cc": "GPUs in which confidential computing is off",
+    "platform.gpu.require_production": "GPUs in an environment that is not the production one",
+    "platform.gpu.require_revocation": "GPUs for whose certificates no status was at hand",
+    "platform.gpu.max_revocation_age_days": "statuses of certificates of any age that have not expired",
     "code.packages": "any installed packages",
     "claims.initial_taken": "initial weights taken before the first batch, or only before the first step",
     "claims.records": "any number of records",
@@ -44,6 +53,9 @@ _SAID: Final = {
     "platform.simulated_root": "a simulated TEE in place of hardware; no result is affirming",
     "platform.snp.allow_smt": "guests whose processor cores may run other threads beside theirs",
     "platform.snp.allow_cxl": "guests with memory and devices on CXL",
+    "platform.simulated_gpu_root": "simulated GPUs in place of NVIDIA's; no result is affirming",
+    "platform.simulated_rim_root": "simulated reference manifests in place of NVIDIA's",
+    "platform.gpu.allow_devtools": "GPUs into which debuggers may look",
     "code.unreviewed": "any code; no result is affirming",
 }
 """What passes when a rule is set."""
@@ -51,18 +63,24 @@ _SAID: Final = {
 _REFUSED: Final = {
     "platform.snp.allow_smt": "the guest's processor cores run no other threads",
     "platform.snp.allow_cxl": "no memory and no devices on CXL",
+    "platform.gpu.allow_devtools": "no debuggers may look into the GPUs",
 }
 """What a rule demands that is not set."""
 
-_NO_MACHINE: Final = {"tdx": "no Intel TDX machine", "snp": "no AMD SEV-SNP machine"}
+_NO_MACHINE: Final = {"tdx": "no Intel TDX machine", "snp": "no AMD SEV-SNP machine", "gpu": "no GPUs"}
 """What a policy demands that has no rules for a kind of machine."""
 
-_MANDATORY: Final = ("platform.snp.min_tcb",)
+_MANDATORY: Final[tuple[str, ...]] = (
+    "platform.snp.min_tcb",
+    "platform.gpu.min_driver_version",
+    "platform.gpu.min_vbios_version",
+)
 """Rules that accept nothing when unset, beside the empty lists."""
 
 _NOTHING: Final[dict[str, tuple[object, ...]]] = {
     "platform.tdx": (None, 0),
     "platform.snp": (None, False),
+    "platform.gpu": (None, False),
     "code": ((),),
     "claims": (None, {}),
 }
@@ -100,6 +118,8 @@ def summarize(policy: Policy) -> Summary:
         for path, value in rules.items()
         if path.startswith("platform.") and value == () and path != "platform.tdx.td_attributes"
     ]
+    if policy.platform.gpu is not None:
+        rules["platform.gpu.count"] = f"exactly {policy.platform.gpu.count}"
     rules["claims.declared"] = f"at most {policy.claims.declared} values"
     missing = [
         (f"platform.{kind}", says)
@@ -130,6 +150,7 @@ def _rules(policy: Policy) -> dict[str, object]:
             ("platform", policy.platform),
             ("platform.tdx", policy.platform.tdx),
             ("platform.snp", policy.platform.snp),
+            ("platform.gpu", policy.platform.gpu),
             ("code", policy.code),
             ("claims", policy.claims),
         )
@@ -145,8 +166,19 @@ def _lesser(platform: Platform) -> Iterator[str]:
     lesser = [status for status in tdx.tcb_statuses if status != appraisal.TCB_STATUSES[0]] if tdx else []
     if lesser:
         yield f"platform.tdx.tcb_statuses: platforms that Intel calls {', '.join(lesser)}"
-    if snp is None:
-        return
+    yield from () if snp is None else _lesser_of_snp(snp)
+    yield from () if platform.gpu is None else _lesser_of_gpus(platform.gpu)
+
+
+def _lesser_of_gpus(rules: GpuRules) -> Iterator[str]:
+    yield "platform.gpu: GPUs that sit in another machine: no rule can tell"
+    if "ppcie" in rules.modes:
+        yield "platform.gpu.modes: GPUs whose links to each other are in the clear"
+    if "unstated" in rules.modes:
+        yield "platform.gpu.modes: reports of drivers that do not say how the GPUs work together"
+
+
+def _lesser_of_snp(snp: SnpRules) -> Iterator[str]:
     if "vlek" in snp.signing_keys:
         yield "platform.snp.signing_keys: keys that a cloud provider loaded into many chips"
     if snp.min_tcb is not None and not any(dataclasses.astuple(snp.min_tcb)):

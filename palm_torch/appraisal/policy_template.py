@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from palm_torch.statement import Code, Statement
 
 
-def starting_policy(data: bytes, *, what: str = "evidence", simulated_root: bytes | None = None) -> str:
+def starting_policy(
+    data: bytes,
+    *,
+    what: str = "evidence",
+    simulated_root: bytes | None = None,
+    simulated_gpu_root: bytes | None = None,
+    simulated_rim_root: bytes | None = None,
+) -> str:
     """Returns a policy in YAML that accepts this very evidence, with comments that say what to check.
 
     Args:
@@ -31,19 +38,23 @@ def starting_policy(data: bytes, *, what: str = "evidence", simulated_root: byte
         what: Name of the file, for the heading and for messages.
         simulated_root: Root certificate (DER) of a simulated TEE to admit in place of the vendor's; it must
             not come from the evidence.
+        simulated_gpu_root: Likewise that of simulated GPUs.
+        simulated_rim_root: Likewise that of who signs their reference manifests.
 
     Raises:
-        InputError: If the evidence does not parse, is not of training, or the root is no root certificate.
+        InputError: If the evidence does not parse, is not of training, a root is no root certificate, or one
+            is for GPUs, and the evidence has none.
     """
     bundle = evidence.decode(data, what=what)
     end = statement.decode(bundle.end.statement)
     if not isinstance(end.claims, Train):
         raise PolicyError(f"{what}: evidence of {end.operation!r}: this version appraises 'train' alone")
+    roots = platform_template.Roots(machine=simulated_root, gpus=simulated_gpu_root, rims=simulated_rim_root)
     lines = [
         *_head(data, what, end),
         "version: 1",
         "",
-        *platform_template.lines(bundle, simulated_root),
+        *platform_template.lines(bundle, roots),
         "",
         *_code(end.run.code),
         *_packages(end),

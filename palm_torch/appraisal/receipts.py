@@ -1,14 +1,14 @@
 """Checking a receipt: what was signed, by whose key, and whether that session came to a good end.
 
 1. The session was opened by a genuine platform that the policy accepts (`palm_torch.sessions.openings`):
-   begin quote, platform, binding, key.
+   begin quote, platform, binding, GPUs, key.
 2. Its key signed the receipt, which names this session.
 3. The operation is the one that the policy asks for.
 
 Without the sealed evidence of the run:
 
 4. Challenge: the session answers the request at hand.
-5. Code is the code that the policy names.
+5. Code is the code that the policy names. What was measured lived on the CPU and on the GPUs of step 1.
 
 With it (`closing`):
 
@@ -34,6 +34,7 @@ from palm_torch.appraisal import (
     artifacts,
     claims,
     code_rules,
+    composite,
     continuation,
     freshness,
     reservations,
@@ -42,11 +43,19 @@ from palm_torch.appraisal import (
 from palm_torch.commit import history
 from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.encoding import encode_json
-from palm_torch.errors import ArtifactError, BindingError, ClaimError, CodeError, InputError, RejectedError
-from palm_torch.receipt import ArtifactsReceipt
+from palm_torch.errors import (
+    ArtifactError,
+    BindingError,
+    ClaimError,
+    CodeError,
+    InputError,
+    PlatformError,
+    RejectedError,
+)
+from palm_torch.receipt import ArtifactsReceipt, SegmentReceipt
 from palm_torch.result import AttestationResult, Check, Claim, Reservation, Tier, labelled, strength_of
 from palm_torch.roles import FILE, Source
-from palm_torch.sessions import openings, segments
+from palm_torch.sessions import gpus, openings, segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,9 +63,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from palm_torch.collateral_file import CollateralFile
-    from palm_torch.evidence import Bundle
+    from palm_torch.evidence import Bundle, GpuEndorsements
     from palm_torch.policies.policy import Policy
-    from palm_torch.receipt import Content, Receipt, SegmentReceipt
+    from palm_torch.receipt import Content, Receipt
     from palm_torch.sessions.openings import VerifiedOpening
 
 NOT_CHECKED: Final = (
@@ -78,6 +87,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     freshness_rule: freshness.Rule = "required",
     closing: bytes | None = None,
     collateral: CollateralFile | None = None,
+    gpu_files: GpuEndorsements | None = None,
     files: Mapping[str, Path] | None = None,
 ) -> AttestationResult:
     """Appraises a receipt.
@@ -92,6 +102,8 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         freshness_rule: ``not_checked`` accepts a session that answers a request which is not at hand.
         closing: The sealed evidence of the run that the receipt was issued in, an evidence file's bytes.
         collateral: What the platform's vendor says of it, to be used in place of what the receipt carries.
+        gpu_files: What the makers of GPUs say of them; a kind of file of which there are some takes the
+            place of that of the closing evidence. A receipt itself carries none.
         files: Files to compare with what the receipt says of a role: role → path.
 
     Returns:
@@ -106,11 +118,18 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     checks: list[Check] = []
     try:
         sealed = None if closing is None else evidence.decode(closing, what=CLOSING)
+        requirements = policy.platform.requirements()
         session = openings.verify(  # 1
             found.session if collateral is None else dataclasses.replace(found.session, collateral=None),
-            requirements=policy.platform.requirements(),
+            requirements=requirements,
             at=at,
             collateral=_collateral_of(found, sealed, collateral),
+            at_hand=gpus.read(
+                None if sealed is None else sealed.gpu_endorsements,
+                gpu_files,
+                requirements=requirements,
+                now=at,
+            ),
         )
         checks.append(Check(name="session", detail=f"its begin quote leads to {session.quote.anchor.name}"))
         content = openings.verify_receipt(found.envelope, session)  # 2
@@ -130,6 +149,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
                 challenge=challenge,
                 freshness_rule=freshness_rule,
                 collateral=collateral,
+                gpu_files=gpu_files,
                 what=CLOSING,
             )
             _check_place(found, content, sealed)
@@ -188,7 +208,18 @@ def _unclosed(
             f"{error}; if the policy names the code of the whole run, some of it loaded later, give the "
             "sealed evidence with --closing"
         ) from error
-    left_open = [*verifier.NOT_CHECKED, *unpinned, *NOT_CHECKED]
+    if isinstance(content, SegmentReceipt):
+        try:
+            gpus.check_devices(content.devices, session.gpus.states)
+        except PlatformError as error:
+            if session.begin.resumes is None:
+                raise
+            raise PlatformError(
+                f"{error}; the receipt names the devices of the whole run, which went on from receipt "
+                f"{session.begin.resumes}, and the GPUs of its earlier sessions are not in it: give the "
+                "sealed evidence with --closing"
+            ) from error
+    left_open = [*verifier.NOT_CHECKED, *composite.left_open([session.gpus]), *unpinned, *NOT_CHECKED]
     if answer.roles:
         left_open.append(f"the roles that the request asks for: {', '.join(answer.roles)}")
     if session.begin.resumes is not None:
@@ -196,18 +227,18 @@ def _unclosed(
     kept = [reservations.UNCLOSED, *reservations.of_code(policy.code, content.issued.code)]
     if answer.state != "challenged":
         kept.append(reservations.UNCHALLENGED if answer.state == "unchallenged" else reservations.NOT_CHECKED)
-    simulated = session.quote.simulated
+    simulations = composite.simulation(machine=session.quote.simulated, attested=[session.gpus])
     return AttestationResult(
         tier=Tier.WARNING,
-        simulated=simulated,
+        simulated=bool(simulations),
         operation=session.begin.operation,
         run_id=session.opening.run_id,
         freshness=answer.state,
         session="unclosed",
         time="",
         co_location="unproven",
-        checks=(),
-        reservations=tuple([reservations.SIMULATED, *kept] if simulated else kept),
+        checks=tuple(composite.checks(session.gpus, when="at begin")),
+        reservations=(*simulations, *kept),
         not_checked=tuple(left_open),
         claims=(),
     )

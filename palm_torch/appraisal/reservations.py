@@ -27,6 +27,14 @@ SIMULATED: Final = Reservation(
         "and verify with a policy without simulated_root"
     ),
 )
+SIMULATED_GPUS: Final = Reservation(
+    about="platform",
+    reason="simulated GPUs: no hardware vouches for what they did",
+    advice=(
+        "treat it as a rehearsal: ask whoever made it for a run on a machine with NVIDIA GPUs, and verify "
+        "with a policy without simulated_gpu_root and simulated_rim_root"
+    ),
+)
 UNCHALLENGED: Final = Reservation(
     about="freshness",
     reason="unchallenged: the evidence answers nobody's request and may be old",

@@ -12,14 +12,16 @@
  6. Binding: report data of both quotes recomputed from nonce, run, phase, statement, log and session key.
  7. Event log: entries in order, root as sealed; RTMR[3], where there is one, replayed from boot to begin and
     from begin to end. The boot log, if there is one, replays to RTMR[0] to RTMR[2].
- 8. Segments: earlier sessions of a resumed run, each opened by such a platform, each receipt signed by its
+ 8. GPUs: at both ends the same, each answered its own nonce, is genuine, and as the policy asks for
+    (`palm_torch.sessions.gpus` numbers these steps). Without GPUs: the policy asks for none.
+ 9. Segments: earlier sessions of a resumed run, each opened by such a platform, each receipt signed by its
     key, one going on from the other (`palm_torch.sessions.segments` numbers these steps).
- 9. End statement continues begin statement and every segment: run, operation, code, packages, inputs.
-10. Devices: whatever ran on other than the CPU has evidence of its own.
-11. Claims agree with themselves: weights roots, multiset counts, multiplicities.
-12. Code is the code the policy names.
-13. Claims are what the policy demands.
-14. Files at hand are those the evidence speaks of.
+10. End statement continues begin statement and every segment: run, operation, code, packages, inputs.
+11. Devices: whatever ran on other than the CPU has evidence of its own.
+12. Claims agree with themselves: weights roots, multiset counts, multiplicities.
+13. Code is the code the policy names.
+14. Claims are what the policy demands.
+15. Files at hand are those the evidence speaks of.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from palm_torch.appraisal import (
     artifacts,
     claims,
     code_rules,
+    composite,
     consistency,
     continuation,
     freshness,
@@ -42,10 +45,10 @@ from palm_torch.appraisal import (
     unmeasured,
 )
 from palm_torch.cvm import platforms
-from palm_torch.errors import BindingError, EvidenceError, InputError, PlatformError, RejectedError
-from palm_torch.evidence import Bundle
+from palm_torch.errors import BindingError, EvidenceError, InputError, RejectedError
+from palm_torch.evidence import Bundle, GpuEndorsements
 from palm_torch.result import AttestationResult, Check, Reservation, Tier, strength_of
-from palm_torch.sessions import openings, seals, segments
+from palm_torch.sessions import gpus, openings, seals, segments
 from palm_torch.statement import Begin, Statement
 
 if TYPE_CHECKING:
@@ -91,6 +94,7 @@ class _Decoded:
     begin: Begin
     end: Statement
     collateral: Mapping[str, str]
+    gpu_files: GpuEndorsements | None
 
 
 def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
@@ -103,6 +107,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     challenge: bytes | None = None,
     freshness_rule: freshness.Rule = "required",
     collateral: CollateralFile | None = None,
+    gpu_files: GpuEndorsements | None = None,
     files: Mapping[str, Path] | None = None,
     what: str = "evidence",
 ) -> AttestationResult:
@@ -119,6 +124,8 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         freshness_rule: ``not_checked`` accepts challenged evidence without its request, and says so.
         collateral: What the platform's vendor says of it, to be used in place of the bundle's own; needed
             for evidence that carries none.
+        gpu_files: What the makers of GPUs say of them; a kind of file of which there are some takes the
+            place of the bundle's own.
         files: Files to compare with what the evidence says of a role: role → path.
         what: Name of the bundle, for messages about malformed bytes.
 
@@ -133,7 +140,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         raise InputError("at: expected a time with a time zone")
     findings = _Findings()
     try:
-        decoded = _decode(data, what, collateral)  # 1
+        decoded = _decode(data, what, collateral, gpu_files)  # 1
         findings.passed("encoding", f"{len(data)} bytes, canonical, version 1")
         time = moment.of(decoded.bundle, at=at, source=time_source, root=timestamp_root)  # 2
         findings.checks += time.checks
@@ -160,7 +167,6 @@ def _verify(
 
     requirements = policy.platform.requirements()
     first, last = quotes = _verify_quotes(decoded, requirements, at)  # 3
-    simulated = any(quote.simulated for quote in quotes)
     findings.passed("signatures", f"begin and end quotes lead to the root that counts, {last.anchor.name}")
     for quote in quotes:  # 4
         platforms.appraise(quote, requirements)
@@ -176,10 +182,8 @@ def _verify(
     seals.check_boot_log(bundle, begin, quotes)
     if bundle.boot_log is not None:
         findings.passed("boot log", "it replays to RTMR[0] to RTMR[2] of both quotes")
-    earlier = segments.verify(  # 8
-        bundle, begin, requirements=requirements, at=at, collateral=decoded.collateral
-    )
-    _check_continuation(decoded)  # 9
+    earlier, attested = _verify_sessions(decoded, requirements, at, findings)  # 8, 9
+    _check_continuation(decoded)  # 10
     continuation.check_resumed(earlier, end)
     findings.passed("continuation", "the end statement continues the begin statement")
     if earlier:
@@ -190,27 +194,27 @@ def _verify(
         )
         findings.not_checked.append(segments.NOT_CHECKED)
         findings.not_checked += resumption.left_open(earlier, end)
-    _check_devices(end)  # 10
-    findings.passed("devices", "the model lived on the CPU alone; no GPU evidence needed")
-    consistency.check(end)  # 11
+    findings.checks.append(composite.devices(end, attested[0], earlier))  # 11
+    consistency.check(end)  # 12
     findings.passed("consistency", "weights roots, counts and multiplicities agree with each other")
     code = end.run.code
-    findings.not_checked += code_rules.check(policy.code, code, end.run.environment)  # 12
+    findings.not_checked += code_rules.check(policy.code, code, end.run.environment)  # 13
     findings.reservations += reservations.of_code(policy.code, code)
     findings.passed("code", f"{len(code.files)} source files, {_TAKEN[code.source]}")
-    claims.check_claims(end, policy.claims)  # 13
+    claims.check_claims(end, policy.claims)  # 14
     findings.passed("claims", f"the {end.operation} claims are what the policy demands")
     findings.not_checked += claims.waved_through(policy.claims)
     findings.reservations += reservations.of_statement(end)
     findings.reservations += unmeasured.of_statement(end)
-    for role, path in files.items():  # 14
+    for role, path in files.items():  # 15
         artifacts.compare(role, path, end)
         findings.passed("artifact", f"{path} is the {role} of the evidence")
     if not files:
         findings.not_checked.append(NO_FILE)
 
-    if simulated:
-        findings.reservations.insert(0, reservations.SIMULATED)
+    simulations = composite.simulation(machine=any(quote.simulated for quote in quotes), attested=attested)
+    findings.reservations[:0] = simulations
+    simulated = bool(simulations)
     strength = strength_of(simulated=simulated, reservations=findings.reservations)
     return AttestationResult(
         tier=Tier.WARNING if findings.reservations else Tier.AFFIRMING,
@@ -228,10 +232,10 @@ def _verify(
     )
 
 
-def _decode(data: bytes, what: str, given: CollateralFile | None) -> _Decoded:
+def _decode(
+    data: bytes, what: str, given: CollateralFile | None, gpu_files: GpuEndorsements | None
+) -> _Decoded:
     bundle = evidence.decode(data, what=what)
-    if bundle.end.gpus:
-        raise PlatformError("GPU evidence: this version cannot appraise it, and leaves nothing unchecked")
     collateral = bundle.collateral if given is None else given.fields_for(bundle.attester)
     if collateral is None:
         raise EvidenceError(f"{what}: {openings.NO_COLLATERAL}")
@@ -240,6 +244,7 @@ def _decode(data: bytes, what: str, given: CollateralFile | None) -> _Decoded:
         begin=seals.read_begin(bundle.opening),
         end=statement.decode(bundle.end.statement),
         collateral=collateral,
+        gpu_files=gpu_files,
     )
 
 
@@ -253,6 +258,25 @@ def _verify_quotes(
         for phase in (decoded.bundle.begin, decoded.bundle.end)
     )
     return first, last
+
+
+def _verify_sessions(
+    decoded: _Decoded, requirements: platforms.Requirements, at: datetime, findings: _Findings
+) -> tuple[tuple[segments.CheckedSegment, ...], tuple[gpus.Attested, ...]]:
+    """Steps 8 and 9: the earlier sessions, and the GPUs of all of them, at begin and end of the last."""
+    bundle, begin = decoded.bundle, decoded.begin
+    at_hand = gpus.read(bundle.gpu_endorsements, decoded.gpu_files, requirements=requirements, now=at)  # 8
+    first, last = composite.verify(
+        bundle, begin, decoded.end, requirements=requirements, at_hand=at_hand, now=at
+    )
+    findings.checks += composite.checks(last, when="at begin and end")
+    earlier = segments.verify(  # 9
+        bundle, begin, requirements=requirements, at=at, collateral=decoded.collateral, at_hand=at_hand
+    )
+    attested = (first, last, *(item.session.gpus for item in earlier))
+    gpus.check_all_used(at_hand, composite.all_of(attested))
+    findings.not_checked += composite.left_open(attested)
+    return earlier, attested
 
 
 def _check_challenge(
@@ -286,11 +310,3 @@ def _check_continuation(decoded: _Decoded) -> None:
     continuation.check_packages(begin.environment, end.run.environment)
     continuation.check_code(begin.code, end.run.code)
     continuation.check_inputs(begin.inputs, end.run.inputs, when=" at begin")
-
-
-def _check_devices(end: Statement) -> None:
-    if not end.run.devices:
-        raise PlatformError("the statement names no device on which the measured tensors lived")
-    for device in end.run.devices:
-        if device.type != "cpu":
-            raise PlatformError(f"tensors lived on {device.type!r}, and no GPU evidence vouches for it")

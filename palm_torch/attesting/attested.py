@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from palm_torch import collateral_file, request
-from palm_torch.attesting import joining
+from palm_torch import collateral_file, gpu_files, request
+from palm_torch.attesting import gpus, joining
 from palm_torch.attesting.session import Session
 from palm_torch.cvm import attester as attesters
 from palm_torch.errors import RequestError, SessionError
@@ -29,6 +29,8 @@ def attested(
     request: str | Path | None = None,
     attester: str = "auto",
     collateral: str | Path | None = None,
+    rims: Sequence[str | Path] = (),
+    gpu_collector: str = "auto",
     resume: Mapping[str, object] | None = None,
 ) -> Session | Joined:
     """Opens a session: use it in a ``with`` statement around the loop you already have.
@@ -39,10 +41,15 @@ def attested(
         operation: What the block does; this version attests ``train``.
         request: A verifier's request file to answer; without one the evidence is *unchallenged*.
         attester: ``auto`` takes the machine's TEE, and the simulated one (announced on stderr) if it has
-            none; ``simulated``, ``simulated-snp`` or a TEE's name asks for that one.
+            none; ``simulated``, ``simulated-snp`` or a TEE's name asks for that one, ``simulated-gpu`` for
+            simulated TDX with a simulated GPU. GPUs of NVIDIA that compute confidentially attest as well.
         collateral: What the vendor says of this platform, a file that ``palm-torch collateral fetch`` wrote:
             it travels with the evidence, and a run on TDX cannot be resumed without it. A verifier can bring
             its own, newer one.
+        rims: NVIDIA's reference manifests of the GPUs' driver and firmware images, files that travel with the
+            evidence. A verifier can bring its own.
+        gpu_collector: Who asks this machine's GPUs: ``nvml`` is the driver's library, ``nvattest`` and
+            ``nv-sdk`` are NVIDIA's tools; ``auto`` takes NVML where there is a driver.
         resume: What `Session.state_dict` returned in an earlier session, as it was saved with the checkpoint;
             the run goes on from there. None begins a run.
 
@@ -53,9 +60,10 @@ def attested(
         SessionError: If the operation is unknown or not available, or not that of the session to join; or,
             when ``with`` enters a session with `resume`, not that of the checkpoint.
         RequestError: If the request is malformed, expired or for another operation.
-        EvidenceError: If `resume` is not what `Session.state_dict` returned, or `collateral` is no
-            collateral file, or one about another kind of platform.
-        AttesterError: If the attester asked for is not there or does not attest.
+        EvidenceError: If `resume` is not what `Session.state_dict` returned, `collateral` is no collateral
+            file, or one about another kind of platform, or one of `rims` is no manifest.
+        AttesterError: If the attester or the collector asked for is not there or does not attest, or `rims`
+            are not those of what the GPUs run.
         SignatureError: When ``with`` enters a session with `resume`, if a signature in the checkpoint does
             not hold. Other faults are told by the other kinds of `RejectedError`: `TrustAnchorError` and
             `PlatformError` if another machine or image made it, `BindingError` if its parts do not belong
@@ -70,6 +78,8 @@ def attested(
             "request": request,
             "attester": None if attester == "auto" else attester,
             "collateral": collateral,
+            "rims": tuple(rims) or None,
+            "gpu_collector": None if gpu_collector == "auto" else gpu_collector,
         }
         return joining.join(
             operation, {name: value for name, value in own.items() if value is not None}, resume=resume
@@ -80,6 +90,10 @@ def attested(
         attesters.select(attester),
         nonce=nonce,
         collateral=None if collateral is None else collateral_file.read(Path(collateral)),
+        gpus=gpus.SessionGpus(
+            gpus.collector_for(attester, gpu_collector),
+            endorsements=gpu_files.read(rims=rims, ocsp=(), crls=()),
+        ),
         resume=resume,
     )
 
@@ -90,6 +104,8 @@ def launched(
     request: str | None,
     attester: str,
     collateral: str | None,
+    rims: Sequence[str] = (),
+    gpu_collector: str = "auto",
     opened: Callable[[], Mapping[str, Artifact]],
     command: Sequence[str],
 ) -> Session:
@@ -100,6 +116,8 @@ def launched(
         request: As in `attested`.
         attester: As in `attested`.
         collateral: As in `attested`.
+        rims: As in `attested`.
+        gpu_collector: As in `attested`.
         opened: Returns the files that the script has opened, when the run ends.
         command: The script and its words, as they were given; sealed as an input of the run.
 
@@ -112,6 +130,7 @@ def launched(
     _require_available(operation)
     nonce = None if request is None else _read_request(Path(request), operation)
     given = None if collateral is None else collateral_file.read(Path(collateral))
+    manifests = gpu_files.read(rims=rims, ocsp=(), crls=())
 
     def make(resume: Mapping[str, object] | None) -> Session:
         return Session(
@@ -119,6 +138,7 @@ def launched(
             attesters.select(attester),  # anew: what a session had of the machine, it has given back
             nonce=nonce,
             collateral=given,
+            gpus=gpus.SessionGpus(gpus.collector_for(attester, gpu_collector), endorsements=manifests),
             resume=resume,
             opened=opened,
             command=command,

@@ -37,6 +37,8 @@ OPTIONS: Final = {
     "request": "--request FILE",
     "attester": "--attester NAME",
     "collateral": "--collateral FILE",
+    "rims": "--rim FILE",
+    "gpu_collector": "--gpu-collector NAME",
 }
 """What `palm-torch run` is given instead of an argument of `palm_torch.attested`."""
 

@@ -57,6 +57,8 @@ class Plan:
         request: A verifier's request file to answer; None makes the run unchallenged.
         attester: As in `palm_torch.attested`.
         collateral: As in `palm_torch.attested`.
+        rims: As in `palm_torch.attested`.
+        gpu_collector: As in `palm_torch.attested`.
         safe_path: Whether Python was asked not to search the script's folder for modules (``-P``).
     """
 
@@ -67,6 +69,8 @@ class Plan:
     request: str | None = None
     attester: str = "auto"
     collateral: str | None = None
+    rims: tuple[str, ...] = ()
+    gpu_collector: str = "auto"
     safe_path: bool = False
 
     def to_words(self) -> list[str]:
@@ -78,7 +82,8 @@ class Plan:
     @classmethod
     def from_words(cls, words: Sequence[str]) -> Plan:
         """Reads what `to_words` wrote."""
-        return cls(words=tuple(words[1:]), **json.loads(words[0]))
+        options = json.loads(words[0])
+        return cls(words=tuple(words[1:]), **{**options, "rims": tuple(options["rims"])})
 
     def command(self) -> list[str]:
         """Returns what Python was asked to run: a script, or ``-m`` and a module, and their words."""
@@ -126,6 +131,8 @@ def _attest(
             request=plan.request,
             attester=plan.attester,
             collateral=plan.collateral,
+            rims=plan.rims,
+            gpu_collector=plan.gpu_collector,
             opened=files.result,
             command=plan.command(),
         ).__enter__()

@@ -72,7 +72,9 @@ class OwnSegment:
         state, content = self._checkpoint.state, self._checkpoint.content
         own = sealer.opening(fresh=True)
         chain = resuming.chain_of(self._checkpoint, own)
-        checked = resuming.check_chain(chain, own, attester=sealer.attester, at=datetime.now(UTC))
+        checked = resuming.check_chain(
+            chain, own, attester=sealer.attester, gpus=sealer.gpus, at=datetime.now(UTC)
+        )
         for segment in checked:
             resuming.check_challenge(segment.session.opening.challenge, sealer.challenge)
         if checked[-1].session.begin.operation != begin.operation:
@@ -127,26 +129,30 @@ class OwnSegment:
         resuming.check_code(self._earlier(), since)
         return surroundings.code_now(loaded, before=self.opened.code.files)
 
-    def run(self, run_id: str, training: Training, script: ScriptRecord, opened: dict[str, Artifact]) -> Run:
+    def run(
+        self, sealer: Sealer, training: Training, script: ScriptRecord, opened: dict[str, Artifact]
+    ) -> Run:
         """Returns what every property shares.
 
         Args:
-            run_id: Name of the run.
+            sealer: Seals the run.
             training: The training run.
             script: What the script said of it.
             opened: Files that the script opened.
 
         Raises:
             MeasurementError: As `code`.
+            AttesterError: If the GPUs are not what they were when the session began.
         """
         return Run(
-            run_id=run_id,
+            run_id=sealer.run_id,
             code=self.code(),
             environment=self._environment(self.opened.environment),
             devices=training.devices(),
             inputs=_beside(script.inputs, opened),
             outputs=dict(script.outputs),
             reported=script.series(),
+            gpu=sealer.gpus.at_end(),
         )
 
     def checkpoint(
@@ -256,7 +262,7 @@ class OwnSegment:
             resumes=None if found is None else resuming.receipt_of(found),
             code=code,
             environment=self._environment(None if found is None else found.content.environment),
-            gpu=(),
+            gpu=sealer.gpus.at_begin(),
             register=sealer.register(),
             boot_log=sealer.boot_log(),
             manifests={

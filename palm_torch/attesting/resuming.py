@@ -25,6 +25,7 @@ from palm_torch.cvm.certificates import TrustAnchor
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.errors import AttesterError, FreshnessError, MeasurementError, SessionError
 from palm_torch.evidence import Segment
+from palm_torch.sessions import gpus as attested_gpus
 from palm_torch.sessions import segments
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palm_torch.attesting.checkpoint import Checkpoint
+    from palm_torch.attesting.gpus import SessionGpus
     from palm_torch.cvm.attester import Attester
     from palm_torch.evidence import Challenge, Opening
     from palm_torch.statement import SourceFile
@@ -56,7 +58,7 @@ def chain_of(found: Checkpoint, own: Opening) -> tuple[Segment, ...]:
 
 
 def check_chain(
-    chain: tuple[Segment, ...], own: Opening, *, attester: Attester, at: datetime
+    chain: tuple[Segment, ...], own: Opening, *, attester: Attester, gpus: SessionGpus, at: datetime
 ) -> tuple[segments.CheckedSegment, ...]:
     """Verifies the sessions before this one, step 2.
 
@@ -64,6 +66,7 @@ def check_chain(
         chain: What `chain_of` returned.
         own: What opened this session.
         attester: This machine's.
+        gpus: This machine's; those of the earlier sessions have to be as many, and genuine.
         at: The time.
 
     Raises:
@@ -73,6 +76,12 @@ def check_chain(
     requirements = platforms.requirements_of(
         own.attester, own.begin.quote, simulated_root=simulated_root_of(attester)
     )
+    if own.begin.gpus:
+        requirements = dataclasses.replace(
+            requirements,
+            gpu=attested_gpus.rules_for_own(len(own.begin.gpus)),
+            simulated_gpu_root=gpus.simulated_root(),
+        )
     return segments.verify_chain(chain, requirements=requirements, at=at, collateral=own.collateral)
 
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from palm_torch import codec, dsse, evidence, receipt, statement
+from palm_torch.attesting.gpus import SessionGpus
 from palm_torch.commit.history import History
 from palm_torch.cvm import binding, platforms
 from palm_torch.digest import SHA256, Digest, sha256_digest
@@ -57,10 +58,12 @@ class Sealer:
         attester: The platform that vouches.
         nonce: SHA-256 of the verifier's request file; None makes the run unchallenged.
         collateral: What the platform's vendor says of it, where the platform itself does not know.
+        gpus: The machine's GPUs; None asks none for evidence.
 
     Attributes:
         run_id: Random name of the run.
         attester: The platform that vouches.
+        gpus: The machine's GPUs.
         challenge: Whom the run answers.
         segments: Earlier parts of the run, oldest first.
 
@@ -69,10 +72,16 @@ class Sealer:
     """
 
     def __init__(
-        self, attester: Attester, *, nonce: bytes | None, collateral: CollateralFile | None = None
+        self,
+        attester: Attester,
+        *,
+        nonce: bytes | None,
+        collateral: CollateralFile | None = None,
+        gpus: SessionGpus | None = None,
     ) -> None:
         self.run_id: Final = secrets.token_hex(RUN_ID_BYTES)
         self.attester: Final = attester
+        self.gpus: Final = gpus or SessionGpus()
         self._given = None if collateral is None else collateral.fields_for(attester.platform)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._spki = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -90,6 +99,11 @@ class Sealer:
         self.segments: tuple[Segment, ...] = ()
 
     @property
+    def simulated(self) -> bool:
+        """Whether the platform, or a GPU, is a simulation; one of them makes the whole one."""
+        return self.attester.simulated or self.gpus.simulated
+
+    @property
     def request(self) -> Digest | None:
         """Digest of the request file that the run answers; None if it answers none."""
         return Digest(SHA256, self.challenge.nonce) if self.challenge.kind == "challenged" else None
@@ -105,16 +119,16 @@ class Sealer:
         return None if found is None else sha256_digest(found)
 
     def begin(self, begin_statement: bytes) -> None:
-        """Seals the begin statement.
+        """Seals the begin statement, which names what `gpus` found at begin.
 
         Raises:
-            AttesterError: If the platform does not attest.
+            AttesterError: If the platform or a GPU does not attest.
             SealError: If the statement is larger than a bundle can hold.
         """
         self._register_log, self._register = self.attester.register_log(), self.attester.register()
         root = binding.begin_claims_root(begin_statement, self._spki)
         try:
-            self._begin = Phase(statement=begin_statement, quote=self._quote("begin", root), gpus=())
+            self._begin = self._phase("begin", begin_statement, root)
         except InputError as error:
             raise SealError(f"the begin statement could not be sealed: {error}") from error
 
@@ -248,8 +262,8 @@ class Sealer:
 
         Raises:
             SessionError: If the run has not begun.
-            SealError: If the platform does not attest, a part is larger than a bundle can hold, or no
-                verifier could accept the bundle: an event was interrupted between register and log, or
+            SealError: If the platform or a GPU does not attest, a part is larger than a bundle can hold, or
+                no verifier could accept the bundle: an event was interrupted between register and log, or
                 firmware was updated since the begin.
         """
         if self._begin is None:
@@ -259,7 +273,7 @@ class Sealer:
         )
         try:
             self._check_register()  # 1
-            phase = Phase(statement=end_statement, quote=self._quote("end", root), gpus=())  # 2
+            phase = self._phase("end", end_statement, root)  # 2
             self._check_endorsed(self._begin.quote, phase.quote)  # 3
             collateral = self._collect()
             bundle = Bundle(
@@ -275,6 +289,7 @@ class Sealer:
                 log=tuple(self._entries),
                 end=phase,
                 collateral=collateral,
+                gpu_endorsements=self.gpus.endorsements(),
                 timestamp=None,
             )
             statement.decode(evidence.decode(bundle.encode()).end.statement)  # 4
@@ -305,8 +320,16 @@ class Sealer:
                 "quote, and no verifier could accept them: run again"
             )
 
-    def _quote(self, phase: binding.Phase, claims_root: bytes) -> bytes:
-        wanted = seals.report_data(self.challenge, run_id=self.run_id, phase=phase, claims_root=claims_root)
+    def _phase(self, name: binding.Phase, sealed: bytes, claims_root: bytes) -> Phase:
+        """Asks the GPUs, and then the platform for a quote over what they answered."""
+        ctx = seals.context(self.challenge, run_id=self.run_id, phase=name, claims_root=claims_root)
+        gpus = self.gpus.collect(ctx)
+        wanted = seals.report_data(
+            self.challenge, run_id=self.run_id, phase=name, claims_root=claims_root, gpus=gpus
+        )
+        return Phase(statement=sealed, quote=self._quote(wanted), gpus=gpus)
+
+    def _quote(self, wanted: bytes) -> bytes:
         raw = self.attester.quote(wanted)
         try:
             sealed = platforms.report_data_of(self.attester.platform, raw)

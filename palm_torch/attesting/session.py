@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from palm_torch.attesting.gpus import SessionGpus
     from palm_torch.attesting.owned_model import Model
     from palm_torch.collateral_file import CollateralFile
     from palm_torch.cvm.attester import Attester
@@ -46,6 +47,7 @@ class Session:
         attester: The platform that vouches.
         nonce: SHA-256 of the verifier's request file; None makes the run unchallenged.
         collateral: What the platform's vendor says of it, where the platform itself does not know.
+        gpus: The machine's GPUs; None asks none for evidence.
         resume: What `state_dict` returned in an earlier session; None begins a run.
         opened: Returns the files that the script has opened by itself.
         command: The script and its words, if they are known.
@@ -58,22 +60,25 @@ class Session:
         EvidenceError: If `resume` is something else, or `collateral` is about another kind of platform.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is another part of what surrounds a run)
         self,
         operation: str,
         attester: Attester,
         *,
         nonce: bytes | None = None,
         collateral: CollateralFile | None = None,
+        gpus: SessionGpus | None = None,
         resume: Mapping[str, object] | None = None,
         opened: Callable[[], Mapping[str, Artifact]] = dict,
         command: Sequence[str] | None = None,
         counts_data: bool = True,
     ) -> None:
         self._operation = operation
-        self._sealer = sealing.Sealer(attester, nonce=nonce, collateral=collateral)
+        self._sealer = sealing.Sealer(attester, nonce=nonce, collateral=collateral, gpus=gpus)
         self.run_id: Final = self._sealer.run_id
-        self._training = Training(self._sealer.record, counts_data=counts_data)
+        self._training = Training(
+            self._sealer.record, counts_data=counts_data, why_unattested=self._sealer.gpus.why_unattested
+        )
         self._segment = OwnSegment(None if resume is None else checkpoint.from_tensors(resume))
         self._script = ScriptRecord()
         if command is not None:
@@ -202,7 +207,7 @@ class Session:
         )
         return SignedReceipt(
             receipt=Receipt(envelope=envelope, session=self._sealer.opening()),
-            simulated=self._sealer.attester.simulated,
+            simulated=self._sealer.simulated,
         )
 
     @property
@@ -236,7 +241,7 @@ class Session:
         bundle = self._sealer.end(self._statement)
         self._evidence = evidence.Evidence(
             bundle=bundle,
-            simulated=self._sealer.attester.simulated,
+            simulated=self._sealer.simulated,
             sidecars=self._training.sidecars(),
         )
         self._state = "sealed"
@@ -322,7 +327,7 @@ class Session:
         tokenizer = self._script.inputs.pop("tokenizer", ABSENT)
         claims = self._training.finish(tokenizer, self._script.settings, self._segment.seeds())
         self._unlogged = {"root": str(claims.model.digest)}
-        run = self._segment.run(self.run_id, self._training, self._script, dict(self._opened()))
+        run = self._segment.run(self._sealer, self._training, self._script, dict(self._opened()))
         return Statement(run=run, claims=claims)
 
     def _require_open(self, what: str) -> None:

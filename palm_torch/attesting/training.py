@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from palm_torch.attesting import training_claims
+from palm_torch.attesting.gpus import SessionGpus
 from palm_torch.attesting.training_data import TrainingData
 from palm_torch.attesting.training_model import TrainedModel
 from palm_torch.attesting.training_state import Snapshot, TrainingState
@@ -45,10 +46,19 @@ class Training:
         record: Appends an event to the session's log.
         counts_data: Whether a run that delivers no record is an error; without, a script may read all its
             data by itself, and the claim lists none.
+        why_unattested: Returns why no evidence vouches for a device, None if some does or none is needed; by
+            default for any other than the CPU.
     """
 
-    def __init__(self, record: Callable[[str, dict[str, Json]], None], *, counts_data: bool = True) -> None:
+    def __init__(
+        self,
+        record: Callable[[str, dict[str, Json]], None],
+        *,
+        counts_data: bool = True,
+        why_unattested: Callable[[Device], str | None] | None = None,
+    ) -> None:
         self._counts_data = counts_data
+        self._why_unattested = why_unattested or SessionGpus().why_unattested
         written = WriteWatch()
         self._model = TrainedModel(record, written)
         self._data = TrainingData()
@@ -247,12 +257,12 @@ class Training:
                 f"{type(optimizer).__name__}.step() before any record was delivered with gradients on: "
                 + (_ONLY_EVALUATED if self._data.any else _NO_DATA)
             )
-        elsewhere = sorted({tensor.device.type for tensor in new} - {"cpu"})
-        if elsewhere:
-            raise CoverageError(
-                f"{type(optimizer).__name__} steps tensors on {elsewhere[0]!r}, and this version collects no "
-                "evidence of GPUs, so no verifier would accept the run: train on the CPU"
-            )
+        for device in environment.devices(new):
+            if (why := self._why_unattested(device)) is not None:
+                raise CoverageError(
+                    f"{type(optimizer).__name__} steps tensors on {device.type!r}, of which there is no "
+                    f"evidence, so that no verifier would accept the run: {why}; a run on the CPU needs none"
+                )
         self._note_places(self._model.introduce(optimizer, new))
 
     def _after_step(self, optimizer: Optimizer) -> None:

@@ -30,8 +30,8 @@ _NAME_WIDTH: Final = 20
 def doctor(as_json: bool, required: tuple[Need, ...]) -> int:
     """Show what this machine offers to a session: hardware, kernel, GPUs, extras; and what is in the way.
 
-    It looks, asks the kernel for no report, and leaves nothing behind. The last line says which attester a
-    session would take now.
+    It looks, asks the kernel for no report, and leaves nothing behind. The last lines say which attester a
+    session would take now, and whether with evidence of GPUs.
     """
     from palm_torch import doctor as doctors
 
@@ -44,6 +44,7 @@ def doctor(as_json: bool, required: tuple[Need, ...]) -> int:
             advice = f"; what to do: {found.advice}" if found.advice else ""
             click.echo(f"{state}{found.name:<{_NAME_WIDTH}}{printable(found.detail + advice)}")
         click.echo(f"\nattested() would take: {diagnosis.attester} ({printable(diagnosis.why)})")
+        click.echo(f"evidence of GPUs: {printable(diagnosis.gpus)}")
     absent = sorted(set(required) - diagnosis.usable)
     if absent:
         click.echo(f"required and not usable here: {', '.join(absent)}", err=True)

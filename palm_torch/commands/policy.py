@@ -14,7 +14,7 @@ from palm_torch.escaping import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from palm_torch.cvm.platforms import Kind
+    from palm_torch.evidence import Bundle
     from palm_torch.policies.reference_values import VerifiedValues
 
 
@@ -30,10 +30,23 @@ def policy() -> None:
     "--simulated-root",
     metavar="PEM|auto",
     help="Admit a simulated TEE: its root certificate, or that of this machine's simulated TEE of the "
-    "evidence's kind (auto).",
+    "evidence's kind (auto), and those of its simulated GPUs where they attested.",
+)
+@click.option("--simulated-gpu-root", metavar="PEM", help="Admit simulated GPUs: their root certificate.")
+@click.option(
+    "--simulated-rim-root",
+    metavar="PEM",
+    help="Admit their reference manifests: the signer's root certificate.",
 )
 @click.option("--force", is_flag=True, help="Replace a file that is there already.")
-def init(evidence: Path, output: Path, simulated_root: str | None, force: bool) -> None:
+def init(
+    evidence: Path,
+    output: Path,
+    simulated_root: str | None,
+    simulated_gpu_root: str | None,
+    simulated_rim_root: str | None,
+    force: bool,
+) -> None:
     """Write a policy to start from, made of evidence that nobody has verified.
 
     It accepts this very evidence, of one kind of machine (Intel TDX or AMD SEV-SNP), and says at each value
@@ -43,10 +56,16 @@ def init(evidence: Path, output: Path, simulated_root: str | None, force: bool) 
     from palm_torch.appraisal import policy_template
 
     data = bundles.read(evidence)
-    root = None
+    roots: dict[str, bytes] = {}
     if simulated_root is not None:
-        root = _root(simulated_root, bundles.decode(data, what=str(evidence)).attester)
-    text = policy_template.starting_policy(data, what=str(evidence), simulated_root=root)
+        roots = _simulated_roots(simulated_root, bundles.decode(data, what=str(evidence)))
+    for name, given in (
+        ("simulated_gpu_root", simulated_gpu_root),
+        ("simulated_rim_root", simulated_rim_root),
+    ):
+        if given is not None:
+            roots[name] = _certificate(given)
+    text = policy_template.starting_policy(data, what=str(evidence), **roots)
     _write(output, text.encode("ascii"), force=force)
     click.echo(f"policy  {printable(str(output))}")
     click.echo(
@@ -92,6 +111,7 @@ def sign(values: Path, key: Path, output: Path, force: bool) -> None:
         platform:
           tdx: {mr_td: [...], rtmr0: [...], rtmr1: [...], rtmr2: [...]}
           snp: {measurement: [...]}
+          gpu: {chip_ids: [...]}
         code: {digests: [...], packages: [...]}
         claims: {data: [...], initial: [...], tokenizer: [...], architecture: [...]}
 
@@ -117,18 +137,33 @@ def sign(values: Path, key: Path, output: Path, force: bool) -> None:
             click.echo(f"{path:<17} {len(listed)} values")
 
 
-def _root(given: str, kind: Kind) -> bytes:
+def _simulated_roots(given: str, bundle: Bundle) -> dict[str, bytes]:
+    """Returns the root that was given; for "auto" those of this machine that the evidence could lead to."""
+    from palm_torch.cvm import simulated_gpu_state, simulated_snp, simulated_state
+
+    if given != "auto":
+        return {"simulated_root": _certificate(given)}
+    if bundle.attester == "snp":
+        roots = {"simulated_root": simulated_snp.read_root(simulated_snp.default_directory())}
+    else:
+        roots = {"simulated_root": simulated_state.read_root(simulated_state.default_directory())}
+    folder = simulated_gpu_state.default_directory()
+    if bundle.end.gpus and folder.exists():
+        root = simulated_gpu_state.read_root(folder)
+        if all(gpu.chain.endswith(root) for gpu in bundle.end.gpus):
+            roots["simulated_gpu_root"] = root
+            roots["simulated_rim_root"] = simulated_gpu_state.read_rim_root(folder)
+    return roots
+
+
+def _certificate(given: str) -> bytes:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from palm_torch import files
-    from palm_torch.cvm import certificate_bytes, simulated_snp, simulated_state
+    from palm_torch.cvm import certificate_bytes
     from palm_torch.policies import signing_keys
 
-    if given == "auto":
-        if kind == "snp":
-            return simulated_snp.read_root(simulated_snp.default_directory())
-        return simulated_state.read_root(simulated_state.default_directory())
     pem = files.read_bounded(
         Path(given), what="the root certificate", max_bytes=signing_keys.MAX_KEY_BYTES, error=PolicyError
     )

@@ -35,9 +35,25 @@ class _AfterTwoDashes(click.Command):
     "--request", "request_path", type=FILE, help="A verifier's request to answer; without, unchallenged."
 )
 @click.option(
-    "--attester", default="auto", show_default=True, help="auto, tdx, snp, simulated or simulated-snp."
+    "--attester",
+    default="auto",
+    show_default=True,
+    help="auto, tdx, snp, simulated, simulated-snp or simulated-gpu.",
 )
 @click.option("--collateral", type=FILE, help="What the vendor says of this platform, to travel with it.")
+@click.option(
+    "--rim",
+    "rims",
+    type=FILE,
+    multiple=True,
+    help="NVIDIA's reference manifest of the GPUs' driver or firmware, to travel with it; repeatable.",
+)
+@click.option(
+    "--gpu-collector",
+    default="auto",
+    show_default=True,
+    help="Who asks the GPUs: auto, nvml, nvattest or nv-sdk.",
+)
 def run(
     operation: str,
     words: tuple[str, ...],
@@ -45,6 +61,8 @@ def run(
     request_path: Path | None,
     attester: str,
     collateral: Path | None,
+    rims: tuple[Path, ...],
+    gpu_collector: str,
 ) -> int:
     """Run a script in a measured session and write evidence of it.
 
@@ -83,6 +101,8 @@ def run(
         request=None if request_path is None else str(request_path),
         attester=attester,
         collateral=None if collateral is None else str(collateral.absolute()),
+        rims=tuple(str(path.absolute()) for path in rims),
+        gpu_collector=gpu_collector,
         safe_path=bool(sys.flags.safe_path),
     )
     sys.stdout.flush()

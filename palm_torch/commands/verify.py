@@ -72,6 +72,26 @@ if TYPE_CHECKING:
     help="What the vendor says of the platform, from `collateral fetch`; with several pieces of evidence "
     "once for all, or once for each in order.",
 )
+@click.option(
+    "--rim",
+    "rims",
+    type=FILE,
+    multiple=True,
+    help="Reference manifest of a GPU's driver or firmware image, XML, in place of what came; repeatable.",
+)
+@click.option(
+    "--ocsp",
+    type=FILE,
+    multiple=True,
+    help="Answer about the status of a GPU's certificate, DER, in place of what came; repeatable.",
+)
+@click.option(
+    "--gpu-crl",
+    "gpu_crls",
+    type=FILE,
+    multiple=True,
+    help="Revocation list of GPUs' certificates, DER, in place of what came; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the rejection, as JSON.")
 def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     evidence: tuple[Path, ...],
@@ -87,6 +107,9 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     again: bool,
     closing: Path | None,
     collaterals: tuple[Path, ...],
+    rims: tuple[Path, ...],
+    ocsp: tuple[Path, ...],
+    gpu_crls: tuple[Path, ...],
     as_json: bool,
 ) -> int:
     """Appraise evidence, receipts, or a chain of evidence against a policy, offline.
@@ -107,6 +130,9 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
         "timestamp_root": timestamp_root,
         "seen": seen,
         "again": again,
+        "rims": rims,
+        "ocsp": ocsp,
+        "gpu_crls": gpu_crls,
     }
     try:
         if len(evidence) > 1:

@@ -28,6 +28,9 @@ IMAGE_REGISTERS: Final = ("mr_td", "rtmr0", "rtmr1", "rtmr2")
 HOST_REGISTERS: Final = ("mr_config_id", "mr_owner", "mr_owner_config")
 """Fields of a TD report that the host sets when it makes the trust domain."""
 
+MAX_AGE_DAYS: Final = 36_500
+"""The greatest age that a rule can allow, in days."""
+
 _DAY_S: Final = 86_400
 _ZERO_REGISTER: Final = "00" * quote.REGISTER_BYTES
 _SAME_TD: Final = ("td_attributes", "xfam", *IMAGE_REGISTERS, *HOST_REGISTERS)
@@ -52,7 +55,7 @@ class TdxRules:
         tcb_statuses: Accepted TCB statuses.
         min_tcb_evaluation_data_number: Least accepted number of the collateral: guards against an old one.
         max_collateral_age_days: Days that the collateral may have been issued before the time of
-            verification; None accepts any that still holds.
+            verification, at most 36500; None accepts any that still holds.
 
     Raises:
         PolicyError: If a value has another form.
@@ -92,9 +95,10 @@ class TdxRules:
                 f"min_tcb_evaluation_data_number: expected 0 or more, "
                 f"got {self.min_tcb_evaluation_data_number}"
             )
-        if self.max_collateral_age_days is not None and self.max_collateral_age_days < 0:
+        age = self.max_collateral_age_days
+        if age is not None and not 0 <= age <= MAX_AGE_DAYS:
             raise PolicyError(
-                f"max_collateral_age_days: expected 0 or more, got {self.max_collateral_age_days}"
+                f"max_collateral_age_days: expected a number from 0 to {MAX_AGE_DAYS}, got {age}"
             )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from palm_torch.cvm.snp_endorsements import SnpEndorsements
 
 Platform = Literal["tdx", "snp"]
-Kind = Literal["auto", "simulated", "simulated-snp", "tdx", "snp"]
+Kind = Literal["auto", "simulated", "simulated-snp", "simulated-gpu", "tdx", "snp"]
 
 PROVIDERS: Final[dict[str, Platform]] = {tsm.TDX_PROVIDER: "tdx", tsm.SNP_PROVIDER: "snp"}
 """The drivers that configfs-tsm names, and what they drive."""
@@ -98,7 +98,8 @@ def select(
 
     Args:
         kind: "auto": the hardware's, or simulated TDX where there is no hardware; "simulated",
-            "simulated-snp": simulated TDX or SEV-SNP; "tdx", "snp": that hardware and nothing else.
+            "simulated-snp": simulated TDX or SEV-SNP; "simulated-gpu": simulated TDX, to which whoever opens
+            the session adds a simulated GPU; "tdx", "snp": that hardware and nothing else.
         root: Root of the file system in which hardware is looked for.
         files: The kernel that is asked for it.
 

@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 ECDSA_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
 """AlgorithmIdentifier of ecdsa-with-SHA256 (RFC 5758 section 3.2), without parameters."""
 
+ECDSA_SHA384: Final = bytes.fromhex("300a06082a8648ce3d040303")
+"""AlgorithmIdentifier of ecdsa-with-SHA384, likewise."""
+
 ECDSA: Final = {
     ECDSA_SHA256: "ecdsa-with-SHA256",
-    bytes.fromhex("300a06082a8648ce3d040303"): "ecdsa-with-SHA384",
+    ECDSA_SHA384: "ecdsa-with-SHA384",
     bytes.fromhex("300a06082a8648ce3d040304"): "ecdsa-with-SHA512",
 }
 RSA: Final = {
@@ -54,7 +57,10 @@ INTEL: Final = {ECDSA_SHA256: ECDSA[ECDSA_SHA256]}
 AMD: Final = RSA_PSS_SHA384
 """What AMD signs with."""
 
-HARDWARE_VENDORS: Final = INTEL | AMD
+NVIDIA: Final = {ECDSA_SHA384: ECDSA[ECDSA_SHA384]}
+"""What NVIDIA signs with, devices and reference measurements alike."""
+
+HARDWARE_VENDORS: Final = INTEL | AMD | NVIDIA
 """What hardware vendors sign with."""
 
 TIME_STAMPING: Final = ECDSA | RSA | ED25519
@@ -68,8 +74,9 @@ FOREIGN_ERRORS: Final = (
     x509.DuplicateExtension,
     x509.ExtensionNotFound,
     x509.UnsupportedGeneralNameType,
+    Warning,
 )
-"""What `cryptography` raises on certificates and lists that it cannot read."""
+"""What `cryptography` raises on what it cannot read; its warnings too, where they are made errors."""
 
 _PEM_BEGIN: Final = b"-----BEGIN CERTIFICATE-----\n"
 _PEM_END: Final = b"-----END CERTIFICATE-----\n"

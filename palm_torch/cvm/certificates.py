@@ -87,6 +87,22 @@ AMD_ARK_MILAN: Final = TrustAnchor(
 )
 """The root of every EPYC 7003 processor, valid 2020-10-22 to 2045-10-22."""
 
+NVIDIA_DEVICE_ROOT: Final = TrustAnchor(
+    name="NVIDIA Device Identity CA",
+    certificate_sha256=bytes.fromhex("102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"),
+    spki_sha256=bytes.fromhex("a90c4eb5acfd3e3d03a25db6a26b84f720ad0503196c627c21ddd48dd85b06a4"),
+    simulated=False,
+)
+"""The root of every confidential GPU (and NVSwitch), valid 2021-11-05 to 9999-12-31."""
+
+NVIDIA_CORIM_ROOT: Final = TrustAnchor(
+    name="NVIDIA CoRIM signing Root CA",
+    certificate_sha256=bytes.fromhex("12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"),
+    spki_sha256=bytes.fromhex("dec1dc316477aa851eebdf51327ae9f864bc8d89254657ed1e7eb9168af1e1a3"),
+    simulated=False,
+)
+"""The root of the reference measurements of GPUs, valid 2023-03-16 to 2053-03-08."""
+
 
 @dataclass(frozen=True, slots=True)
 class VerifiedChain:
@@ -149,7 +165,7 @@ def verify_chain(
             certificate,
             what=f"{what}, certificate {position}",
             algorithms=hierarchy.algorithms,
-            zero_serial=hierarchy.bare_leaf and position == 0,
+            zero_serial=hierarchy.zero_serial and position == 0,
         )
         for position, certificate in enumerate(chain)
     )
@@ -170,7 +186,7 @@ def verify_chain(
             is_ca=position > 0,
             below=position - 1,
             what=name,
-            bare=hierarchy.bare_leaf and position == 0,
+            may_lack=frozenset() if position else hierarchy.leaf_may_lack,
         )
     return VerifiedChain(certificates, anchor)
 
@@ -201,7 +217,7 @@ def check_certificate(
     below: int,
     what: str,
     known_critical: AbstractSet[x509.ObjectIdentifier] = KNOWN_CRITICAL,
-    bare: bool = False,
+    may_lack: AbstractSet[x509.ObjectIdentifier] = frozenset(),
 ) -> None:
     """Checks dates and extensions of a certificate whose signature (or pin) was checked.
 
@@ -212,15 +228,15 @@ def check_certificate(
         below: Number of CA certificates between it and the leaf.
         what: Name of the certificate, for messages.
         known_critical: Extensions that may be critical because the caller looks at them.
-        bare: Whether it may lack basic constraints and key usage; one without the first is no CA.
+        may_lack: Which of basic constraints and key usage it need not have; one without the first is no CA.
 
     Raises:
         TrustAnchorError: If a date, a role or an extension does not allow what it signed.
     """
     try:
         starts, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        constraints = _extension(certificate, x509.BasicConstraints, optional=bare)
-        usage = _extension(certificate, x509.KeyUsage, optional=bare)
+        constraints = _extension(certificate, x509.BasicConstraints, may_lack)
+        usage = _extension(certificate, x509.KeyUsage, may_lack)
         unknown = [
             extension.oid.dotted_string
             for extension in certificate.extensions
@@ -271,11 +287,13 @@ def _check_signature(child: x509.Certificate, issuer: x509.Certificate, what: st
         raise SignatureError(f"{what}: not signed by {by}") from error
 
 
-def _extension(certificate: x509.Certificate, kind: type[_Extension], *, optional: bool) -> _Extension | None:
+def _extension(
+    certificate: x509.Certificate, kind: type[_Extension], may_lack: AbstractSet[x509.ObjectIdentifier]
+) -> _Extension | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
-        if not optional:
+        if kind.oid not in may_lack:
             raise
         return None
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from palm_torch.cvm import certificate_bytes
 from palm_torch.errors import TrustAnchorError
-
-if TYPE_CHECKING:
-    from cryptography import x509
 
 PublicKey: TypeAlias = "ec.EllipticCurvePublicKey | rsa.RSAPublicKey"
 KeyKind = Literal["P-256", "P-384", "RSA-4096"]
@@ -31,21 +29,39 @@ class Hierarchy:
         algorithms: What certificates and lists are signed with: AlgorithmIdentifier, DER → name.
         authority_key: Kind of the keys of the root and of every other issuer.
         leaf_key: Kind of the leaf's key.
-        bare_leaf: Whether a leaf may have the serial number zero, and neither basic constraints nor key
-            usage; if they are there, they count.
+        leaf_may_lack: Extensions that a leaf need not have; if they are there, they count.
+        zero_serial: Whether a leaf's serial number may be zero.
     """
 
     algorithms: Mapping[bytes, str]
     authority_key: KeyKind
     leaf_key: KeyKind
-    bare_leaf: bool = False
+    leaf_may_lack: frozenset[x509.ObjectIdentifier] = frozenset()
+    zero_serial: bool = False
 
 
 INTEL: Final = Hierarchy(certificate_bytes.INTEL, authority_key="P-256", leaf_key="P-256")
 """PCK certificates and signers of TCB info, below the SGX root."""
 
-AMD: Final = Hierarchy(certificate_bytes.AMD, authority_key="RSA-4096", leaf_key="P-384", bare_leaf=True)
+AMD: Final = Hierarchy(
+    certificate_bytes.AMD,
+    authority_key="RSA-4096",
+    leaf_key="P-384",
+    leaf_may_lack=frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid}),
+    zero_serial=True,
+)
 """VCEK and VLEK certificates, below an ARK."""
+
+NVIDIA: Final = Hierarchy(
+    certificate_bytes.NVIDIA,
+    authority_key="P-384",
+    leaf_key="P-384",
+    leaf_may_lack=frozenset({x509.BasicConstraints.oid}),
+)
+"""Attestation keys of GPUs and switches, below the device identity root."""
+
+CORIM: Final = Hierarchy(certificate_bytes.NVIDIA, authority_key="P-384", leaf_key="P-384")
+"""Signers of reference measurements (RIMs), below the CoRIM root."""
 
 
 def public_key(certificate: x509.Certificate, *kinds: KeyKind, what: str) -> PublicKey:

@@ -27,6 +27,7 @@ from palm_torch.cvm import (
 from palm_torch.cvm.appraisal import TdxRules
 from palm_torch.cvm.certificates import TrustAnchor
 from palm_torch.cvm.collateral import Collateral
+from palm_torch.cvm.gpu_rules import GpuRules
 from palm_torch.cvm.snp_rules import SnpRules
 from palm_torch.errors import BindingError, EncodingError, PlatformError
 
@@ -57,15 +58,32 @@ class Requirements:
         tdx: Rules for Intel TDX; None accepts no such machine.
         snp: Rules for AMD SEV-SNP; None accepts no such machine.
         simulated_root: The root of a simulated TEE, to be accepted *instead of* the vendors'.
+        gpu: Rules for NVIDIA GPUs; None accepts no evidence of any.
+        simulated_gpu_root: The root of simulated GPUs, to be accepted *instead of* NVIDIA's.
+        simulated_rim_root: The root of a simulated signer of reference measurements, to be accepted
+            *instead of* NVIDIA's.
     """
 
     tdx: TdxRules | None = None
     snp: SnpRules | None = None
     simulated_root: TrustAnchor | None = None
+    gpu: GpuRules | None = None
+    simulated_gpu_root: TrustAnchor | None = None
+    simulated_rim_root: TrustAnchor | None = None
 
     def anchor(self, kind: Kind) -> TrustAnchor:
         """Returns the one root that evidence of a kind must lead to."""
         return self.simulated_root or _ANCHORS[kind]
+
+    @property
+    def gpu_anchor(self) -> TrustAnchor:
+        """The one root that the certificates of GPUs must lead to."""
+        return self.simulated_gpu_root or certificates.NVIDIA_DEVICE_ROOT
+
+    @property
+    def rim_anchor(self) -> TrustAnchor:
+        """The one root that the signers of reference measurements must lead to."""
+        return self.simulated_rim_root or certificates.NVIDIA_CORIM_ROOT
 
 
 def read_endorsements(kind: Kind, fields: Mapping[str, str]) -> Endorsements:

@@ -34,8 +34,32 @@ def verify_crl(
         EncodingError: If the list does not parse.
         SignatureError: If another key signed it, or it is not current, or it covers only a part.
     """
-    certificates.check_time(now)
     crl = certificate_bytes.load_crl(data, what=what, algorithms=hierarchy.algorithms)
+    check_crl(crl, issuer=issuer, now=now, what=what, hierarchy=hierarchy)
+    return crl
+
+
+def check_crl(
+    crl: x509.CertificateRevocationList,
+    *,
+    issuer: x509.Certificate,
+    now: datetime,
+    what: str,
+    hierarchy: hierarchies.Hierarchy = hierarchies.INTEL,
+) -> None:
+    """Checks that a revocation list was signed by its issuer and is current.
+
+    Args:
+        crl: The list, from `certificate_bytes.load_crl`.
+        issuer: A certificate of a chain already verified.
+        now: Time of verification, aware: lastUpdate ≤ now < nextUpdate.
+        what: Name of the list, for messages.
+        hierarchy: How the issuer's vendor signs.
+
+    Raises:
+        SignatureError: If another key signed it, or it is not current, or it covers only a part.
+    """
+    certificates.check_time(now)
     key = hierarchies.public_key(issuer, hierarchy.authority_key, what=what)
     try:
         signed = crl.is_signature_valid(key)
@@ -55,7 +79,6 @@ def verify_crl(
         raise SignatureError(f"{what}: critical extension {critical[0]} is not understood")
     if ends is None or not starts <= now < ends:
         raise SignatureError(f"{what}: expected {starts} ≤ time < {ends}, got {now}")
-    return crl
 
 
 def check_not_revoked(

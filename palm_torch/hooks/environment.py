@@ -101,6 +101,9 @@ ABSENT: Final = "absent"
 MAX_VARIABLE_CHARACTERS: Final = 256
 """Longer values are given as ``sha256:hex`` of their bytes."""
 
+_GPU: Final = "GPU-"
+"""How NVIDIA's driver, and a statement, begins a GPU's identifier; torch leaves it out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Package:
@@ -205,7 +208,8 @@ def _device(place: torch.device) -> Device:
     if place.type != "cuda":
         return Device(place.type, None, None)
     properties = torch.cuda.get_device_properties(place)
-    return Device("cuda", properties.name, str(properties.uuid))
+    uuid = str(properties.uuid).removeprefix(_GPU)
+    return Device("cuda", properties.name, f"{_GPU}{uuid}")
 
 
 def _flags() -> dict[str, Any]:

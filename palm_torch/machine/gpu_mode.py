@@ -6,22 +6,13 @@ of a GPU is the report that the GPU signs.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from palm_torch.deadlines import Deadline, within
-from palm_torch.errors import AttesterError
+from palm_torch.cvm import nvml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-TIMEOUT_S: Final = 10.0
-"""How long the driver may take to answer; a wedged one never does."""
-
-_FEATURE_ON: Final = 1
-_ENVIRONMENT_PRODUCTION: Final = 2
-_READY: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +34,7 @@ class GpuMode:
     ready: bool
 
 
-def read(load: Callable[[], Any], *, timeout_s: float = TIMEOUT_S) -> GpuMode:
+def read(load: Callable[[], Any], *, timeout_s: float = nvml.TIMEOUT_S) -> GpuMode:
     """Asks the driver, through NVML.
 
     Args:
@@ -53,45 +44,19 @@ def read(load: Callable[[], Any], *, timeout_s: float = TIMEOUT_S) -> GpuMode:
     Raises:
         AttesterError: If there is no driver, or it does not answer as it should.
     """
-    try:
-        return within(Deadline.after(timeout_s), functools.partial(_read, load))
-    except TimeoutError as error:
-        raise AttesterError(
-            f"GPU: the driver did not answer in {timeout_s:g} seconds: see the kernel's log"
-        ) from error
+    return nvml.ask(_read, load=load, timeout_s=timeout_s)
 
 
-def _read(load: Callable[[], Any]) -> GpuMode:
-    try:
-        nvml = load()
-        failures: tuple[type[Exception], ...] = (nvml.NVMLError, AttributeError, TypeError, ValueError)
-        unsupported: type[Exception] = nvml.NVMLError_NotSupported
-    except (ImportError, AttributeError, OSError) as error:
-        raise AttesterError(f"GPU: pynvml is not usable: {error}; reinstall nvidia-ml-py") from error
-    try:
-        nvml.nvmlInit()
-    except failures as error:
-        raise AttesterError(f"GPU: no answer from the driver: {error}") from error
-    try:
-        names = tuple(
-            _text(nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(index)))
-            for index in range(nvml.nvmlDeviceGetCount())
-        )
-        driver = _text(nvml.nvmlSystemGetDriverVersion())
-        try:
-            state = nvml.nvmlSystemGetConfComputeState()
-            on = (state.ccFeature, state.environment) == (_FEATURE_ON, _ENVIRONMENT_PRODUCTION)
-            devtools = bool(state.devToolsMode)
-            ready = nvml.nvmlSystemGetConfComputeGpusReadyState() == _READY
-        except unsupported:  # neither GPU nor driver knows of it
-            on, devtools, ready = False, False, True
-    except failures as error:
-        raise AttesterError(f"GPU: unexpected answer of the driver: {error}") from error
-    finally:
-        nvml.nvmlShutdown()
-    return GpuMode(driver=driver, names=names, confidential=on, devtools=devtools, ready=ready)
-
-
-def _text(value: object) -> str:
-    """Returns text that older versions of NVML's binding give as bytes."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _read(library: Any) -> GpuMode:  # noqa: ANN401 (the module)
+    names = tuple(
+        nvml.text(library.nvmlDeviceGetName(library.nvmlDeviceGetHandleByIndex(index)))
+        for index in range(library.nvmlDeviceGetCount())
+    )
+    system = nvml.read_system(library)
+    return GpuMode(
+        driver=system.driver,
+        names=names,
+        confidential=system.confidential,
+        devtools=system.devtools,
+        ready=system.ready,
+    )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import stat
 from typing import TYPE_CHECKING, Any, Final
 
 from palm_torch import extras
-from palm_torch.cvm import simulated_state
+from palm_torch.cvm import nvml, simulated_state
 from palm_torch.errors import AttesterError
 from palm_torch.machine import gpu_mode
 from palm_torch.machine.finding import NOT_THERE, Finding, absence, said
@@ -18,13 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-EXTRAS: Final = {**extras.PACKAGES, "nvidia": frozenset({"pynvml"})}
-"""Extra → the packages that it brings, of the extras that something of this version uses."""
+EXTRAS: Final = {extra: packages for extra, packages in extras.PACKAGES.items() if extra != "nv-sdk"}
+"""Extra → the packages that it brings, of the extras worth installing; NVIDIA supports nv-sdk no longer."""
 
 LIBRARIES: Final = ("blake3", "cryptography", "dcap_qvl", "lxml", "rich", "yaml")
 """What every installation has, by the names they are imported under."""
 
 NVIDIA_DEVICE: Final = "dev/nvidiactl"
+
+import_nvml: Final = nvml.load
+"""Returns the module ``pynvml``."""
 
 _OTHERS: Final = 0o077
 
@@ -83,11 +85,6 @@ def gpu(root: Path, installed: Callable[[str], bool], load: Callable[[], Any]) -
         detail = f"{cards}: confidential computing is on, and the GPUs take no work yet"
         return Finding("GPU", "problem", detail, "nvidia-smi conf-compute -srs 1, once they are attested")
     return Finding("GPU", "ok", f"{cards}: confidential computing is on, ready")
-
-
-def import_nvml() -> Any:  # noqa: ANN401 (a module without types)
-    """Returns the module ``pynvml``."""
-    return importlib.import_module("pynvml")
 
 
 def simulated_tee() -> Finding:

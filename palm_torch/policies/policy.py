@@ -9,6 +9,7 @@ in so many words: ``[any]`` for a reference value, ``unreviewed: true`` for code
     platform:
       tdx: {mr_td: [<96 hex digits>], rtmr0: [...], rtmr1: [...], rtmr2: [...]}
       snp: {measurement: [<96 hex digits>]}
+      gpu: {count: 1, min_driver_version: "550.90.07", min_vbios_version: "96.00.9F.00.01"}
     code:
       digests: ["palm-sha256:<64 hex digits>"]
     claims:
@@ -30,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from palm_torch import codec, files
 from palm_torch.cvm import certificate_bytes, certificates, platforms
 from palm_torch.cvm.appraisal import TdxRules
+from palm_torch.cvm.gpu_rules import GpuRules
 from palm_torch.cvm.snp_rules import SnpRules
 from palm_torch.digest import Digest
 from palm_torch.errors import EncodingError, PolicyError, TrustAnchorError
@@ -85,37 +87,54 @@ class Platform:
     Attributes:
         tdx: Rules for an Intel TDX trust domain; None accepts none.
         snp: Rules for an AMD SEV-SNP guest; None accepts none.
+        gpu: Rules for the NVIDIA GPUs of such a machine; None accepts no evidence of any.
         simulated_root: Root certificate (PEM) of a simulated TEE to accept *instead of* the vendors';
             results under it are marked simulated and never affirming.
+        simulated_gpu_root: Likewise that of simulated GPUs, instead of NVIDIA's.
+        simulated_rim_root: Likewise that of who signs simulated GPUs' reference manifests.
     """
 
     tdx: TdxRules | None = None
     snp: SnpRules | None = None
+    gpu: GpuRules | None = None
     simulated_root: str | None = None
+    simulated_gpu_root: str | None = None
+    simulated_rim_root: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses a platform part that accepts no kind of machine."""
         if self.tdx is None and self.snp is None:
             raise PolicyError("names no kind of machine: it needs 'tdx', 'snp', or both")
+        for name in ("simulated_gpu_root", "simulated_rim_root"):
+            if self.gpu is None and getattr(self, name) is not None:
+                raise PolicyError(f"{name}: a root for GPUs, and no rules for any: it needs 'gpu'")
 
     def requirements(self) -> platforms.Requirements:
-        """Returns the rules, and the root that evidence of machines must lead to.
+        """Returns the rules, and the roots that evidence of machines and GPUs must lead to.
 
         Raises:
-            PolicyError: If `simulated_root` is not a certificate.
+            PolicyError: If a simulated root is not a certificate.
         """
-        return platforms.Requirements(tdx=self.tdx, snp=self.snp, simulated_root=self._simulated_root())
+        return platforms.Requirements(
+            tdx=self.tdx,
+            snp=self.snp,
+            gpu=self.gpu,
+            simulated_root=self._root("simulated_root", "simulated TEE"),
+            simulated_gpu_root=self._root("simulated_gpu_root", "simulated GPUs"),
+            simulated_rim_root=self._root("simulated_rim_root", "simulated reference manifests"),
+        )
 
-    def _simulated_root(self) -> certificates.TrustAnchor | None:
-        if self.simulated_root is None:
+    def _root(self, field_name: str, anchor_name: str) -> certificates.TrustAnchor | None:
+        pem: str | None = getattr(self, field_name)
+        if pem is None:
             return None
         try:
-            (root,) = x509.load_pem_x509_certificates(self.simulated_root.encode("utf-8"))
+            (root,) = x509.load_pem_x509_certificates(pem.encode("utf-8"))
             return certificates.TrustAnchor.from_certificate(
-                root.public_bytes(Encoding.DER), name="simulated TEE", simulated=True
+                root.public_bytes(Encoding.DER), name=anchor_name, simulated=True
             )
         except (*certificate_bytes.FOREIGN_ERRORS, EncodingError, TrustAnchorError) as error:
-            raise PolicyError(f"platform.simulated_root: expected one PEM certificate: {error}") from error
+            raise PolicyError(f"platform.{field_name}: expected one PEM certificate: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

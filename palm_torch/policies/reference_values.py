@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from palm_torch import codec, dsse, files
-from palm_torch.cvm import appraisal, pck, quote, snp_rules
+from palm_torch.cvm import appraisal, gpu_rules, pck, quote, snp_rules
 from palm_torch.digest import Digest
 from palm_torch.encoding import decode_hex, decode_json, encode_json
 from palm_torch.errors import EncodingError, FreshnessError, InputError, PolicyError
@@ -78,16 +78,28 @@ class SnpValues:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuValues:
+    """Identities of GPUs, for the list of `palm_torch.cvm.gpu_rules.GpuRules`."""
+
+    chip_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses values of another form, by the check of the rules that they are for."""
+        gpu_rules.GpuRules(count=0, chip_ids=self.chip_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformValues:
-    """Measurements of machines and images, by kind of machine."""
+    """Measurements of machines and images, by kind of machine, and identities of GPUs."""
 
     tdx: TdxValues | None = None
     snp: SnpValues | None = None
+    gpu: GpuValues | None = None
 
     def __post_init__(self) -> None:
         """Refuses a platform part that speaks of no kind of machine."""
-        if self.tdx is None and self.snp is None:
-            raise EncodingError("names no kind of machine; list values under 'tdx', 'snp', or both")
+        if self.tdx is None and self.snp is None and self.gpu is None:
+            raise EncodingError("names no kind of machine; list values under 'tdx', 'snp' or 'gpu'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +125,7 @@ _LISTS: Final = {
     for path, kind in (
         ("platform.tdx", TdxValues),
         ("platform.snp", SnpValues),
+        ("platform.gpu", GpuValues),
         ("code", CodeValues),
         ("claims", ClaimValues),
     )
@@ -163,6 +176,7 @@ class ReferenceValues:
         parts = {
             "platform.tdx": self.platform.tdx if self.platform else None,
             "platform.snp": self.platform.snp if self.platform else None,
+            "platform.gpu": self.platform.gpu if self.platform else None,
             "code": self.code,
             "claims": self.claims,
         }

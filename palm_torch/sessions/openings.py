@@ -8,7 +8,8 @@ quote alone; only with its result can a signature be checked, so that the steps 
 3. The platform is the one, and in the state, that the rules ask for.
 4. The begin quote seals this challenge, this run, this begin statement and this session key; the begin
    statement names the same.
-5. The session key is an ECDSA key on P-256, in its one spelling.
+5. The GPUs, if any, answered nonces of this session, and are those that the rules ask for.
+6. The session key is an ECDSA key on P-256, in its one spelling.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from palm_torch.cvm.platforms import Verified
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.errors import BindingError, EvidenceError
 from palm_torch.evidence import Opening
-from palm_torch.sessions import seals
+from palm_torch.sessions import gpus, seals
 from palm_torch.statement import Begin
 
 if TYPE_CHECKING:
@@ -51,12 +52,14 @@ class VerifiedOpening:
         opening: What travelled.
         begin: Its begin statement.
         quote: Its begin quote, verified and appraised.
+        gpus: Its GPUs, verified and appraised.
         key: The session's public key, which the quote seals.
     """
 
     opening: Opening
     begin: Begin
     quote: Verified
+    gpus: gpus.Attested
     key: ec.EllipticCurvePublicKey
     token: InitVar[object]
 
@@ -64,6 +67,11 @@ class VerifiedOpening:
         """Refuses to be made elsewhere."""
         if token is not _MADE_HERE:
             raise TypeError("a VerifiedOpening is made by openings.verify alone")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the platform, or one of its GPUs, is a simulator's."""
+        return self.quote.simulated or self.gpus.simulated
 
     @property
     def quote_digest(self) -> Digest:
@@ -77,6 +85,7 @@ def verify(
     requirements: Requirements,
     at: datetime,
     collateral: Mapping[str, str] | None = None,
+    at_hand: gpus.AtHand = gpus.NOTHING,
 ) -> VerifiedOpening:
     """Verifies what opened a session.
 
@@ -85,6 +94,7 @@ def verify(
         requirements: The root that its quote must lead to, and the platform that it must come from.
         at: Time of verification, aware.
         collateral: Serves an opening that carries none, by field.
+        at_hand: What the makers of GPUs say; an opening carries nothing of that.
 
     Returns:
         The verified opening.
@@ -103,8 +113,18 @@ def verify(
     )
     platforms.appraise(quote, requirements)  # 3
     seals.check_begin(opening, begin, quote)  # 4
-    key = dsse.session_public_key(opening.session_key)  # 5
-    return VerifiedOpening(opening=opening, begin=begin, quote=quote, key=key, token=_MADE_HERE)
+    attested = gpus.verify(  # 5
+        opening.begin,
+        begin.gpu,
+        seals.begin_context(opening),
+        requirements=requirements,
+        at_hand=at_hand,
+        now=at,
+    )
+    key = dsse.session_public_key(opening.session_key)  # 6
+    return VerifiedOpening(
+        opening=opening, begin=begin, quote=quote, gpus=attested, key=key, token=_MADE_HERE
+    )
 
 
 def verify_receipt(envelope: Envelope, session: VerifiedOpening) -> Content:

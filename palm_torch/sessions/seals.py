@@ -14,7 +14,7 @@ from palm_torch.commit import history
 from palm_torch.cvm import binding, eventlog, platforms
 from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.encoding import decode_json
-from palm_torch.errors import BindingError, EncodingError, EvidenceError, PlatformError
+from palm_torch.errors import BindingError, EncodingError, EvidenceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,14 +32,26 @@ def read_begin(opening: Opening) -> Begin:
 
     Raises:
         EvidenceError: If the statement does not parse.
-        PlatformError: If GPUs are spoken of, which this version cannot appraise.
     """
-    if opening.begin.gpus:
-        raise PlatformError("GPU evidence: this version cannot appraise it, and leaves nothing unchecked")
-    begin = statement.decode_begin(opening.begin.statement)
-    if begin.gpu:
-        raise PlatformError("GPU state in the begin statement, and no GPU evidence that vouches for it")
-    return begin
+    return statement.decode_begin(opening.begin.statement)
+
+
+def begin_context(opening: Opening) -> bytes:
+    """Returns what the report data of a begin quote, and the nonces of its GPUs, derive from; 32 bytes."""
+    root = binding.begin_claims_root(opening.begin.statement, opening.session_key)
+    return context(opening.challenge, run_id=opening.run_id, phase="begin", claims_root=root)
+
+
+def end_context(bundle: Bundle) -> bytes:
+    """Returns what the report data of an end quote, and the nonces of its GPUs, derive from; 32 bytes."""
+    root = binding.end_claims_root(
+        bundle.end.statement,
+        history.root_of(bundle.log),
+        len(bundle.log),
+        bundle.session_key,
+        bundle.begin.quote,
+    )
+    return context(bundle.challenge, run_id=bundle.run_id, phase="end", claims_root=root)
 
 
 def check_begin(opening: Opening, begin: Begin, quote: Verified) -> None:
@@ -53,10 +65,7 @@ def check_begin(opening: Opening, begin: Begin, quote: Verified) -> None:
     Raises:
         BindingError: If it seals something else, or a begin statement of another session.
     """
-    root = binding.begin_claims_root(opening.begin.statement, opening.session_key)
-    expected = report_data(
-        opening.challenge, run_id=opening.run_id, phase="begin", claims_root=root, gpus=opening.begin.gpus
-    )
+    expected = _sealed(begin_context(opening), opening.begin.gpus)
     binding.check_report_data(quote.report_data, expected, what="begin quote")
     if begin.run_id != opening.run_id:
         raise BindingError(f"run {opening.run_id!r:.80}, but the begin statement is of {begin.run_id!r:.80}")
@@ -76,16 +85,7 @@ def check_end(bundle: Bundle, quote: Verified) -> None:
     Raises:
         BindingError: If it seals something else.
     """
-    root = binding.end_claims_root(
-        bundle.end.statement,
-        history.root_of(bundle.log),
-        len(bundle.log),
-        bundle.session_key,
-        bundle.begin.quote,
-    )
-    expected = report_data(
-        bundle.challenge, run_id=bundle.run_id, phase="end", claims_root=root, gpus=bundle.end.gpus
-    )
+    expected = _sealed(end_context(bundle), bundle.end.gpus)
     binding.check_report_data(quote.report_data, expected, what="end quote")
 
 
@@ -199,13 +199,21 @@ def report_data(
         claims_root: What the quote seals, 32 bytes, as `palm_torch.cvm.binding` makes it for the phase.
         gpus: Evidence of GPUs that travels with the quote.
     """
-    ctx = binding.context(
+    return _sealed(context(challenge, run_id=run_id, phase=phase, claims_root=claims_root), gpus)
+
+
+def context(challenge: Challenge, *, run_id: str, phase: binding.Phase, claims_root: bytes) -> bytes:
+    """Returns what the nonces of GPUs, and the report data of a quote, derive from; see `report_data`."""
+    return binding.context(
         nonce=challenge.nonce,
         challenged=challenge.kind == "challenged",
         run_id=run_id,
         phase=phase,
         claims_root=claims_root,
     )
+
+
+def _sealed(ctx: bytes, gpus: Sequence[GpuEvidence]) -> bytes:
     return binding.report_data(ctx, binding.gpu_hash([(gpu.evidence, gpu.chain) for gpu in gpus]))
 
 

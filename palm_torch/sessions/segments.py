@@ -28,7 +28,7 @@ from palm_torch.commit import history
 from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.errors import BindingError, EvidenceError, FreshnessError, prefixed
 from palm_torch.receipt import SegmentReceipt
-from palm_torch.sessions import openings, seals
+from palm_torch.sessions import gpus, openings, seals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,6 +75,7 @@ def verify_chain(
     requirements: Requirements,
     at: datetime,
     collateral: Mapping[str, str] | None = None,
+    at_hand: gpus.AtHand = gpus.NOTHING,
 ) -> tuple[CheckedSegment, ...]:
     """Verifies the segments of a run as far as they go, steps 1 to 5 and the operation.
 
@@ -84,6 +85,7 @@ def verify_chain(
             must have run on.
         at: Time of verification, aware.
         collateral: Serves the segments that carry none, by field.
+        at_hand: What the makers of GPUs say.
 
     Raises:
         InputError: If a part does not parse; the message names the segment, counted from 1.
@@ -93,7 +95,7 @@ def verify_chain(
     for number, segment in enumerate(chain, 1):
         with prefixed(f"segment {number}"):
             session = openings.verify(  # 1
-                segment.session, requirements=requirements, at=at, collateral=collateral
+                segment.session, requirements=requirements, at=at, collateral=collateral, at_hand=at_hand
             )
             content = openings.verify_receipt(segment.receipt, session)  # 2
             if not isinstance(content, SegmentReceipt):
@@ -124,6 +126,7 @@ def verify(
     requirements: Requirements,
     at: datetime,
     collateral: Mapping[str, str],
+    at_hand: gpus.AtHand = gpus.NOTHING,
 ) -> tuple[CheckedSegment, ...]:
     """Verifies the segments of a bundle, and that the sealed session goes on from the last of them.
 
@@ -134,6 +137,7 @@ def verify(
             must have run on.
         at: Time of verification, aware.
         collateral: The bundle's own, or what takes its place.
+        at_hand: What the makers of GPUs say.
 
     Returns:
         The segments, oldest first; none for a run that was never resumed.
@@ -142,7 +146,9 @@ def verify(
         InputError: If a part does not parse; the message names the segment, counted from 1.
         RejectedError: Of the class that fits, if a step fails.
     """
-    checked = verify_chain(bundle.segments, requirements=requirements, at=at, collateral=collateral)
+    checked = verify_chain(
+        bundle.segments, requirements=requirements, at=at, collateral=collateral, at_hand=at_hand
+    )
     with prefixed("the sealed session"):
         link_begin(begin, checked)  # 3
         _check_resumed(seals.read_log(bundle.log), checked)  # 5

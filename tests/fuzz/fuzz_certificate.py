@@ -1,4 +1,4 @@
-"""Certificates, revocation lists and PEM chains, against `cryptography`."""
+"""Certificates, revocation lists and chains, against `cryptography`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from laws import REFUSED, accepted, ours
 
 from palm_torch import dsse
-from palm_torch.cvm import certificate_bytes, certificates, pck, revocation
+from palm_torch.cvm import certificate_bytes, certificates, gpu_certificate, pck, revocation
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 COUNTS = (1, 2, 3)
@@ -39,6 +39,11 @@ def one_input(data: bytes) -> None:
         lambda raw: certificate_bytes.load_crl(raw, what="x"),
         lambda found: found.public_bytes(Encoding.DER),
     )
+    ours(gpu_certificate.split_chain, data)
+    leaf = ours(certificate_bytes.load_certificate, data, what="x", algorithms=certificate_bytes.NVIDIA)
+    if leaf is not REFUSED:
+        device = ours(gpu_certificate.read_device, leaf)
+        assert device is REFUSED or len(device.fwid) == gpu_certificate.FWID_BYTES
     key = ours(dsse.session_public_key, data)
     if key is not REFUSED:
         assert len(dsse.key_id(key)) == 64

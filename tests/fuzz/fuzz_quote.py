@@ -1,4 +1,4 @@
-"""Quotes and SNP reports: parsed, written again from their fields, and freed of what machines append."""
+"""Quotes, SNP and GPU reports: parsed, written again from their fields, freed of what machines append."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from laws import REFUSED, accepted, ours
 
-from palm_torch.cvm import certificate_bytes, quote, snp_endorsements, snp_report
+from palm_torch.cvm import certificate_bytes, gpu_opaque, quote, snp_endorsements, snp_report, spdm
 
 if TYPE_CHECKING:
     from palm_torch.cvm.quote import Quote
@@ -24,6 +24,11 @@ def one_input(data: bytes) -> None:
         assert quote.canonical(cut) == cut
         assert quote.canonical(cut + bytes(3)) == cut or len(cut) > quote.MAX_QUOTE_BYTES - 3
     accepted(data, snp_report.parse_report, snp_report.encode_report)
+    gpu = accepted(data, spdm.parse_report, spdm.encode_report)
+    if gpu is not REFUSED:
+        assert gpu.signed + gpu.signature == data
+        claims = ours(gpu_opaque.read_claims, gpu.opaque)
+        assert claims is REFUSED or claims.mode in gpu_opaque.MODES
     table = ours(snp_endorsements.read_certificate_table, data)
     if table is not REFUSED:
         assert sum(len(content or b"") for content in dataclasses.astuple(table)) <= len(data)

@@ -24,7 +24,10 @@ from palm_torch.commit import coverage, manifest, merkle
 from palm_torch.cvm import (
     certificate_bytes,
     collateral,
+    gpu_certificate,
     quote,
+    simulated_gpu,
+    simulated_gpu_authority,
     simulated_quote,
     simulated_snp,
     snp_endorsements,
@@ -92,6 +95,7 @@ def make(folder: Path) -> dict[str, dict[str, bytes]]:
             "pem-one": certificate_bytes.encode_pem([good.machine.root_certificate()]),
             "key": good.bundle.session_key,
             **crls,
+            **dict(_gpu_certificates()),
         },
         "quote": quotes,
         "collateral": {
@@ -145,7 +149,18 @@ def _quotes(good: GoodRun) -> dict[str, bytes]:
             good.machine._authority, simulated_quote.make_td_report(bytes(64))
         ),
         **dict(_snp()),
+        "gpu": simulated_gpu.sign_report(
+            simulated_gpu_authority.new_key(), simulated_gpu.make_report(bytes(32))
+        ),
     }
+
+
+def _gpu_certificates() -> Iterator[tuple[str, bytes]]:
+    for architecture in gpu_certificate.ARCHITECTURES:
+        made = simulated_gpu_authority.make_authority(workshop.NOW, count=1, architecture=architecture)
+        (chip,) = made.chips
+        yield f"gpu-{architecture}", gpu_certificate.split_chain(chip.chain)[0]
+        yield f"gpu-{architecture}-chain", chip.chain
 
 
 def _snp() -> Iterator[tuple[str, bytes]]:

@@ -24,7 +24,7 @@ from palm_torch.errors import (
     SignatureError,
     TrustAnchorError,
 )
-from palm_torch.evidence import Bundle, GpuEvidence
+from palm_torch.evidence import Bundle, GpuEndorsements, GpuEvidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,7 @@ CASES: dict[str, tuple[Callable[[GoodRun], Bundle | bytes], type[PalmTorchError]
     "a seed at begin edited": (begin("seeds.value.torch", "cd" * 32), BindingError),
     "another register at begin": (begin("register", "01" * 48), BindingError),
     "another request at begin": (begin("request", sha256_digest(b"another")), BindingError),
-    "a GPU state smuggled into the begin statement": (begin("gpu", ({"cc": "on"},)), PlatformError),
+    "a GPU state smuggled into the begin statement": (begin("gpu", ({"cc": "on"},)), BindingError),
     "begin and end statements exchanged": (
         lambda good: put(
             good.with_end(good.bundle.begin.statement), "begin.statement", good.bundle.end.statement
@@ -93,8 +93,12 @@ CASES: dict[str, tuple[Callable[[GoodRun], Bundle | bytes], type[PalmTorchError]
     "challenged evidence called unchallenged": (part("challenge.kind", "unchallenged"), FreshnessError),
     "another nonce": (part("challenge.nonce", flip), FreshnessError),
     "another kind of platform": (part("attester", "snp"), EvidenceError),
-    "a GPU's evidence": (part("end.gpus", (GPU,)), PlatformError),
-    "a GPU's evidence at begin": (part("begin.gpus", (GPU,)), PlatformError),
+    "a GPU's evidence": (part("end.gpus", (GPU,)), BindingError),
+    "a GPU's evidence at begin": (part("begin.gpus", (GPU,)), BindingError),
+    "endorsements of a GPU that is not there": (
+        part("gpu_endorsements", GpuEndorsements(rims=(b"<a/>",), ocsp=(), crls=())),
+        PlatformError,
+    ),
     "no collateral": (part("collateral", None), EvidenceError),
     "half the collateral": (part("collateral", lambda found: {"tcb_info": found["tcb_info"]}), EvidenceError),
     "more than the collateral": (part("collateral.verdict", "UpToDate"), EvidenceError),

@@ -16,6 +16,7 @@ from bits import surviving
 from palm_torch.errors import PalmTorchError
 
 if TYPE_CHECKING:
+    from composite_run import CompositeRun
     from workshop import GoodRun
 
 FLIPS = 20_000 if os.environ.get("PALM_TORCH_THOROUGH") == "1" else 2_000
@@ -24,6 +25,14 @@ FLIPS = 20_000 if os.environ.get("PALM_TORCH_THOROUGH") == "1" else 2_000
 def test_random_bits_of_the_whole_bundle(good: GoodRun) -> None:
     bits = random.Random(2026).sample(range(8 * len(good.data)), FLIPS)
     assert surviving(good.data, good.verify, bits) == []
+
+
+def test_random_bits_of_evidence_of_gpus(composite: CompositeRun) -> None:
+    data = composite.data
+    began, ended = data.index(b'"gpu_endorsements":'), data.index(b'"log":')
+    places = [*range(8 * began, 8 * ended), *range(8 * data.index(b'"gpus":'), 8 * data.index(b'"quote":'))]
+    bits = random.Random(2026).sample(places, FLIPS // 10)
+    assert surviving(data, composite.verify, bits) == []
 
 
 def test_twin_a_verifier_that_looks_at_nothing_accepts_every_bit(good: GoodRun) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import types
@@ -20,15 +21,16 @@ from palm_torch.errors import (
     InputError,
     RejectedError,
 )
-from palm_torch.evidence import Bundle, GpuEvidence
+from palm_torch.evidence import Bundle, GpuEndorsements, GpuEvidence, Phase
 from palm_torch.properties import Property, Train
 from palm_torch.receipt import ArtifactsReceipt, Receipt, SegmentReceipt
-from palm_torch.statement import Begin, Statement
+from palm_torch.statement import Begin, Run, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from booted import BootedRun
+    from composite_run import CompositeRun
     from relay import ResumedRun
     from workshop import GoodRun
 
@@ -52,7 +54,11 @@ OPTIONAL_VALUES = {
     "Begin.boot_log": sha256_digest(b"log"),
     "collateral": {"tcb_info": "{}"},
     "timestamp": b"token",
+    "gpu_endorsements": GpuEndorsements(rims=(b"<a/>",), ocsp=(), crls=()),
 }
+FIRST = {"crls": b"list"}
+"""What an empty tuple gets, where an object would be of another type."""
+
 HEX = set("0123456789abcdef")
 KINDS = (Bundle, Begin, Statement, Receipt, ArtifactsReceipt, SegmentReceipt)
 """Every document that a verifier reads, with the documents inside that travel as bytes."""
@@ -76,8 +82,7 @@ def mutations(value: Any, path: str, field: Field | None) -> Iterator[tuple[Fiel
     """Yields (field, path, new value): every leaf changed within its type, every container's size changed."""
     if dataclasses.is_dataclass(value) and not isinstance(value, Digest):
         if field is not None:
-            _, inner, new = next(mutations(value, "", None))
-            yield field, path, put(value, inner, new)
+            yield field, path, changed_somewhere(value)
         for name in (item.name for item in dataclasses.fields(value)):
             yield from mutations(getattr(value, name), f"{path}.{name}".lstrip("."), (type(value), name))
         return
@@ -87,12 +92,24 @@ def mutations(value: Any, path: str, field: Field | None) -> Iterator[tuple[Fiel
         for key, item in value.items():
             yield from mutations(item, f"{path}.{key}", field)
     elif isinstance(value, (tuple, list)):
-        yield field, path, type(value)([*value, *value[-1:]] if value else [{"cc": "on"}])
+        yield (
+            field,
+            path,
+            type(value)([*value, *value[-1:]] if value else [FIRST.get(field[1], {"cc": "on"})]),
+        )
         yield field, path, value[1:]
         for index, item in enumerate(value):
             yield from mutations(item, f"{path}.{index}", field)
     else:
         yield field, path, other(value, field)
+
+
+def changed_somewhere(value: Any) -> Any:
+    """Returns a dataclass with the first change that its type accepts."""
+    for _, path, new in mutations(value, "", None):
+        with contextlib.suppress(EncodingError):
+            return put(value, path, new)
+    raise AssertionError(value)
 
 
 def other(value: Any, field: Field) -> Any:
@@ -127,8 +144,8 @@ def changed(kind: Any, path: str, new: Any) -> bytes | None:
 def bundles(good: GoodRun) -> Iterator[tuple[Field, str, Bundle | None]]:
     """Yields every mutation of the good bundle that leaves the seals as they are."""
     for field, path, new in mutations(good.bundle, "", None):
-        if field == (type(good.bundle.begin), "gpus"):
-            new = (GPU,) if new else None  # noqa: PLW2901 (a dictionary is no GPU's evidence)
+        if field[1] == "gpus" and isinstance(new, tuple) and any(isinstance(item, dict) for item in new):
+            new = (GPU,)  # noqa: PLW2901 (a dictionary is no GPU's evidence)
         try:
             yield field, path, None if new is None else put(good.bundle, path, new)
         except EncodingError:
@@ -177,8 +194,11 @@ def files(resumed: ResumedRun) -> Iterator[tuple[Field, str, Receipt | None]]:
         yield field, f"payload: {path}", None if data is None else put(good, "envelope.payload", data)
 
 
-def test_every_field_of_every_type_is_mutated(good: GoodRun, resumed: ResumedRun) -> None:
-    seen = {field for walk in (bundles(good), segments(resumed), files(resumed)) for field, *_ in walk}
+def test_every_field_of_every_type_is_mutated(
+    good: GoodRun, resumed: ResumedRun, composite: CompositeRun
+) -> None:
+    walks = (bundles(good), segments(resumed), files(resumed), bundles(composite))
+    seen = {field for walk in walks for field, *_ in walk}
     assert seen == set().union(*(reachable(kind, set()) for kind in KINDS))
 
 
@@ -202,6 +222,24 @@ def test_no_field_about_the_time_before_a_session_can_be_changed(booted: BootedR
             with pytest.raises((RejectedError, InputError)):
                 accepted_at(path, booted.verify(bundle))
     assert seen == {(Bundle, "boot_log"), (Bundle, "register_log"), (Begin, "boot_log"), (Begin, "register")}
+
+
+def test_no_field_about_gpus_can_be_changed(composite: CompositeRun) -> None:
+    rules = composite.policy().platform.gpu
+    demanding = put(composite.policy(), "platform.gpu", put(rules, "require_revocation", new=True))
+    assert composite.verify(policy=demanding).checks
+    seen = set()
+    for field, path, bundle in bundles(composite):
+        if bundle is None or bundle == composite.bundle or "gpu" not in path:
+            continue
+        seen.add(field)
+        with pytest.raises((RejectedError, InputError)):
+            accepted_at(path, composite.verify(bundle, policy=demanding))
+    assert seen == {
+        *((GpuEvidence, name) for name in ("evidence", "chain")),
+        *((GpuEndorsements, name) for name in ("rims", "ocsp", "crls")),
+        *((Phase, "gpus"), (Begin, "gpu"), (Run, "gpu"), (Bundle, "gpu_endorsements")),
+    }
 
 
 def test_no_field_of_a_segment_can_be_changed(resumed: ResumedRun) -> None:
@@ -249,6 +287,7 @@ def test_the_walk_reaches_the_types_by_name() -> None:
         "DeliveredSoFar",
         "Device",
         "Envelope",
+        "GpuEndorsements",
         "GpuEvidence",
         "Issued",
         "Multiset",

@@ -16,6 +16,7 @@ from resumable import Killed, finished, opened, saved
 from palm_torch import dsse, evidence, receipt
 from palm_torch.attesting import checkpoint, resuming, segment_state
 from palm_torch.attesting.attested import attested
+from palm_torch.attesting.gpus import SessionGpus
 from palm_torch.attesting.sealing import Sealer
 from palm_torch.cvm import simulated, simulated_quote
 from palm_torch.digest import sha256_digest
@@ -69,7 +70,7 @@ def believe(state: Any, here: tuple[simulated.SimulatedTdx, Opening]) -> Checkpo
     machine, own = here
     found = checkpoint.from_tensors(state)
     chain = resuming.chain_of(found, own)
-    resuming.check_chain(chain, own, attester=machine, at=datetime.now(UTC))
+    resuming.check_chain(chain, own, attester=machine, gpus=SessionGpus(), at=datetime.now(UTC))
     return found
 
 

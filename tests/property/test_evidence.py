@@ -9,7 +9,16 @@ from palm_torch import evidence, receipt, request
 from palm_torch.dsse import Envelope, Signature
 from palm_torch.encoding import encode_json
 from palm_torch.errors import EvidenceError, PalmTorchError, RequestError
-from palm_torch.evidence import MEDIA_TYPE, Bundle, Challenge, GpuEvidence, Opening, Phase, Segment
+from palm_torch.evidence import (
+    MEDIA_TYPE,
+    Bundle,
+    Challenge,
+    GpuEndorsements,
+    GpuEvidence,
+    Opening,
+    Phase,
+    Segment,
+)
 from palm_torch.properties import OPERATIONS
 from palm_torch.receipt import Receipt
 from palm_torch.request import Request
@@ -22,6 +31,7 @@ PHASES = st.builds(
     quote=BYTES,
     gpus=st.lists(st.builds(GpuEvidence, evidence=BYTES, chain=BYTES), max_size=2).map(tuple),
 )
+ENDORSEMENTS = st.tuples(*[st.lists(BYTES, max_size=2, unique=True).map(tuple)] * 3)
 LOGS = st.lists(BYTES, max_size=3).map(tuple)
 SESSIONS = {
     "attester": st.sampled_from(["tdx", "snp"]),
@@ -59,6 +69,10 @@ BUNDLES = st.builds(
     log=LOGS,
     end=PHASES,
     timestamp=st.none() | BYTES,
+    gpu_endorsements=st.none()
+    | ENDORSEMENTS.filter(any).map(
+        lambda parts: GpuEndorsements(rims=parts[0], ocsp=parts[1], crls=parts[2])
+    ),
     **SESSIONS,
 )
 RECEIPTS = st.builds(Receipt, envelope=ENVELOPES, session=OPENINGS)

@@ -44,6 +44,7 @@ HEX = {
     ),
     (Value, "value"): OBJECTS,
     (Begin, "gpu"): st.lists(OBJECTS, max_size=1).map(tuple),
+    (statement.Run, "gpu"): st.lists(OBJECTS, max_size=1).map(tuple),
 }
 """What a type hint does not say about a field."""
 

@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from palm_torch import dsse, evidence, receipt, request, statement
 from palm_torch.commit import history
-from palm_torch.cvm import simulated_quote
+from palm_torch.cvm import binding, simulated_quote
 from palm_torch.cvm.simulated import SimulatedTdx
 from palm_torch.digest import SHA256, TAGGED_SHA256, Digest, sha256_digest
 from palm_torch.encoding import encode_json
-from palm_torch.evidence import Bundle, Challenge, Opening, Phase, Segment
+from palm_torch.evidence import Bundle, Challenge, GpuEvidence, Opening, Phase, Segment
 from palm_torch.receipt import (
     ArtifactsReceipt,
     DatasetAccount,
@@ -34,11 +34,12 @@ from palm_torch.receipt import (
     SegmentReceipt,
 )
 from palm_torch.roles import Artifact, Source, Steps
-from palm_torch.sessions import segments
+from palm_torch.sessions import seals, segments
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from palm_torch.cvm.simulated_gpu import SimulatedGpus
     from palm_torch.receipt import Content
 
 SESSIONS = 3
@@ -101,6 +102,7 @@ def make(
     bend: Bend = unbent,
     machines: dict[int, SimulatedTdx] | None = None,
     before: tuple[Session, ...] = (),
+    gpus: SimulatedGpus | None = None,
 ) -> ResumedRun:
     """Runs three sessions, each going on from the one before, and seals the last.
 
@@ -111,13 +113,15 @@ def make(
         bend: See `Bend`.
         machines: Other machines, by number of the session.
         before: The first sessions, if they need not be run: others go on from the same checkpoint.
+        gpus: GPUs of all machines; their endorsements travel with the bundle.
     """
     done: list[Session] = [*before]
     for number in range(len(done) + 1, SESSIONS + 1):
-        done.append(_session((machines or {}).get(number, machine), asked, number, done, bend))
+        done.append(_session((machines or {}).get(number, machine), asked, number, done, bend, gpus))
     last = done[-1]
     parts = tuple(_as_segment(session) for session in done[:-1])
-    end = bend("end", SESSIONS, workshop.make_statement(last.opening.run_id))
+    said = workshop.put(workshop.make_statement(last.opening.run_id), "run.gpu", states_of(gpus))
+    end = bend("end", SESSIONS, said)
     bundle = Bundle(
         media_type=evidence.MEDIA_TYPE,
         **{field.name: getattr(last.opening, field.name) for field in dataclasses.fields(Opening)},
@@ -125,8 +129,10 @@ def make(
         boot_log=None,
         log=last.log,
         end=Phase(statement=end.encode(), quote=b"", gpus=()),
+        gpu_endorsements=None if gpus is None else gpus.endorsements(),
         timestamp=None,
     )
+    bundle = workshop.put(bundle, "end.gpus", answers_of(gpus, seals.end_context(bundle)))
     run = ResumedRun(
         folder=folder, machine=machine, request=asked or b"", bundle=bundle, sessions=tuple(done)
     )
@@ -139,9 +145,13 @@ def signed(content: Content, session: Session) -> Receipt:
 
 
 def make_opening(
-    machine: SimulatedTdx, key: ec.EllipticCurvePrivateKey, begin: statement.Begin, challenge: Challenge
+    machine: SimulatedTdx,
+    key: ec.EllipticCurvePrivateKey,
+    begin: statement.Begin,
+    challenge: Challenge,
+    gpus: SimulatedGpus | None = None,
 ) -> Opening:
-    """Returns what opens a session, sealed by a machine."""
+    """Returns what opens a session, sealed by a machine; its GPUs, if any, have answered."""
     spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     opening = Opening(
         attester="tdx",
@@ -152,7 +162,20 @@ def make_opening(
         begin=Phase(statement=begin.encode(), quote=b"", gpus=()),
         collateral=collateral_of(machine),
     )
+    opening = workshop.put(opening, "begin.gpus", answers_of(gpus, seals.begin_context(opening)))
     return sealed_opening(machine, opening)
+
+
+def states_of(gpus: SimulatedGpus | None) -> tuple[dict[str, Any], ...]:
+    """Returns what statements say about the state of GPUs; nothing without any."""
+    return () if gpus is None else tuple(state.to_json() for state in gpus.state())
+
+
+def answers_of(gpus: SimulatedGpus | None, ctx: bytes) -> tuple[GpuEvidence, ...]:
+    """Returns evidence of GPUs over the nonces of a context; nothing without any."""
+    if gpus is None:
+        return ()
+    return gpus.collect([binding.gpu_nonce(ctx, number) for number in range(len(gpus.state()))])
 
 
 def sealed_opening(machine: SimulatedTdx, opening: Opening) -> Opening:
@@ -182,6 +205,7 @@ def _session(
     number: int,
     before: list[Session],
     bend: Bend,
+    gpus: SimulatedGpus | None,
 ) -> Session:
     earlier = before[-1].segment if before else None
     nonce = None if asked is None else request.nonce_of(asked)
@@ -197,9 +221,10 @@ def _session(
         request=Digest(SHA256, challenge.nonce) if challenge.kind == "challenged" else None,
         resumes=None if earlier is None else earlier.digest,
         code=fixed_code(1),
+        gpu=states_of(gpus),
     )
     key = ec.generate_private_key(ec.SECP256R1())
-    opening = make_opening(machine, key, bend("begin", number, begin), challenge)
+    opening = make_opening(machine, key, bend("begin", number, begin), challenge, gpus)
     events: list[tuple[str, dict[str, Any]]] = [("epoch", {"number": number})]
     if earlier is None:
         events.insert(0, ("initial weights", {"root": str(at_hand.INITIAL.digest)}))

@@ -149,6 +149,7 @@ def make_statement(run_id: str) -> Statement:
                     chain=sha256_digest(b"chain"),
                 )
             },
+            gpu=(),
         ),
         claims=at_hand.make_train(),
     )

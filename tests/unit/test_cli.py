@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import workshop
 
-from palm_torch import cli, evidence, request, verification
+from palm_torch import cli, request, verification
 from palm_torch.commands import measure
 from palm_torch.commit import manifest as manifests
 from palm_torch.roles import Artifact, Source
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from relay import ResumedRun
     from workshop import GoodRun
 
 AT = "2026-11-21T12:00:00Z"
@@ -120,13 +121,14 @@ def test_the_json_rejection_names_the_error_and_the_checks_that_passed(palm: Pal
     assert [check["name"] for check in said["checks"]] == ["encoding", "freshness"]
 
 
-def test_a_rejection_at_the_first_check_is_advice_and_verdict(palm: Palm, files: Path, run_: GoodRun) -> None:
-    gpus = (evidence.GpuEvidence(evidence=b"report", chain=b"chain"),)
-    (files / "gpu.palm.json").write_bytes(workshop.put(run_.bundle, "end.gpus", gpus).encode())
-    code, out, _ = palm.verify(evidence="gpu.palm.json")
+def test_a_rejection_at_the_first_check_is_advice_and_verdict(
+    palm: Palm, files: Path, resumed: ResumedRun
+) -> None:
+    (files / "stranger.palm-receipt.json").write_bytes(resumed.sessions[0].file.encode())
+    code, out, _ = palm.verify(evidence="stranger.palm-receipt.json")
     assert code == cli.REJECTED
     assert out.startswith("what to do: ")
-    assert out.splitlines()[-1].startswith("REJECTED PlatformError: ")
+    assert out.splitlines()[-1].startswith("REJECTED TrustAnchorError: ")
 
 
 def test_freshness_is_required_unless_the_verifier_says_otherwise(palm: Palm) -> None:

@@ -10,13 +10,14 @@ from authority import AT, make_key, pem_of, public_pem, values_text
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from palm_torch import cli
-from palm_torch.cvm import simulated_snp, simulated_state
+from palm_torch.cvm import simulated_gpu, simulated_gpu_state, simulated_snp, simulated_state
 from palm_torch.policies import policy, reference_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from composite_run import CompositeRun
     from snp_run import SnpRun
     from workshop import GoodRun
 
@@ -89,6 +90,39 @@ def test_init_takes_the_root_of_the_simulated_machine_of_the_evidences_kind(
     code, _, err = palm("init", "guest.palm.json", "--simulated-root", "auto", "--force")
     assert code == 1
     assert "no root certificate in" in err
+
+
+def test_init_takes_the_roots_of_the_simulated_gpus(
+    palm: Palm, folder: Path, composite: CompositeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulated_state, "default_directory", lambda: composite.folder / "machine")
+    (folder / "gpu.palm.json").write_bytes(composite.data)
+    roots = {"simulated_gpu_root": composite.gpus.root_certificate()}
+    roots["simulated_rim_root"] = composite.gpus.rim_root_certificate()
+    for name, root in roots.items():
+        (folder / f"{name}.pem").write_text(workshop.pem(root), encoding="ascii")
+
+    def accepted(folder_of_keys: Path, *words: str) -> dict[str, str | None]:
+        monkeypatch.setattr(simulated_gpu_state, "default_directory", lambda: folder_of_keys)
+        assert palm("init", "gpu.palm.json", "--simulated-root", "auto", "--force", *words)[0] == 0
+        parsed = policy.load(folder / "policy.yaml")
+        if parsed.platform.simulated_gpu_root is not None:
+            assert composite.verify(policy=parsed).checks
+        return {name: getattr(parsed.platform, name) for name in roots}
+
+    admitted = {name: workshop.pem(root) for name, root in roots.items()}
+    assert accepted(composite.folder / "gpus") == admitted
+    nothing = dict.fromkeys(roots)
+    assert accepted(folder / "none") == nothing
+    simulated_gpu.SimulatedGpus(directory=folder / "others")
+    assert accepted(folder / "others") == nothing  # the evidence is of no simulated GPU of this machine
+    given = (
+        "--simulated-gpu-root",
+        "simulated_gpu_root.pem",
+        "--simulated-rim-root",
+        "simulated_rim_root.pem",
+    )
+    assert accepted(folder / "none", *given) == admitted
 
 
 def test_init_without_a_root_demands_hardware(palm: Palm, folder: Path) -> None:

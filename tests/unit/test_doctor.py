@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_kernel import machine
+from fake_nvml import FakeNvml
 
 from palm_torch import cli, doctor
 from palm_torch.cvm import measurements
@@ -39,25 +39,9 @@ NAMES = [
 ]
 
 
-def ready() -> Any:
-    on = SimpleNamespace(environment=2, ccFeature=1, devToolsMode=0)
-    return SimpleNamespace(
-        NVMLError=ValueError,
-        NVMLError_NotSupported=KeyError,
-        nvmlInit=lambda: None,
-        nvmlShutdown=lambda: None,
-        nvmlDeviceGetCount=lambda: 1,
-        nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetName=lambda _: "NVIDIA H100",
-        nvmlSystemGetDriverVersion=lambda: "550",
-        nvmlSystemGetConfComputeState=lambda: on,
-        nvmlSystemGetConfComputeGpusReadyState=lambda: 1,
-    )
-
-
 def examine(folder: Path, **model: Any) -> doctor.Diagnosis:
     with machine("stand-in", folder, **model) as made:
-        return doctor.examine(root=made.root, files=made.files, installed=lambda _: True, load_nvml=ready)
+        return doctor.examine(root=made.root, files=made.files, installed=lambda _: True, load_nvml=FakeNvml)
 
 
 @pytest.mark.parametrize(("provider", "kind"), [("tdx_guest", "tdx"), ("sev_guest", "snp")])
@@ -69,6 +53,10 @@ def test_hardware_that_can_be_used(provider: str, kind: Any, tmp_path: Path) -> 
     assert found.attester == kind
     assert found.usable == {kind, "gpu"}
     assert found.to_json()["usable"] == [kind, "gpu"]
+    assert (
+        found.gpus
+        == "of each (2 × NVIDIA H100 80GB HBM3, driver 550.90.07: confidential computing is on, ready)"
+    )
     assert found.to_json()["findings"][0]["name"] == "python"  # type: ignore[index, call-overload]
 
 
@@ -76,6 +64,7 @@ def test_no_hardware(tmp_path: Path) -> None:
     found = examine(tmp_path, provider=None, register=None, configfs=False)
     assert (found.attester, found.usable) == ("simulated", frozenset())
     assert "its evidence proves nothing" in found.why
+    assert found.gpus == "none (no NVIDIA driver: /dev/nvidiactl is not there)"
 
 
 def test_hardware_that_cannot_be_asked_is_no_simulation(tmp_path: Path) -> None:
@@ -83,6 +72,9 @@ def test_hardware_that_cannot_be_asked_is_no_simulation(tmp_path: Path) -> None:
     (tmp_path / "dev/tdx_guest").touch()
     found = examine(tmp_path, provider=None, register=None)
     assert (found.attester, found.usable) == ("none", frozenset())
+    (tmp_path / software.NVIDIA_DEVICE).touch()
+    found = examine(tmp_path, provider=None, register=None)
+    assert found.gpus.startswith("none (no attester to seal it, but 2 × NVIDIA H100")
     assert "never falls back to simulation" in found.why
 
 
@@ -123,10 +115,11 @@ def test_this_machine_has_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor"]) == cli.ACCEPTED
     said = capsys.readouterr().out.splitlines()
     assert [line[9:29].strip() for line in said[: len(NAMES)]] == NAMES
-    assert said[-1].startswith("attested() would take: ")
+    assert said[-2].startswith("attested() would take: ")
+    assert said[-1].startswith("evidence of GPUs: ")
     assert cli.main(["doctor", "--json"]) == cli.ACCEPTED
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"attester", "why", "usable", "findings"}
+    assert set(found) == {"attester", "why", "gpus", "usable", "findings"}
     assert [finding["name"] for finding in found["findings"]] == NAMES
 
 
@@ -135,6 +128,7 @@ def sick(**_: Any) -> doctor.Diagnosis:
         findings=(Finding("kernel", "problem", "line\nbreak \x1b[31m", "do\tthis"),),
         attester="simulated",
         why="because\n",
+        gpus="none\t",
         usable=frozenset({"gpu"}),
     )
 
@@ -148,6 +142,7 @@ def test_a_requirement_decides_the_exit_code(
     assert said == (
         "problem  kernel              line\\nbreak \\x1b[31m; what to do: do\\tthis\n\n"
         "attested() would take: simulated (because\\n)\n"
+        "evidence of GPUs: none\\t\n"
     )
     assert cli.main(["doctor", "--require", "tdx", "--require", "gpu"]) == cli.REJECTED
     assert capsys.readouterr().err == "required and not usable here: tdx\n"

@@ -13,7 +13,7 @@ from palm_torch import evidence
 from palm_torch.digest import sha256_digest
 from palm_torch.encoding import decode_json, encode_json
 from palm_torch.errors import DataError, EncodingError, EvidenceError, SealError
-from palm_torch.evidence import Bundle, Challenge, Evidence, GpuEvidence, Phase
+from palm_torch.evidence import Bundle, Challenge, Evidence, GpuEndorsements, GpuEvidence, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +95,26 @@ def test_each_part_has_a_limit_and_may_reach_it(good: GoodRun, name: str) -> Non
     one_more = (*most[:-1], most[-1] + b"x") if name == "a log entry" else most + most[:1]
     with pytest.raises(EncodingError, match=f"^{name}: expected at most"):
         put(good.bundle, path, one_more)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "most_bytes"),
+    [("rims", 16, 256 << 10), ("ocsp", 64, 16 << 10), ("crls", 16, 1 << 20)],
+)
+def test_endorsements_of_gpus_have_limits_and_may_reach_them(kind: str, most: int, most_bytes: int) -> None:
+    none: dict[str, tuple[bytes, ...]] = {"rims": (), "ocsp": (), "crls": ()}
+    small = tuple(bytes([number]) for number in range(most + 1))
+    assert GpuEndorsements(**none | {kind: small[1:]})
+    assert GpuEndorsements(**none | {kind: (bytes(most_bytes),)})
+    for files, message in (
+        (small, f"^{kind}: expected at most {most} files, got {most + 1}"),
+        ((bytes(most_bytes + 1),), f"^{kind}: expected at most {most_bytes} bytes each"),
+        ((b"one", b"one"), f"^{kind}: one file is there twice"),
+    ):
+        with pytest.raises(EncodingError, match=message):
+            GpuEndorsements(**none | {kind: files})
+    with pytest.raises(EncodingError, match="GPU endorsements: expected at least one, or null"):
+        GpuEndorsements(**none)
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 import stamping
 from rich.console import Console
+from workshop import put
 
 from palm_torch import inspection, terminal
 from palm_torch.cvm import timestamp
 from palm_torch.errors import EvidenceError
 
 if TYPE_CHECKING:
+    from composite_run import CompositeRun
     from relay import ResumedRun
     from workshop import GoodRun
 
@@ -78,3 +80,29 @@ def test_a_token_over_something_else_is_shown_as_that(good: GoodRun, resumed: Re
     assert shown(good.bundle).count("time stamp") == 1
     with pytest.raises(EvidenceError, match="time-stamp token"):
         inspection.inspect(dataclasses.replace(good.bundle, timestamp=b"0").encode())
+
+
+def test_gpus_are_shown(pair: CompositeRun, good: GoodRun) -> None:
+    document = inspection.inspect(pair.data).document
+    for name in ("begin", "end"):
+        phase = document[name]
+        assert isinstance(phase, dict)
+        assert isinstance(phase["gpus"], list)
+        for chip, gpu in zip(pair.chip_ids, phase["gpus"], strict=True):
+            assert isinstance(gpu, dict)
+            assert gpu.keys() == {"chip", "driver", "vbios", "mode", "nonce"}
+            assert (gpu["chip"], gpu["driver"], gpu["vbios"]) == (chip, "550.90.07", "96.00.9F.00.01")
+    assert document["gpu_endorsements"] == {"rims": 2, "ocsp": 5, "crls": 0}
+    text = shown(pair.bundle)
+    for number, chip in enumerate(pair.chip_ids):
+        assert f"begin GPU {number}" in text
+        assert f"{chip}, driver 550.90.07, VBIOS 96.00.9F.00.01, mode spt" in text
+    assert "2 RIMs, 5 OCSP answers, 0 revocation lists" in text
+    assert inspection.inspect(good.data).document["gpu_endorsements"] is None
+    assert "GPU 0" not in shown(good.bundle)
+
+
+def test_a_report_that_does_not_parse_is_named(pair: CompositeRun) -> None:
+    cut = put(pair.bundle, "end.gpus.1.evidence", lambda report: report[:-1])
+    with pytest.raises(EvidenceError, match=r"^end: GPU 1: "):
+        inspection.inspect(cut.encode())

@@ -163,6 +163,21 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     for kind in ("snp", "tdx"):
         options = ("--attester", "simulated-snp", "--collateral", f"{kind}.json", "--", "guest.py")
         shell.start(f"guest with {kind}", *palm_torch_run(*options))
+    shell.start(
+        "gpu", *palm_torch_run("--attester", "simulated-gpu", "-o", "gpu.palm.json", "--", "guest.py")
+    )
+    (folder / "manifest").write_bytes(b"x")
+    refused = (
+        "--attester",
+        "simulated-gpu",
+        "--rim",
+        "manifest",
+        "-o",
+        "refused.palm.json",
+        "--",
+        "guest.py",
+    )
+    shell.start("refused", *palm_torch_run(*refused))
     return shell
 
 
@@ -220,8 +235,8 @@ def test_what_the_scripts_opened_is_listed(shell: Shell) -> None:
 
 @pytest.mark.slow
 def test_the_verifier_accepts_it_where_no_data_is_demanded(shell: Shell) -> None:
-    data = (shell.folder / "nano_trainer.simulated.palm.json").read_bytes()
     shell.end_of("nano")
+    data = (shell.folder / "nano_trainer.simulated.palm.json").read_bytes()
     session: Any = SimpleNamespace(evidence=SimpleNamespace(bundle=evidence.decode(data)))
     any_data = policy.parse(loops.policy_text(session))
     assert verifier.verify(data, policy=any_data, at=datetime.now(UTC)).checks
@@ -248,6 +263,18 @@ def test_a_script_in_a_simulated_guest_with_collateral_of_its_own(
     assert err.splitlines()[-1].endswith(
         "it is about 'tdx', the evidence is of 'snp': fetch collateral for this evidence"
     )
+
+
+@pytest.mark.slow
+def test_a_script_on_a_machine_with_a_simulated_gpu(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(shell.end_of("gpu").run.gpu) == 1
+    path, accepted = str(shell.folder / "gpu.simulated.palm.json"), str(shell.folder / "gpu.yaml")
+    assert cli.main(["policy", "init", path, "--simulated-root", "auto", "-o", accepted]) == cli.ACCEPTED
+    assert cli.main(["verify", path, "--policy", accepted]) == cli.ACCEPTED
+    assert "NVIDIA:GH100:" in capsys.readouterr().out
+    code, _, err = shell.ended("refused")
+    assert code == cli.REJECTED
+    assert err.splitlines()[-1].endswith("simulated GPUs bring manifests of their own; give none")
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import records_at_hand as at_hand
 from palm_torch.appraisal import policy_summary
 
 if TYPE_CHECKING:
+    from composite_run import CompositeRun
     from snp_run import SnpRun
     from workshop import GoodRun
 
@@ -145,3 +146,47 @@ def test_without_a_least_tcb_or_a_value_nothing_is_accepted(guest: SnpRun) -> No
         found = of_guest(guest, {f"platform.snp.{rule}": []})
         assert found.accepts_nothing == (f"platform.snp.{rule}",)
         assert not any(line.startswith(f"platform.snp.{rule}:") for line in found.waves_through)
+
+
+def of_gpus(composite: CompositeRun, changes: dict[str, Any]) -> Summary:
+    return policy_summary.summarize(composite.policy(changes))
+
+
+def test_rules_for_gpus(good: GoodRun, composite: CompositeRun) -> None:
+    assert dict(summary(good, {}).demands)["platform.gpu"] == "no GPUs"
+    found = of_gpus(composite, {})
+    demands = dict(found.demands)
+    assert "platform.gpu" not in demands
+    assert demands["platform.gpu.count"] == "exactly 1"
+    assert demands["platform.gpu.min_driver_version"] == "550.90.07"
+    assert demands["platform.gpu.allow_devtools"] == "no debuggers may look into the GPUs"
+    assert demands["platform.gpu.require_rims"] == "True"
+    waved = found.waves_through
+    assert "platform.gpu: GPUs that sit in another machine: no rule can tell" in waved
+    assert "platform.gpu.chip_ids: any chip of these generations" in waved
+    simulated = "platform.simulated_gpu_root: simulated GPUs in place of NVIDIA's; no result is affirming"
+    assert simulated in waved
+    assert dict(of_gpus(composite, {"platform.gpu.count": 0}).demands)["platform.gpu.count"] == "exactly 0"
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "line"),
+    [
+        ("require_rims", False, "require_rims: GPUs for whose driver and firmware nobody vouches"),
+        ("require_cc", False, "require_cc: GPUs in which confidential computing is off"),
+        ("allow_devtools", True, "allow_devtools: GPUs into which debuggers may look"),
+        ("modes", ["ppcie"], "modes: GPUs whose links to each other are in the clear"),
+        ("modes", ["unstated"], "modes: reports of drivers that do not say how the GPUs work together"),
+    ],
+)
+def test_what_rules_for_gpus_wave_through(
+    composite: CompositeRun, rule: str, value: object, line: str
+) -> None:
+    line = f"platform.gpu.{line}"
+    assert line not in of_gpus(composite, {}).waves_through
+    assert line in of_gpus(composite, {f"platform.gpu.{rule}": value}).waves_through
+
+
+@pytest.mark.parametrize("rule", ["min_driver_version", "min_vbios_version"])
+def test_rules_for_gpus_without_a_least_version_accept_nothing(composite: CompositeRun, rule: str) -> None:
+    assert of_gpus(composite, {f"platform.gpu.{rule}": None}).accepts_nothing == (f"platform.gpu.{rule}",)

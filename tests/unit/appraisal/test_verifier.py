@@ -392,7 +392,7 @@ def test_devices_that_nobody_vouches_for_are_named(good: GoodRun) -> None:
     )
     devices = (Device("cpu", None, None), Device("cuda", "H100", "GPU-1"))
     assert refusal(good, good.sealed_end("run.devices", devices), PlatformError) == (
-        "tensors lived on 'cuda', and no GPU evidence vouches for it"
+        "tensors lived on 'cuda' ('GPU-1'), and no GPU evidence vouches for it"
     )
 
 
@@ -408,12 +408,12 @@ def test_a_register_that_does_not_follow_is_named(good: GoodRun) -> None:
     )
 
 
-def test_what_this_version_cannot_appraise_is_named(good: GoodRun) -> None:
+def test_what_cannot_be_appraised_is_named(good: GoodRun) -> None:
     gpu = (GpuEvidence(evidence=b"e", chain=b"c"),)
     for phase in ("begin", "end"):
-        bent = put(good.bundle, f"{phase}.gpus", gpu)
+        bent = good.resealed(put(good.bundle, f"{phase}.gpus", gpu))
         assert refusal(good, bent, PlatformError) == (
-            "GPU evidence: this version cannot appraise it, and leaves nothing unchecked"
+            "evidence of GPUs, of which the policy accepts none: no platform.gpu"
         )
     assert refusal(good, put(good.bundle, "collateral", None), EvidenceError) == (
         f"evidence: {openings.NO_COLLATERAL}"

@@ -361,7 +361,14 @@ def test_delivered_records_are_counted_as_strictly_as_ever(
 
 
 def test_the_plan_travels_whole() -> None:
-    plan = Plan(operation="train", module=True, words=("a.b", "--x", "é"), output="o", request="r")
+    plan = Plan(
+        operation="train",
+        module=True,
+        words=("a.b", "--x", "é"),
+        output="o",
+        rims=("a", "b"),
+        gpu_collector="nvml",
+    )
     assert Plan.from_words(plan.to_words()) == plan
     assert plan.evidence_path().name == "o"
     assert Plan(operation="train", module=False, words=("x/y.py",)).evidence_path().name == "y.palm.json"

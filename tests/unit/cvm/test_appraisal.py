@@ -83,7 +83,7 @@ def test_collateral_that_was_issued_long_ago_is_refused(
         verified.collateral_issued + age,
         verified.collateral_issued,
     )
-    for days in (None, 4, 10**30):
+    for days in (None, 4, appraisal.MAX_AGE_DAYS):
         appraisal.appraise(later, dataclasses.replace(rules, max_collateral_age_days=days))
     three = dataclasses.replace(rules, max_collateral_age_days=3)
     if age <= timedelta(days=3):
@@ -137,6 +137,8 @@ def test_the_rules_do_not_lean_on_the_appraisal_of_the_tcb(vendor: Any, rules: a
         {"tcb_statuses": ("uptodate",)},
         {"min_tcb_evaluation_data_number": -1},
         {"max_collateral_age_days": -1},
+        {"max_collateral_age_days": 36_501},
+        {"max_collateral_age_days": 10**12},
     ],
 )
 def test_malformed_rules(changes: Any) -> None:

@@ -40,7 +40,11 @@ def test_a_machine_without_hardware_simulates_and_says_so_once(
     (tmp_path / "proc" / "cpuinfo").write_text(CPUINFO.format(flag=""))
     assert attester.find_hardware(root=tmp_path) is None
     assert attester.select(root=tmp_path).simulated
-    for kind, name in (("simulated", "tdx-simulated"), ("simulated-snp", "snp-simulated")):
+    for kind, name in (
+        ("simulated", "tdx-simulated"),
+        ("simulated-snp", "snp-simulated"),
+        ("simulated-gpu", "tdx-simulated"),
+    ):
         chosen = attester.select(kind, root=tmp_path)
         assert (chosen.name, chosen.simulated) == (name, True)
     captured = capsys.readouterr()
@@ -73,7 +77,7 @@ def test_other_hardware_than_was_asked_for(guest: Machine, provider: str, asked:
         select(guest, asked)
 
 
-@pytest.mark.parametrize("kind", ["simulated", "simulated-snp"])
+@pytest.mark.parametrize("kind", ["simulated", "simulated-snp", "simulated-gpu"])
 def test_simulation_can_be_asked_for_anywhere(guest: Machine, kind: str) -> None:
     assert select(guest, kind).simulated
     assert guest.made == []
@@ -143,7 +147,7 @@ def test_hardware_that_is_missing(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["none", "", "simulated-tdx", "TDX"])
 def test_an_unknown_kind(tmp_path: Path, kind: str) -> None:
-    kinds = "auto, simulated, simulated-snp, tdx, snp"
+    kinds = "auto, simulated, simulated-snp, simulated-gpu, tdx, snp"
     with pytest.raises(AttesterError, match=f"expected one of {kinds}, got '{kind}'"):
         attester.select(kind, root=tmp_path)
     assert ", ".join(get_args(attester.Kind)) == kinds

@@ -85,6 +85,11 @@ def test_each_kind_has_a_root_of_its_own(good: GoodRun) -> None:
     simulated = good.policy().platform.requirements()
     assert simulated.anchor("tdx") == simulated.anchor("snp")
     assert simulated.anchor("tdx").simulated
+    assert required.gpu_anchor is certificates.NVIDIA_DEVICE_ROOT
+    assert required.rim_anchor is certificates.NVIDIA_CORIM_ROOT
+    root = simulated.anchor("tdx")
+    assert platforms.Requirements(simulated_gpu_root=root).gpu_anchor is root
+    assert platforms.Requirements(simulated_rim_root=root).rim_anchor is root
 
 
 def test_a_machine_meets_the_requirements_made_of_its_quote(good: GoodRun, guest: SnpRun) -> None:

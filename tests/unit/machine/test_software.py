@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fake_nvml import FakeNvml, NVMLError
 
 from palm_torch.cvm import simulated
 from palm_torch.errors import AttesterError
@@ -15,51 +16,6 @@ from palm_torch.machine import gpu_mode, software
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class NvmlError(Exception):
-    """As pynvml's."""
-
-
-class NotSupportedError(NvmlError):
-    """As pynvml's."""
-
-
-class Nvml:
-    """A stand-in for the module ``pynvml``, with the values of two GPUs in production mode."""
-
-    NVMLError = NvmlError
-    NVMLError_NotSupported = NotSupportedError
-    __spec__ = None
-
-    def __init__(self, **changes: Any) -> None:
-        self.changes, self.shut = changes, 0
-
-    def __getattr__(self, name: str) -> Any:
-        values = {
-            "nvmlInit": None,
-            "nvmlDeviceGetCount": 2,
-            "nvmlDeviceGetHandleByIndex": "handle",
-            "nvmlDeviceGetName": "NVIDIA H100 80GB HBM3",
-            "nvmlSystemGetDriverVersion": b"550.90.07",
-            "nvmlSystemGetConfComputeState": SimpleNamespace(environment=2, ccFeature=1, devToolsMode=0),
-            "nvmlSystemGetConfComputeGpusReadyState": 1,
-        }
-        value = self.changes.get(name, values[name])
-
-        def answer(*_: object) -> Any:
-            if isinstance(value, Exception):
-                raise value
-            return value() if callable(value) else value
-
-        return answer
-
-    def nvmlShutdown(self) -> None:  # noqa: N802 (NVML's name)
-        self.shut += 1
-
-
-def state(**changes: int) -> SimpleNamespace:
-    return SimpleNamespace(**{"environment": 2, "ccFeature": 1, "devToolsMode": 0, **changes})
 
 
 def everything(_package: str) -> bool:
@@ -78,9 +34,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_gpus_that_compute_confidentially(root: Path) -> None:
-    nvml = Nvml()
+    nvml = FakeNvml()
     found = software.gpu(root, everything, lambda: nvml)
-    assert (found.state, nvml.shut) == ("ok", 1)
+    assert (found.state, nvml.open) == ("ok", 0)
     assert found.detail == (
         "2 × NVIDIA H100 80GB HBM3, driver 550.90.07: confidential computing is on, ready"
     )
@@ -89,28 +45,26 @@ def test_gpus_that_compute_confidentially(root: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "expected", "said"),
     [
-        ({"nvmlSystemGetConfComputeState": state(ccFeature=0)}, "missing", "confidential computing is off"),
-        ({"nvmlSystemGetConfComputeState": state(environment=1)}, "missing", "confidential computing is off"),
-        ({"nvmlSystemGetConfComputeState": NotSupportedError()}, "missing", "confidential computing is off"),
-        ({"nvmlSystemGetConfComputeState": state(devToolsMode=1)}, "problem", "lets the host look inside"),
-        ({"nvmlSystemGetConfComputeGpusReadyState": 0}, "problem", "take no work yet"),
+        ({"feature": 0}, "missing", "confidential computing is off"),
+        ({"environment": 1}, "missing", "confidential computing is off"),
+        ({"nvmlSystemGetConfComputeState": NVMLError(3)}, "missing", "confidential computing is off"),
+        ({"nvmlSystemGetConfComputeState": NVMLError(13)}, "missing", "confidential computing is off"),
+        ({"feature": 0, "multi_gpu": 1}, "ok", "confidential computing is on"),  # protected PCIe
+        ({"devtools": 1}, "problem", "lets the host look inside"),
+        ({"ready": 0}, "problem", "take no work yet"),
         ({"nvmlDeviceGetCount": 0}, "missing", "the driver 550.90.07 knows none"),
         ({"nvmlDeviceGetCount": None}, "problem", "unexpected answer of the driver"),
         (
-            {"nvmlDeviceGetName": NvmlError("GPU is lost")},
+            {"nvmlDeviceGetName": NVMLError(15)},
             "problem",
             "unexpected answer of the driver: GPU is lost",
         ),
         ({"nvmlSystemGetConfComputeState": SimpleNamespace()}, "problem", "unexpected answer of the driver"),
-        (
-            {"nvmlInit": NvmlError("Driver Not Loaded")},
-            "problem",
-            "no answer from the driver: Driver Not Loaded",
-        ),
+        ({"nvmlInit": NVMLError(9)}, "problem", "no answer from the driver: Driver Not Loaded"),
     ],
 )
 def test_gpus_that_do_not(changes: dict[str, Any], expected: str, said: str, root: Path) -> None:
-    found = software.gpu(root, everything, lambda: Nvml(**changes))
+    found = software.gpu(root, everything, lambda: FakeNvml(**changes))
     assert (found.state, said in found.detail) == (expected, True), found
 
 
@@ -118,7 +72,7 @@ def test_a_driver_that_hangs_is_left() -> None:
     left = threading.Event()
     try:
         with pytest.raises(AttesterError, match=r"did not answer in 0\.01 seconds"):
-            gpu_mode.read(lambda: Nvml(nvmlInit=left.wait), timeout_s=0.01)
+            gpu_mode.read(lambda: FakeNvml(nvmlInit=left.wait), timeout_s=0.01)
     finally:
         left.set()
 
@@ -134,14 +88,14 @@ def test_a_binding_that_is_broken(broken: Exception, root: Path) -> None:
 
 
 def test_no_driver_or_nothing_to_ask_it_with(root: Path, tmp_path: Path) -> None:
-    found = software.gpu(root, nothing, Nvml)
+    found = software.gpu(root, nothing, FakeNvml)
     assert (found.state, found.advice) == ("problem", "pip install 'palm-torch[nvidia]'")
     elsewhere = tmp_path / "elsewhere"
     for installed in (everything, nothing):
-        found = software.gpu(elsewhere, installed, Nvml)
+        found = software.gpu(elsewhere, installed, FakeNvml)
         assert (found.state, found.detail) == ("missing", "no NVIDIA driver: /dev/nvidiactl is not there")
     elsewhere.symlink_to("elsewhere")
-    assert software.gpu(elsewhere, everything, Nvml).state == "problem"
+    assert software.gpu(elsewhere, everything, FakeNvml).state == "problem"
 
 
 def test_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +119,7 @@ def test_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nvml_is_imported_when_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", Nvml())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())  # type: ignore[arg-type]
     assert gpu_mode.read(software.import_nvml).ready
 
 

@@ -18,6 +18,7 @@ from palm_torch.policies import authority, policy, reference_values
 from palm_torch.policies.reference_values import ReferenceValues
 
 if TYPE_CHECKING:
+    from composite_run import CompositeRun
     from snp_run import SnpRun
     from workshop import GoodRun
 
@@ -104,6 +105,19 @@ def test_an_authority_may_stand_for_guests(guest: SnpRun) -> None:
                 guest.verify(policy=found)
 
 
+def test_an_authority_may_stand_for_gpus(composite: CompositeRun) -> None:
+    text = composite.policy_text({"platform.gpu.chip_ids": ["authority"]})
+    for chips, meets in ((("NVIDIA:GH100:0000000000000000",), False), (tuple(composite.chip_ids), True)):
+        values = reference_values.PlatformValues(gpu=reference_values.GpuValues(chip_ids=chips))
+        signed = reference_values.sign(dataclasses.replace(VALUES, platform=values), key=KEY)
+        found = policy.parse(text, references=verify(signed))
+        if meets:
+            assert composite.verify(policy=found).checks
+        else:
+            with pytest.raises(PlatformError, match="chip_id: expected"):
+                composite.verify(policy=found)
+
+
 def test_a_list_that_the_evidence_does_not_meet_rejects_it(good: GoodRun) -> None:
     other = dataclasses.replace(VALUES, claims=reference_values.ClaimValues(data=(at_hand.MODEL.digest,)))
     text = good.policy_text({"claims.data": ["authority"]})
@@ -119,7 +133,7 @@ def test_asking_without_an_authority_says_which_options_to_give(good: GoodRun, p
         r"its public key \(--reference-values FILE --authority-key PEM\); without them nothing of the policy "
         r"can be checked, except that it is YAML$"
     )
-    changes: dict[str, Any] = {"platform.snp": {}} if path.startswith("platform.snp.") else {}
+    changes: dict[str, Any] = {"platform.snp": {}, "platform.gpu": {"count": 1}}
     with pytest.raises(PolicyError, match=expected):
         policy.parse(good.policy_text(changes | {path: ["authority"]}), what="policy.yaml")
 

@@ -133,7 +133,11 @@ def test_an_unknown_property(good: GoodRun) -> None:
         ({"td_attributes": [0]}, "bit 0 can never be allowed"),
         ({"tcb_statuses": ["Revoked"]}, "tcb_statuses"),
         ({"min_tcb_evaluation_data_number": -1}, "expected 0 or more"),
-        ({"max_collateral_age_days": -1}, "max_collateral_age_days: expected 0 or more, got -1"),
+        (
+            {"max_collateral_age_days": -1},
+            "max_collateral_age_days: expected a number from 0 to 36500, got -1",
+        ),
+        ({"max_collateral_age_days": 36_501}, "expected a number from 0 to 36500, got 36501"),
     ],
 )
 def test_platform_rules_that_do_not_parse(good: GoodRun, change: Any, message: Any) -> None:

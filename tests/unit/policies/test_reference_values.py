@@ -137,10 +137,12 @@ def test_a_signed_document_of_another_form_is_refused(payload: bytes, message: s
         ({"platform": {"tdx": {"ppid": [HEX]}}}, r"platform\.tdx\.ppid\[0\]: expected 16 bytes"),
         ({"platform": {"tdx": {"xfam": ["AB" * 8]}}}, r"platform\.tdx\.xfam\[0\]: .*lower-case"),
         ({"platform": {"tdx": {"tcb_statuses": ["UpToDate"]}}}, "unknown key 'tcb_statuses'"),
-        ({"platform": {}}, r"platform: names no kind of machine; list values under 'tdx', 'snp', or both$"),
+        ({"platform": {}}, r"platform: names no kind of machine; list values under 'tdx', 'snp' or 'gpu'$"),
         ({"platform": {"snp": {"chip_id": [HEX]}}}, r"platform\.snp\.chip_id\[0\]: expected 64 bytes"),
         ({"platform": {"snp": {"image_id": ["AB" * 16]}}}, r"platform\.snp\.image_id\[0\]: .*lower-case"),
         ({"platform": {"snp": {"min_tcb": []}}}, "unknown key 'min_tcb'"),
+        ({"platform": {"gpu": {"chip_ids": ["GH100"]}}}, r"platform\.gpu\.chip_ids: expected text such as"),
+        ({"platform": {"gpu": {"count": 1}}}, "unknown key 'count'"),
         ({"simulated_root": "x"}, "unknown key 'simulated_root'"),
         ({"type": "other"}, "type: expected"),
     ],
@@ -187,6 +189,9 @@ def test_values_of_one_kind_of_machine_say_nothing_of_the_other() -> None:
     for values in (
         reference_values.PlatformValues(tdx=reference_values.TdxValues(mr_td=(HEX,))),
         reference_values.PlatformValues(snp=reference_values.SnpValues(measurement=(HEX,))),
+        reference_values.PlatformValues(
+            gpu=reference_values.GpuValues(chip_ids=("NVIDIA:GH100:48B02D92494BADF4",))
+        ),
     ):
         signed = reference_values.sign(dataclasses.replace(VALUES, platform=values), key=KEY)
         found = verify(signed).values
@@ -293,10 +298,11 @@ def test_a_message_names_the_file() -> None:
 def test_every_list_is_named_by_its_path() -> None:
     tdx = reference_values.TdxValues(mr_td=("ab" * 48,), xfam=("ab" * 8,), ppid=("ab" * 16,))
     snp = reference_values.SnpValues(measurement=("cd" * 48,), host_data=("cd" * 32,))
+    gpu = reference_values.GpuValues(chip_ids=("NVIDIA:GH100:48B02D92494BADF4",))
     digest = Digest("sha256", bytes(32))
     found = dataclasses.replace(
         VALUES,
-        platform=reference_values.PlatformValues(tdx=tdx, snp=snp),
+        platform=reference_values.PlatformValues(tdx=tdx, snp=snp, gpu=gpu),
         code=reference_values.CodeValues(packages=(digest,)),
         claims=reference_values.ClaimValues(tokenizer=(digest, digest)),
     ).lists()
@@ -307,6 +313,7 @@ def test_every_list_is_named_by_its_path() -> None:
         "platform.tdx.ppid": ("ab" * 16,),
         "platform.snp.measurement": ("cd" * 48,),
         "platform.snp.host_data": ("cd" * 32,),
+        "platform.gpu.chip_ids": ("NVIDIA:GH100:48B02D92494BADF4",),
         "code.packages": (str(digest),),
         "claims.tokenizer": (str(digest), str(digest)),
     }

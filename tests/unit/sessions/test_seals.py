@@ -14,7 +14,7 @@ from workshop import NOW, extended, put
 from palm_torch.cvm import collateral, platforms, simulated_quote, tdx
 from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.encoding import encode_json
-from palm_torch.errors import BindingError, EvidenceError, PalmTorchError, PlatformError
+from palm_torch.errors import BindingError, EvidenceError, PalmTorchError
 from palm_torch.evidence import GpuEvidence
 from palm_torch.sessions import seals
 
@@ -153,14 +153,10 @@ def refusal(good: GoodRun, bundle: Bundle, kind: type[PalmTorchError]) -> str:
     return str(caught.value)
 
 
-def test_what_cannot_be_appraised(good: GoodRun) -> None:
+def test_evidence_of_gpus_is_sealed(good: GoodRun) -> None:
     gpus = (GpuEvidence(evidence=b"e", chain=b"c"),)
-    assert refusal(good, put(good.bundle, "begin.gpus", gpus), PlatformError) == (
-        "GPU evidence: this version cannot appraise it, and leaves nothing unchecked"
-    )
-    assert refusal(good, good.sealed_begin("gpu", ({"cc": "on"},)), PlatformError) == (
-        "GPU state in the begin statement, and no GPU evidence that vouches for it"
-    )
+    said = refusal(good, put(good.bundle, "begin.gpus", gpus), BindingError)
+    assert said.startswith("begin quote: report data seals other claims")
 
 
 def test_a_begin_statement_of_another_run(good: GoodRun) -> None:

@@ -303,8 +303,18 @@ def test_openings_that_cannot_be_appraised(resumed: ResumedRun) -> None:
 
     for opening, error, message in (
         (put(session.opening, "attester", "snp"), EvidenceError, "SNP endorsements: unknown key"),
-        (put(session.opening, "begin.gpus", (gpu,)), PlatformError, "GPU evidence: this version cannot"),
-        (sealed(gpu=({"cc": "on"},)), PlatformError, "GPU state in the begin statement"),
+        (put(session.opening, "begin.gpus", (gpu,)), BindingError, "begin quote: report data seals other"),
+        (
+            relay.sealed_opening(session.machine, put(session.opening, "begin.gpus", (gpu,))),
+            PlatformError,
+            "evidence of GPUs, of which the policy accepts none: no platform.gpu",
+        ),
+        (sealed(gpu=({"cc": "on"},)), BindingError, "begin quote: report data seals other claims"),
+        (
+            relay.sealed_opening(session.machine, sealed(gpu=({"cc": "on"},))),
+            PlatformError,
+            "evidence of GPUs, of which the policy accepts none: no platform.gpu",
+        ),
         (
             put(session.opening, "run_id", "another"),
             BindingError,
