@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -367,3 +368,15 @@ def test_the_vendor_says_which_keys() -> None:
             what="x",
             hierarchy=hierarchies.INTEL,
         )
+
+
+def test_an_answer_whose_words_cannot_be_read_is_about_nobody() -> None:
+    class Unreadable:
+        @property
+        def serial_number(self) -> int:
+            raise ValueError("no such number")
+
+    parsed: Any = SimpleNamespace(about=Unreadable())
+    certificate, issuer = AUTHORITY().signer.certificate, AUTHORITY().product.certificate
+    with pytest.raises(EvidenceError, match=r"^OCSP answer: cannot be read: no such number$"):
+        ocsp_answer.is_about(parsed, certificate, issuer)
