@@ -24,6 +24,20 @@ BEGIN_TYPE: Final = "palm-torch/begin/v1"
 
 MAX_STATEMENT_BYTES: Final = 16 << 20
 
+LOADING: Final = (
+    "LD_AUDIT",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONUSERBASE",
+    "PYTHONWARNINGS",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TORCH_EXTENSIONS_DIR",
+    "TRITON_CACHE_DIR",
+)
+"""Environment variables that change which code is loaded."""
+
 
 class CodeSource(enum.StrEnum):
     """How the code that ran became known."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from palm_torch.properties import Train
 from palm_torch.result import Reservation
 from palm_torch.roles import EMPTY, FILE, OPENED
-from palm_torch.statement import CodeSource
+from palm_torch.statement import LOADING, CodeSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,20 +54,6 @@ UNCLOSED: Final = Reservation(
 
 BY_ITSELF: Final = "opened:"
 """How the roles begin of what a script opened by itself."""
-
-LOADING: Final = (
-    "LD_AUDIT",
-    "LD_LIBRARY_PATH",
-    "LD_PRELOAD",
-    "PYTHONHOME",
-    "PYTHONPATH",
-    "PYTHONUSERBASE",
-    "PYTHONWARNINGS",
-    "TORCHINDUCTOR_CACHE_DIR",
-    "TORCH_EXTENSIONS_DIR",
-    "TRITON_CACHE_DIR",
-)
-"""Environment variables that change which code is loaded."""
 
 _HANDED_ON: Final = (
     "storage of the host is not to be trusted: ask for a script that hands on bytes, in run.input(...), "

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from palm_torch.cvm import certificates, der, gpu_certificate
+from palm_torch.cvm.simulated_authority import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,19 +38,6 @@ _CRL_LIFE: Final = timedelta(days=30)
 _DISTRIBUTION_POINT: Final = "http://crl.simulated.invalid/crl"
 _OCSP: Final = "http://ocsp.simulated.invalid"
 _CHIP_OF: Final = {architecture: chip for chip, architecture in gpu_certificate.CHIPS.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A private key with the certificate of its public half."""
-
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    @property
-    def der(self) -> bytes:
-        """The certificate's DER."""
-        return self.certificate.public_bytes(Encoding.DER)
 
 
 @dataclass(frozen=True, slots=True)

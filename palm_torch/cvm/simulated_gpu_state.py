@@ -23,7 +23,8 @@ from palm_torch.cvm import (
     simulated_rim,
     simulated_state,
 )
-from palm_torch.cvm.simulated_gpu_authority import Authority, Chip, Identity
+from palm_torch.cvm.simulated_authority import Identity
+from palm_torch.cvm.simulated_gpu_authority import Authority, Chip
 from palm_torch.cvm.simulated_rim import RimAuthority
 from palm_torch.errors import AttesterError, EncodingError
 

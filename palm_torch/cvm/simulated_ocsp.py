@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from palm_torch.cvm.simulated_gpu_authority import Identity
+    from palm_torch.cvm.simulated_authority import Identity
 
 AGE: Final = timedelta(hours=1)
 LIFE: Final = timedelta(days=7)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from palm_torch.cvm import certificates, rim, rim_signature, simulated_gpu_authority
-from palm_torch.cvm.simulated_gpu_authority import Identity
+from palm_torch.cvm.simulated_authority import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,7 +17,7 @@ import torch
 
 from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.hooks import installed
-from palm_torch.statement import Device
+from palm_torch.statement import LOADING, Device
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,23 +50,8 @@ VARIABLES: Final = (
 """Environment variables that change what is computed, or in which order."""
 
 
-LOADING: Final = (
-    "LD_AUDIT",
-    "LD_LIBRARY_PATH",
-    "LD_PRELOAD",
-    "PYTHONHOME",
-    "PYTHONPATH",
-    "PYTHONUSERBASE",
-    "PYTHONWARNINGS",
-    "TORCHINDUCTOR_CACHE_DIR",
-    "TORCH_EXTENSIONS_DIR",
-    "TRITON_CACHE_DIR",
-)
-"""Environment variables that change which code is loaded; given as ``sha256:hex`` of their values.
-
-They count as they were when this file was loaded: torch sets some of them for itself later on."""
-
 _GIVEN: Final = {name: os.environ[name] for name in LOADING if os.environ.get(name)}
+"""`LOADING` as it was when this file was loaded: torch sets some of them for itself later on."""
 
 FLAGS: Final = (
     "are_deterministic_algorithms_enabled",

@@ -21,7 +21,8 @@ from palm_torch.cvm import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from palm_torch.cvm.simulated_gpu_authority import Authority, Chip, Identity
+    from palm_torch.cvm.simulated_authority import Identity
+    from palm_torch.cvm.simulated_gpu_authority import Authority, Chip
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 START = NOW - timedelta(days=1)

@@ -28,7 +28,7 @@ from palm_torch.cvm import (
 from palm_torch.errors import EncodingError, EvidenceError, InputError, SignatureError, TrustAnchorError
 
 if TYPE_CHECKING:
-    from palm_torch.cvm.simulated_gpu_authority import Identity
+    from palm_torch.cvm.simulated_authority import Identity
 
 NOW = rim_world.NOW
 AUTHORITY = rim_world.authority
