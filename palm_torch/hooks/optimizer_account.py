@@ -8,7 +8,7 @@ from operator import is_
 from typing import TYPE_CHECKING
 
 from palm_torch.digest import Digest
-from palm_torch.hooks import optimizer_state
+from palm_torch.hooks import optimizer_state, tensors
 from palm_torch.hooks.settings import OptimizerSettings, SettingsHistory
 
 if TYPE_CHECKING:
@@ -148,7 +148,9 @@ class OptimizerAccount:
     def remember(self, optimizer: Optimizer) -> None:
         """Remembers the tensors the optimizer holds."""
         self._tensors = [list(group["params"]) for group in optimizer.param_groups]
-        self.tensors = [tensor for group in self._tensors for tensor in group if not tensor.is_inference()]
+        self.tensors = [
+            tensor for group in self._tensors for tensor in group if tensors.counts_writes(tensor)
+        ]
         self.on_cuda = any(tensor.is_cuda for tensors in self._tensors for tensor in tensors)
 
     def count_without_effect(self, found_inf: float) -> None:

@@ -82,5 +82,10 @@ def keeps_its_bytes(tensor: torch.Tensor) -> bool:
     )
 
 
+def counts_writes(tensor: torch.Tensor) -> bool:
+    """Tells whether torch keeps a version counter: not for inference tensors, and for lazy ones not yet."""
+    return not is_lazy(tensor) and not tensor.is_inference()
+
+
 def _answers_itself(tensor: torch.Tensor) -> bool:
     return type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__

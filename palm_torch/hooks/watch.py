@@ -80,7 +80,7 @@ def _trainable() -> list[_Watched]:
     for root in live.roots(live.modules()):
         module = wrappers.unwrap(root)
         for name, tensor in module.named_parameters():
-            if tensor.requires_grad and not tensor.is_inference() and id(tensor) not in watched:
+            if tensor.requires_grad and tensors.counts_writes(tensor) and id(tensor) not in watched:
                 watched[id(tensor)] = _Watched(
                     weakref.ref(tensor),
                     tensor._version,  # noqa: SLF001 (no public name)

@@ -156,7 +156,7 @@ class _Remembered:
 
 def _hint(tensor: torch.Tensor) -> _Hint | None:
     """Returns what changes with almost every write, or None where torch counts no versions."""
-    if not tensors.keeps_its_bytes(tensor) or tensor.is_inference():
+    if not tensors.keeps_its_bytes(tensor) or not tensors.counts_writes(tensor):
         return None
     place = (tensor.data_ptr(), tensor.device, tuple(tensor.stride()), tensor.is_conj(), tensor.is_neg())
     return (tensor._version, tensor.dtype, tuple(tensor.shape), *place)  # noqa: SLF001 (torch's own counter)

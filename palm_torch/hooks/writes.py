@@ -12,6 +12,8 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from palm_torch.hooks import tensors
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -33,7 +35,7 @@ class WriteWatch:
     def watch(self, parameters: Iterable[Tensor]) -> None:
         """Begins to watch parameters; a mark that one has already stays."""
         for tensor in parameters:
-            if id(tensor) not in self._marks and not tensor.is_inference():  # those have no counter
+            if id(tensor) not in self._marks and tensors.counts_writes(tensor):
                 self._alive[id(tensor)] = weakref.ref(tensor, partial(self._forget, id(tensor)))
                 self._marks[id(tensor)] = _version(tensor)
 

@@ -101,3 +101,24 @@ def test_inference_parameters_have_no_counter() -> None:
     watch.delivered()
     watch.delivered()
     assert net.weight.is_inference()
+
+
+def test_lazy_parameters_have_no_values_to_watch(nothing_left_behind: None) -> None:  # noqa: ARG001
+    net = nn.LazyLinear(2)
+    watch = ParameterWatch()
+    for _ in range(4):
+        watch.delivered()
+    assert net.has_uninitialized_params()
+
+
+def test_lazy_parameters_are_watched_once_they_have_values(nothing_left_behind: None) -> None:  # noqa: ARG001
+    net = nn.LazyLinear(2)
+    watch = ParameterWatch()
+    watch.delivered()
+    net(torch.ones(1, 3))
+    watch.delivered()
+    net.weight.grad = torch.ones(2, 3)
+    nn.init.constant_(net.weight, 1.0)
+    watch.delivered()
+    with pytest.raises(CoverageError, match="parameters of Linear changed"):
+        watch.delivered()
