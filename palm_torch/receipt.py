@@ -99,7 +99,7 @@ class DatasetAccount:
     format: str
     manifest: Digest | None
     records: int
-    record_bytes: int
+    record_bytes: int | None
     uses: dict[str, DeliveredSoFar]
 
 

@@ -87,28 +87,41 @@ class Multiset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How often the records of a dataset were delivered, each by its index.
+
+    Attributes:
+        distinct: Different indices among the records delivered.
+        least: Smallest multiplicity over all records of the dataset (0 if one was never delivered).
+        greatest: Largest multiplicity.
+        coverage: Root of the map of multiplicities by index.
+    """
+
+    distinct: int
+    least: int
+    greatest: int
+    coverage: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
     """The records of one dataset that the loop received for one use.
 
     Attributes:
         delivered: Records received, with multiplicity.
-        distinct: Different record indices among them.
-        least: Smallest multiplicity over all records of the dataset (0 if one was never delivered).
-        greatest: Largest multiplicity.
+        padded: How many of them a sampler repeated so that every rank got as many.
+        counts: How often each; None for a stream, whose records have no index.
         multiset: Multiset hash of what was delivered.
-        order: Hash chain over the record digests in the order delivered.
-        coverage: Root of the map of multiplicities by index.
+        order: Hash chain over the record digests in the order delivered, one for each rank, in their order.
         exact: Whether the batches consisted of these very records. Otherwise code between the dataset and
             the loop may have dropped records, and what is counted is what was read for the loop.
     """
 
     delivered: int
-    distinct: int
-    least: int
-    greatest: int
+    padded: int
+    counts: Counts | None
     multiset: Multiset
-    order: Digest
-    coverage: Digest
+    order: tuple[Digest, ...]
     exact: bool
 
 
@@ -120,16 +133,16 @@ class Dataset:
         source: Always `Source.MEASURED` for an attested dataset.
         format: Name of the storage format.
         manifest: Digest of the manifest that authenticated each record, or None.
-        records: Number of records in the dataset.
-        record_bytes: Size of one record in bytes.
+        records: Number of records in the dataset; None for a stream, whose end nobody knows.
+        record_bytes: Size of one record in bytes; None where they differ.
         uses: What was delivered, by use: ``train`` (gradients on, and a step followed) or ``eval``.
     """
 
     source: Source
     format: str
     manifest: Digest | None
-    records: int
-    record_bytes: int
+    records: int | None
+    record_bytes: int | None
     uses: dict[str, Delivered]
 
     def __post_init__(self) -> None:

@@ -109,14 +109,15 @@ def _compare_manifest(role: str, path: Path, dataset: Dataset) -> None:
     whole = manifest.multiset if dataset.manifest is not None else _as_role(hashed)
     bound = dataset.manifest is not None
     for use, delivered in dataset.uses.items():
-        if delivered.least != delivered.greatest or not delivered.least:
+        counts = delivered.counts
+        if counts is None or counts.least != counts.greatest or not counts.least:
             continue  # partial epochs are bound by the coverage root alone
         bound = True
         expected = multiset.MultisetHash.from_state(bytes.fromhex(whole.state), whole.count)
-        expected.power(delivered.least)
+        expected.power(counts.least)
         if expected.state.hex() != delivered.multiset.state:
             raise ArtifactError(
-                f"{path}: {delivered.least} whole epochs of it are not what {role} delivered for {use}"
+                f"{path}: {counts.least} whole epochs of it are not what {role} delivered for {use}"
             )
     if not bound:
         raise ArtifactError(

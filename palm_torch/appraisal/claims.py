@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from palm_torch.digest import Digest
     from palm_torch.policies.policy import ClaimRules, Range, References
     from palm_torch.result import Claim, Strength
-    from palm_torch.roles import Delivered, Value
+    from palm_torch.roles import Counts, Delivered, Value
     from palm_torch.statement import Series, Statement
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ def check_claims(end: Statement, rules: ClaimRules) -> None:
     _check_reference("architecture", claims.architecture.digest, rules.references("architecture"))
 
     _check_range("records", sum(use.delivered for use in trained), rules.records)
-    _check_range("epochs", min((use.least for use in trained), default=0), rules.epochs)
+    _check_range("epochs", min((whole_epochs(use) for use in trained), default=0), rules.epochs)
     _check_range("steps", claims.steps.taken, rules.steps)
     for name, allowed in rules.arguments.items():
         _check_argument(name, claims.configuration, allowed)
@@ -102,9 +102,17 @@ def steps_in_words(steps: Steps) -> str:
     return f"{steps.taken} taken, {steps.skipped} skipped"
 
 
-def dataset_in_words(records: int, record_bytes: int, manifest: Digest | None) -> str:
+def whole_epochs(delivered: Delivered) -> int:
+    """Returns how often every record of a dataset was delivered, at least; 0 for a stream."""
+    return 0 if delivered.counts is None else delivered.counts.least
+
+
+def dataset_in_words(records: int | None, record_bytes: int | None, manifest: Digest | None) -> str:
     """Returns how much a dataset holds, and what identifies it."""
-    return f"{records} records of {record_bytes} bytes, {manifest or 'no manifest'}"
+    if records is None:
+        return "a stream of records, without index or manifest"
+    size = "of different lengths" if record_bytes is None else f"of {record_bytes} bytes"
+    return f"{records} records {size}, {manifest or 'no manifest'}"
 
 
 def _check_reference(name: str, digest: Digest | None, allowed: References) -> None:
@@ -236,21 +244,18 @@ def _span(series: Series) -> str:
     return f"first {_short(series.first)}, last {_short(series.last)} of {series.count} values"
 
 
-def _times(delivered: Delivered) -> str:
-    if delivered.least == delivered.greatest:
-        return "each once" if delivered.least == 1 else f"each {delivered.least} times"
-    return f"each {delivered.least} to {delivered.greatest} times"
+def _times(counts: Counts) -> str:
+    if counts.least == counts.greatest:
+        return "each once" if counts.least == 1 else f"each {counts.least} times"
+    return f"each {counts.least} to {counts.greatest} times"
 
 
 def _dataset(name: str, dataset: Dataset) -> Iterator[tuple[str, str, Source]]:
     yield name, dataset_in_words(dataset.records, dataset.record_bytes, dataset.manifest), dataset.source
     what = "indices" if dataset.manifest is None else "ones"
     for use, delivered in sorted(dataset.uses.items()):
-        yield (
-            f"{name}, {use}",
-            (
-                f"{delivered.delivered} delivered, {delivered.distinct} different {what} of "
-                f"{dataset.records}, {_times(delivered)}"
-            ),
-            dataset.source,
-        )
+        said = f"{delivered.delivered} delivered"
+        if delivered.counts is not None:
+            counts = delivered.counts
+            said += f", {counts.distinct} different {what} of {dataset.records}, {_times(counts)}"
+        yield f"{name}, {use}", said, dataset.source

@@ -39,7 +39,8 @@ def lines(end: Statement, train: Train) -> Iterator[str]:
         yield from yaml_comments.comment(f"{says} CHECK: whether it is the one you know.", 2)
         yield f'  {name}: ["{artifact.digest}"]' if artifact.digest else f"  {name}: [none]"
     uses = [dataset.uses["train"] for dataset in train.data.values() if "train" in dataset.uses]
-    records, epochs = sum(use.delivered for use in uses), min((use.least for use in uses), default=0)
+    records = sum(use.delivered for use in uses)
+    epochs = min((claims.whole_epochs(use) for use in uses), default=0)
     for name, value, says in (
         ("records", records, "Records delivered for training, over all datasets."),
         ("epochs", epochs, "How often each record was delivered for training, at least."),
@@ -69,8 +70,8 @@ def _data(train: Train) -> Iterator[str]:
     )
     yield from yaml_comments.listed(
         (
-            f"{yaml_comments.quoted_name(name)}: {dataset.records} records of {dataset.record_bytes} bytes, "
-            f"{dataset.manifest or 'no manifest'}"
+            f"{yaml_comments.quoted_name(name)}: "
+            f"{claims.dataset_in_words(dataset.records, dataset.record_bytes, dataset.manifest)}"
             for name, dataset in train.data.items()
         ),
         2,

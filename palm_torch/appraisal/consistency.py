@@ -15,7 +15,7 @@ from palm_torch.properties import Bind
 from palm_torch.roles import Dataset, Weights
 
 if TYPE_CHECKING:
-    from palm_torch.roles import Delivered
+    from palm_torch.roles import Counts
     from palm_torch.statement import Statement
 
 
@@ -55,27 +55,36 @@ def _check_weights(role: str, weights: Weights) -> None:
 
 
 def _check_dataset(role: str, dataset: Dataset) -> None:
-    if dataset.records <= 0 or dataset.record_bytes <= 0:
-        raise ClaimError(f"{role}: a dataset of {dataset.records} records of {dataset.record_bytes} bytes")
+    records, size = dataset.records, dataset.record_bytes
+    if (records is not None and records <= 0) or (size is not None and size <= 0):
+        raise ClaimError(f"{role}: a dataset of {records} records of {size} bytes")
     for use, counted in dataset.uses.items():
         what = f"{role}.{use}"
         delivered.check(what, counted.multiset, counted.delivered)
-        if not _plausible(counted, dataset.records):
+        counts = counted.counts
+        if (counts is None) != (records is None):
+            raise ClaimError(f"{what}: expected counts by index exactly where the number of records is known")
+        if not 0 <= counted.padded <= counted.delivered or not counted.order:
             raise ClaimError(
-                f"{what}: {counted.delivered} delivered, {counted.distinct} distinct of "
-                f"{dataset.records}, multiplicities {counted.least} to {counted.greatest}: these numbers "
+                f"{what}: {counted.padded} of {counted.delivered} records repeated to fill up ranks, "
+                f"{len(counted.order)} order chains: these numbers exclude each other"
+            )
+        if counts is not None and records is not None and not _plausible(counted.delivered, counts, records):
+            raise ClaimError(
+                f"{what}: {counted.delivered} delivered, {counts.distinct} distinct of "
+                f"{records}, multiplicities {counts.least} to {counts.greatest}: these numbers "
                 "exclude each other"
             )
 
 
-def _plausible(counted: Delivered, records: int) -> bool:
+def _plausible(delivered: int, counts: Counts, records: int) -> bool:
     """Whether some multiplicities of `records` records have this sum, support, least and greatest."""
-    least, greatest, distinct = counted.least, counted.greatest, counted.distinct
+    least, greatest, distinct = counts.least, counts.greatest, counts.distinct
     if not 0 <= distinct <= records or not 0 <= least <= greatest or (least > 0) != (distinct == records):
         return False
     if distinct == 0:
-        return greatest == counted.delivered == 0
+        return greatest == delivered == 0
     others = distinct - 1  # beside one record that occurs `greatest` times
     fewest = greatest + others * max(least, 1)
     most = (least or greatest) + others * greatest
-    return greatest > 0 and fewest <= counted.delivered <= most
+    return greatest > 0 and fewest <= delivered <= most

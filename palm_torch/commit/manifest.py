@@ -50,20 +50,29 @@ class Shard:
         name: Path relative to the dataset's folder, POSIX separators, in normal form.
         bytes: Size of the whole file in bytes.
         records: Number of records in it.
-        sha256: Plain SHA-256 of the whole file.
+        sha256: Plain SHA-256 of the whole file; None if it was not taken.
     """
 
     name: str
     bytes: int
     records: int
-    sha256: Digest
+    sha256: Digest | None
 
     def __post_init__(self) -> None:
         """Refuses names that lead out of the folder, and counts that cannot be."""
         _check_name(self.name)
         _check_range("bytes", self.bytes, 1, MAX_RECORDS * MAX_RECORD_BYTES)
         _check_range("records", self.records, 1, MAX_RECORDS)
-        _check_algorithm("sha256", self.sha256, SHA256)
+        if self.sha256 is not None:
+            _check_algorithm("sha256", self.sha256, SHA256)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a dataset of rows: its name and its type, as docs/spec/40-data.md, section 6 spells it."""
+
+    name: str
+    type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +81,11 @@ class Manifest:
 
     Attributes:
         version: Version of the format.
-        format: Name of the shards' file format, "bin" or "npy".
-        dtype: Stored element type by its numpy name, little endian.
-        record_shape: Shape of one record in elements.
-        record_bytes: Length of one record in bytes.
+        format: Name of the shards' file format, such as "bin"; see `palm_torch.data.formats`.
+        dtype: Stored element type by its numpy name, little endian; None where records are not elements.
+        record_shape: Shape of one record in elements; None where records differ in length.
+        record_bytes: Length of one record in bytes; likewise.
+        columns: Columns of a dataset of rows; None where records are no rows.
         records: Number of records in all shards.
         shards: The files, in the order that numbers the records.
         digests_root: History root over the group digests.
@@ -88,9 +98,10 @@ class Manifest:
 
     version: Literal[1]
     format: str
-    dtype: str
-    record_shape: tuple[int, ...]
-    record_bytes: int
+    dtype: str | None
+    record_shape: tuple[int, ...] | None
+    record_bytes: int | None
+    columns: tuple[Column, ...] | None
     records: int
     shards: tuple[Shard, ...]
     digests_root: Digest
@@ -100,11 +111,14 @@ class Manifest:
     def __post_init__(self) -> None:
         """Refuses a header whose numbers do not add up."""
         for name, value in (("format", self.format), ("dtype", self.dtype)):
-            if not _WORD.fullmatch(value):
+            if value is not None and not _WORD.fullmatch(value):
                 raise EncodingError(f"{name}: expected lower-case letters and digits, got {value[:40]!r}")
-        _check_range("record_bytes", self.record_bytes, 1, MAX_RECORD_BYTES)
+        if (self.record_bytes is None) != (self.record_shape is None):
+            raise EncodingError("record_bytes, record_shape: expected both or none")
+        if self.record_bytes is not None:
+            _check_range("record_bytes", self.record_bytes, 1, MAX_RECORD_BYTES)
         _check_range("records", self.records, 1, MAX_RECORDS)
-        for size in self.record_shape:
+        for size in self.record_shape or ():
             _check_range("record_shape", size, 1, MAX_RECORD_BYTES)
         _check_algorithm("digests_root", self.digests_root, TAGGED_SHA256)
         if self.multiset.scheme not in multiset.POLICY_SCHEMES:
@@ -119,7 +133,7 @@ class Manifest:
                 f"{self.multiset.count} in the multiset"
             )
         for shard in self.shards:
-            if shard.bytes < shard.records * self.record_bytes:
+            if self.record_bytes is not None and shard.bytes < shard.records * self.record_bytes:
                 raise EncodingError(
                     f"shard {shard.name!r}: {shard.records} records of {self.record_bytes} bytes do not fit "
                     f"in {shard.bytes} bytes"

@@ -20,19 +20,24 @@ GROUP_BYTES: Final = GROUP_RECORDS * DIGEST_BYTES
 GROUP_KEY: Final = hashlib.sha256(b"palm-torch/record-group/v1").digest()
 
 
-def record_key(salt: bytes | None = None) -> bytes:
-    """Returns the 32-byte key of the record digests: ``SHA-256(tag ‖ LP(salt))``.
+def record_key(salt: bytes | None = None, *, kind: str = "") -> bytes:
+    """Returns the 32-byte key of the record digests: ``SHA-256(tag ‖ LP(salt))``, or with ``LP(kind)`` after it.
 
     Args:
         salt: Secret of a private dataset, any length, or None. Without it nobody can tell from the
             digests whether a guessed record is in the dataset.
+        kind: What gives the bytes of a record their meaning, such as the columns of a row; empty where a
+            record is the bytes that lie in a file.
     """
-    return hashlib.sha256(b"palm-torch/record/v1" + length_prefixed(salt or b"")).digest()
+    framed = length_prefixed(salt or b"") + (length_prefixed(kind.encode()) if kind else b"")
+    return hashlib.sha256(b"palm-torch/record/v1" + framed).digest()
 
 
-def record_digest(record: bytes | bytearray | memoryview, *, salt: bytes | None = None) -> bytes:
-    """Returns the 32-byte digest of one record's exact bytes."""
-    return blake3(record, key=record_key(salt)).digest()
+def record_digest(
+    record: bytes | bytearray | memoryview, *, salt: bytes | None = None, kind: str = ""
+) -> bytes:
+    """Returns the 32-byte digest of one record's exact bytes; salt and kind as for `record_key`."""
+    return blake3(record, key=record_key(salt, kind=kind)).digest()
 
 
 def group_digests(digests: bytes) -> bytes:

@@ -18,7 +18,7 @@ from palm_torch.commit import coverage, multiset, records
 from palm_torch.data.carrier import NUMBER
 from palm_torch.digest import TAGGED_SHA256, Digest, tagged_hash
 from palm_torch.errors import CoverageError, DataError, EvidenceError, ManifestError
-from palm_torch.roles import Delivered, Multiset
+from palm_torch.roles import Counts, Delivered, Multiset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,12 +176,15 @@ class Account:
             made = _derived(info, counts, tally)
         claim = Delivered(
             delivered=sum(count * times for count, times in tally.items()),
-            distinct=sum(times for count, times in tally.items() if count),
-            least=min(tally),
-            greatest=max(tally),
+            padded=0,
+            counts=Counts(
+                distinct=sum(times for count, times in tally.items() if count),
+                least=min(tally),
+                greatest=max(tally),
+                coverage=coverage.coverage_root(view, counts.itemsize),
+            ),
             multiset=_stated(made),
-            order=Digest(TAGGED_SHA256, self._order),
-            coverage=coverage.coverage_root(view, counts.itemsize),
+            order=(Digest(TAGGED_SHA256, self._order),),
             exact=self._exact,
         )
         return LedgerSummary(claim, view, counts.itemsize)

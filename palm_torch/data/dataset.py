@@ -253,7 +253,7 @@ def _agreeing(wanted: table.Wanted, authentic: GroupTable, salt: bytes | None) -
         raise DataError(f"{path}: expected {wanted.dtype} elements, got {header.dtype} in the manifest")
     if wanted.record_length is not None and (wanted.record_length,) != header.record_shape:
         raise DataError(
-            f"{path}: expected records of {wanted.record_length} elements, got {list(header.record_shape)} "
+            f"{path}: expected records of {wanted.record_length} elements, got {list(header.record_shape or ())} "
             "in the manifest"
         )
     return shards.wanted_for(table.Layout(header.format, header.dtype, header.record_shape))

@@ -29,7 +29,7 @@ class Identity:
     format: str
     manifest: Digest | None
     records: int
-    record_bytes: int
+    record_bytes: int | None
 
     @classmethod
     def of(cls, info: DatasetInfo) -> Identity:

@@ -73,6 +73,7 @@ def measure(
             dtype=layout.dtype,
             record_shape=layout.shape,
             record_bytes=layout.record_bytes,
+            columns=layout.columns,
             records=total,
             shards=entries,
             digests_root=work.finish(),

@@ -30,56 +30,69 @@ class ShardFile:
     name: str
     path: Path
     size_bytes: int
-    view: table.ShardView
+    view: table.ShardView | table.Rows
 
 
-def find(path: Path) -> tuple[str, list[tuple[str, Path]]]:
+def find(path: Path, wanted: str | None = None) -> tuple[str, list[tuple[str, Path]]]:
     """Returns the format's name and the files (name, path) of the dataset at `path`, in order.
+
+    Args:
+        path: File or folder.
+        wanted: Name of the format, if the caller knows it.
 
     Raises:
         DataError: If nothing is there, no file has a known format, two formats are mixed, or a link
             leads out of the folder.
     """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    for name, known in table.FORMATS.items():  # by more than names: a folder with an index, a pair of files
+        files = known.find(path) if known.find is not None and wanted in (None, name) else None
+        if files is not None:
+            return name, _inside(path, files)
     if path.is_dir():
         found = sorted(
             (item for item in path.iterdir() if not item.name.startswith(".") and _format(item)),
             key=lambda item: item.name.encode("utf-8", "surrogateescape"),
         )
-    elif path.is_file():
-        found = [path] if _format(path) else []
     else:
-        raise DataError(f"{path}: no such file or folder")
-    formats = {_format(item) for item in found}
+        found = [path] if _format(path) or wanted else []
+    formats = {_format(item) for item in found} if wanted is None else {wanted}
     if not found:
-        known = ", ".join(f".{name}" for name in sorted(table.FORMATS))
-        raise DataError(f"{path}: no dataset files there: expected names that end in {known}")
+        endings = ", ".join(f".{name}" for name in sorted(table.FORMATS))
+        raise DataError(f"{path}: no dataset files there: expected names that end in {endings}")
     if len(formats) > 1:
         mixed = " and ".join(f".{name}" for name in sorted(formats))
         raise DataError(f"{path}: {mixed} files are mixed: a dataset has files of one format")
-    if path.is_dir():
-        inside = path.resolve()
-        for item in found:
-            if not item.resolve().is_relative_to(inside):
-                raise DataError(f"{item}: leads out of the dataset's folder, to {item.resolve()}")
-    return formats.pop(), [(item.name, item) for item in found]
+    return formats.pop(), _inside(path, [(item.name, item) for item in found])
 
 
 def open_all(path: Path, wanted: table.Wanted) -> list[ShardFile]:
     """Opens every file of a dataset and checks that all have one layout.
 
     Raises:
-        DataError: As `find` and the format functions do, and if two files differ in type or shape.
+        DataError: As `find` and the format functions do, and if two files differ in layout.
     """
-    name_of_format, files = find(path)
+    name_of_format, files = find(path, wanted.format)
     opened: list[ShardFile] = []
     for name, file in files:
-        view = table.FORMATS[name_of_format](file, wanted)
+        view = table.FORMATS[name_of_format].open(file, wanted)
         if opened and view.layout != opened[0].view.layout:
             raise DataError(
                 f"{file}: expected {opened[0].view.layout} as in {files[0][1]}, got {view.layout}"
             )
-        opened.append(ShardFile(name, file, len(view.mapping), view))
+        opened.append(ShardFile(name, file, view.size_bytes, view))
     return opened
+
+
+def _inside(path: Path, files: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """Returns the files of a dataset, none of which may lead out of its folder."""
+    if path.is_dir():
+        inside = path.resolve()
+        for _, item in files:
+            if not item.resolve().is_relative_to(inside):
+                raise DataError(f"{item}: leads out of the dataset's folder, to {item.resolve()}")
+    return files
 
 
 def _format(path: Path) -> str:
@@ -89,4 +102,5 @@ def _format(path: Path) -> str:
 
 def wanted_for(layout: table.Layout) -> table.Wanted:
     """Returns what to ask of a file so that it opens with this layout, if it can."""
-    return table.Wanted(layout.shape[0] if len(layout.shape) == 1 else None, layout.dtype)
+    length = layout.shape[0] if layout.shape is not None and len(layout.shape) == 1 else None
+    return table.Wanted(length, layout.dtype, layout.format)

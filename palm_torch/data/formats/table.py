@@ -1,7 +1,11 @@
-"""The table of dataset file formats: one function per format, registered by decorator.
+"""The table of dataset formats: one file each, registered by decorator.
 
-A format function opens one file and says how its bytes divide into records. What is registered here is
-exactly what `palm-torch measure` and `AttestedMmapDataset` can read.
+A format's function opens one file of a dataset and says how it divides into records. What is registered here
+is exactly what `palm-torch measure` and `AttestedMmapDataset` can read.
+
+Records of one length that lie in a row are a `ShardView`, whose bytes are read many at once. Records of every
+other kind are `Rows`: each is copied out once as its canonical bytes, and what training sees is decoded from
+that copy.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import math
 import mmap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
@@ -18,6 +22,8 @@ from palm_torch.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from palm_torch.commit.manifest import Column
 
 ELEMENT_TYPES: Final = frozenset(
     {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
@@ -32,21 +38,31 @@ class Layout:
 
     Attributes:
         format: Name of the file format.
-        dtype: Element type by its numpy name, little endian.
-        shape: Shape of one record in elements.
+        dtype: Element type by its numpy name, little endian; None where records are not elements of a type.
+        shape: Shape of one record in elements; None where records differ in length.
+        columns: Columns of a row; None where records are no rows.
     """
 
     format: str
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
+    columns: tuple[Column, ...] | None = None
 
     @property
-    def record_bytes(self) -> int:
-        """Length of one record in bytes."""
+    def record_bytes(self) -> int | None:
+        """Length of one record in bytes; None where records differ in length."""
+        if self.dtype is None or self.shape is None:
+            return None
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
         """Says it in words for messages."""
+        if self.columns is not None:
+            return f"{self.format} rows of ({', '.join(f'{one.name}: {one.type}' for one in self.columns)})"
+        if self.dtype is None:
+            return f"{self.format} records"
+        if self.shape is None:
+            return f"{self.format} records of {self.dtype}, of any length"
         return f"{self.format} records of {self.dtype}{list(self.shape)}"
 
 
@@ -57,26 +73,30 @@ class Wanted:
     Attributes:
         record_length: Elements per record, for files that are one flat row of elements.
         dtype: Stored element type by its numpy name.
+        format: Name of the format, where names of files do not tell it, or tell another.
     """
 
     record_length: int | None = None
     dtype: str | None = None
+    format: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuses lengths and types that cannot be."""
+        """Refuses lengths, types and formats that cannot be."""
         if self.record_length is not None and self.record_length < 1:
             raise DataError(f"record_length: expected at least 1 element, got {self.record_length}")
         if self.dtype is not None and self.dtype not in ELEMENT_TYPES:
             known = ", ".join(sorted(ELEMENT_TYPES))
             raise DataError(f"token_dtype: expected one of {known}, got {self.dtype!r}")
+        if self.format is not None and self.format not in FORMATS:
+            raise DataError(f"format: expected one of {', '.join(sorted(FORMATS))}, got {self.format!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class ShardView:
-    """One open file of records.
+    """One open file of records of one length, one after the other.
 
     Attributes:
-        layout: How the records lie.
+        layout: How the records lie; its `shape` is known.
         records: Number of records.
         offset: Where the first begins, in bytes.
         mapping: The whole file, mapped read-only.
@@ -92,18 +112,87 @@ class ShardView:
         """The records' bytes, and nothing else, as they lie in the mapping."""
         return memoryview(self.mapping)[self.offset :]
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of the whole file."""
+        return len(self.mapping)
 
-OpenShard: TypeAlias = "Callable[[Path, Wanted], ShardView]"
 
-FORMATS: Final[dict[str, OpenShard]] = {}
-"""Format name, which is also the file name's suffix without the dot → the function that opens a file."""
+class Rows(Protocol):
+    """One open file of records of any length.
+
+    Attributes:
+        layout: How the records lie.
+        records: Number of records.
+        size_bytes: Size of the whole file.
+    """
+
+    @property
+    def layout(self) -> Layout:
+        """How the records lie."""
+
+    @property
+    def records(self) -> int:
+        """Number of records."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the whole file."""
+
+    def copy(self, number: int) -> bytes:
+        """Returns the canonical bytes of a record, copied once out of what others can rewrite.
+
+        What an index says of where the record lies is believed no further than that it lies in the file.
+
+        Raises:
+            DataError: If the record does not lie in the file, or has no canonical bytes.
+        """
+
+    def where(self, number: int) -> str:
+        """Says where in the file a record lies, for messages: ``bytes 10 to 19 of the file``."""
 
 
-def register(name: str) -> Callable[[OpenShard], OpenShard]:
-    """Registers the function that opens files whose name ends in ``.name``."""
+OpenShard: TypeAlias = "Callable[[Path, Wanted], ShardView | Rows]"
+Decoder: TypeAlias = "Callable[[bytes], Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One row of the table.
+
+    Attributes:
+        open: Opens one file.
+        decoder: Returns what makes an item of a record's canonical bytes, for records that are `Rows`: arrays
+            are NumPy's, and may share the bytes' memory. None where a record is elements of a type.
+        find: Tells whether a dataset at a path is of this format by more than the names of its files: returns
+            the files with their names, in order, or None if it is not. None where the suffix is enough.
+    """
+
+    open: OpenShard
+    decoder: Callable[[Layout], Decoder] | None = None
+    find: Callable[[Path], list[tuple[str, Path]] | None] | None = None
+
+
+FORMATS: Final[dict[str, Format]] = {}
+"""Format name, which is also the file name's suffix without the dot → how it is read."""
+
+
+def register(
+    name: str,
+    *,
+    decoder: Callable[[Layout], Decoder] | None = None,
+    find: Callable[[Path], list[tuple[str, Path]] | None] | None = None,
+) -> Callable[[OpenShard], OpenShard]:
+    """Registers the function that opens files of a format.
+
+    Args:
+        name: The format's name; files whose name ends in ``.name`` are of it.
+        decoder: As in `Format`.
+        find: As in `Format`.
+    """
 
     def enter(function: OpenShard) -> OpenShard:
-        FORMATS[name] = function
+        FORMATS[name] = Format(function, decoder, find)
         return function
 
     return enter
@@ -125,16 +214,19 @@ def map_file(path: Path) -> mmap.mmap:
 
 
 def whole_records(path: Path, mapping: mmap.mmap, offset: int, layout: Layout) -> ShardView:
-    """Divides what follows `offset` into records.
+    """Divides what follows `offset` into records of one length.
 
     Raises:
         DataError: If there is no record, or bytes are left over.
     """
-    records, over = divmod(len(mapping) - offset, layout.record_bytes)
+    size = layout.record_bytes
+    if not size:
+        raise DataError(f"{path}: {layout} have no length of their own")
+    records, over = divmod(len(mapping) - offset, size)
     if over:
         raise DataError(
             f"{path}: length is not a multiple of the record: {len(mapping) - offset} bytes are {records} "
-            f"{layout} of {layout.record_bytes} bytes and {over} bytes over; check record_length and "
+            f"{layout} of {size} bytes and {over} bytes over; check record_length and "
             "token_dtype"
         )
     if not records:
