@@ -5,9 +5,10 @@ converts it to int64, and torch's default collate function. In brackets, the sam
 dataset we know, which takes and converts the rows of a batch in one call. Batches of 64 random records of
 a 256 MiB file in the page cache, process CPU time, interleaved, median of the rounds; the fastest rounds
 stand beside it, because CPU time grows when a neighbour shares the core. Timed is what a loader does to make
-one batch; on our side that includes gathering and multiplying the digests.
+one batch; on our side that includes gathering and multiplying the digests. Every format is compared with a
+plain dataset of its own, which decodes what ours decodes: `support/formats.py`.
 
-    python benchmarks/records.py [--rounds N]
+    python benchmarks/records.py [--rounds N] [--formats NAME ...] [--sizes BYTES ...]
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from support import baseline
+from support import formats
 from torch.utils.data import default_collate
 
 from palm_torch.data import carrier, dataset, measure
@@ -62,44 +63,52 @@ def carried(records: dataset.AttestedMmapDataset) -> Callable[[list[int]], Any]:
 
 
 def main() -> None:
-    """Prints one line per record size and way of accounting."""
+    """Prints one line per format, record size and way of accounting."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--formats", nargs="*", default=list(formats.MAKERS), choices=formats.MAKERS)
+    parser.add_argument("--sizes", nargs="*", type=int, default=list(BARS_US), choices=BARS_US)
+    arguments = parser.parse_args()
+    for name in arguments.formats:
+        for size in arguments.sizes:
+            with tempfile.TemporaryDirectory() as folder:
+                compare(name, Path(folder), size, arguments.rounds)
+
+
+def compare(name: str, folder: Path, size: int, rounds: int) -> None:
+    """Prints the lines of one format and record size."""
+    make, factor = formats.MAKERS[name]
+    case = make(folder, size, FILE_BYTES)
+    measure.measure(case.path, **case.arguments)
+    open_dataset = dataset.AttestedMmapDataset
+    ways = {
+        "baseline": collated(case.plain),
+        "manifest": carried(open_dataset(case.path, **case.arguments)),
+        "no manifest": carried(open_dataset(case.path, manifest=None, **case.arguments)),
+    }
+    if case.at_once is not None:
+        ways["at once"] = collated(case.at_once)
     random = np.random.default_rng(1)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tokens.bin"
-        random.integers(0, 256, FILE_BYTES, dtype=np.uint8).tofile(path)
-        for size, bars in BARS_US.items():
-            measure.measure(path, record_length=size // 2)
-            plain = baseline.Plain(path, size)
-            ways = {
-                "baseline": collated(plain.__getitems__),
-                "at once": collated(plain.at_once),
-                "manifest": carried(dataset.AttestedMmapDataset(path)),
-                "no manifest": carried(
-                    dataset.AttestedMmapDataset(path, record_length=size // 2, manifest=None)
-                ),
-            }
-            batches_per_round = max(10, min(150, (48 << 20) // (size * BATCH)))
-            found: dict[str, list[float]] = {name: [] for name in ways}
-            for _ in range(rounds):
-                batches = [random.integers(0, len(plain), BATCH).tolist() for _ in range(batches_per_round)]
-                for name, way in ways.items():
-                    found[name].append(cpu_us(way, batches))
-            base = statistics.median(found["baseline"])
-            for name, bar in zip(("manifest", "no manifest"), bars, strict=True):
-                added, strict = (
-                    statistics.median(a - b for a, b in zip(found[name], found[plainly], strict=True))
-                    for plainly in ("baseline", "at once")
-                )
-                quiet = min(found[name]) - min(found["baseline"])
-                print(
-                    f"added per record of {size} B, {name}: {added:.2f} us (bar <= {bar:.1f} us; "
-                    f"baseline {base:.2f} us; fastest rounds {quiet:.2f} us) "
-                    f"[over the fastest plain dataset: {strict:.2f} us]",
-                    flush=True,
-                )
+    batches_per_round = max(10, min(150, (48 << 20) // (size * BATCH)))
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        batches = [random.integers(0, case.records, BATCH).tolist() for _ in range(batches_per_round)]
+        for way, fetch in ways.items():
+            found[way].append(cpu_us(fetch, batches))
+    base = statistics.median(found["baseline"])
+    for way, bar in zip(("manifest", "no manifest"), BARS_US[size], strict=True):
+        over = {
+            plainly: statistics.median(a - b for a, b in zip(found[way], found[plainly], strict=True))
+            for plainly in ("baseline", "at once")
+            if plainly in found
+        }
+        quiet = min(found[way]) - min(found["baseline"])
+        strict = f" [over the fastest plain dataset: {over['at once']:.2f} us]" if "at once" in over else ""
+        print(
+            f"added per record of {size} B, .{name}, {way}: {over['baseline']:.2f} us "
+            f"(bar <= {bar * factor:.1f} us; baseline {base:.2f} us; fastest rounds {quiet:.2f} us){strict}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -14,19 +14,41 @@ from palm_torch import extras
 if TYPE_CHECKING:
     from palm_torch.attesting.attested import attested
     from palm_torch.data.dataset import AttestedMmapDataset
+    from palm_torch.data.generic import AttestedDataset
     from palm_torch.data.loader import DataLoader
+    from palm_torch.data.memmap import memmap
+    from palm_torch.data.shard_writer import ShardWriter
     from palm_torch.data.stateful import StatefulDataLoader
+    from palm_torch.data.stream import AttestedIterableDataset
+    from palm_torch.data.windows import AttestedWindows
     from palm_torch.verification import verify
 
 __version__ = "0.1.0"
 
-__all__ = ["AttestedMmapDataset", "DataLoader", "StatefulDataLoader", "__version__", "attested", "verify"]
+__all__ = [
+    "AttestedDataset",
+    "AttestedIterableDataset",
+    "AttestedMmapDataset",
+    "AttestedWindows",
+    "DataLoader",
+    "ShardWriter",
+    "StatefulDataLoader",
+    "__version__",
+    "attested",
+    "memmap",
+    "verify",
+]
 
 _DOORS: Final = {
+    "AttestedDataset": "palm_torch.data.generic",
+    "AttestedIterableDataset": "palm_torch.data.stream",
     "AttestedMmapDataset": "palm_torch.data.dataset",
+    "AttestedWindows": "palm_torch.data.windows",
     "DataLoader": "palm_torch.data.loader",
+    "ShardWriter": "palm_torch.data.shard_writer",
     "StatefulDataLoader": "palm_torch.data.stateful",
     "attested": "palm_torch.attesting.attested",
+    "memmap": "palm_torch.data.memmap",
     "verify": "palm_torch.verification",
 }
 

@@ -10,7 +10,7 @@ from palm_torch import codec, collateral_file, gpu_files, statement, verificatio
 from palm_torch import evidence as bundles
 from palm_torch import receipt as receipt_files
 from palm_torch import request as request_files
-from palm_torch.appraisal import chain
+from palm_torch.appraisal import chain, claims
 from palm_torch.appraisal.shared_sessions import Earlier
 from palm_torch.encoding import Json
 from palm_torch.errors import FreshnessError, InputError, prefixed
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from palm_torch.appraisal import freshness as freshnesses
     from palm_torch.collateral_file import CollateralFile
+    from palm_torch.digest import Digest
     from palm_torch.evidence import Bundle
 
 _Item = TypeVar("_Item")
@@ -131,7 +132,7 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
                 data, what="evidence", policy=policy, request=request, collateral=collateral
             )
         accepted.append((bundle, result))
-        members.append(_member(str(path), bundle, result))
+        members.append(_member(str(path), bundle, result, claims.named(policy.claims)))
     if asked:
         raise FreshnessError(f"none of the files answers the request with SHA-256 {next(iter(asked)).hex()}")
     built = chain.build(members)
@@ -146,13 +147,16 @@ def _for_each(paths: Sequence[Path], items: list[_Item]) -> list[_Item]:
     return items * len(paths) if len(items) == 1 else items
 
 
-def _member(name: str, bundle: Bundle, result: AttestationResult) -> chain.Member:
+def _member(
+    name: str, bundle: Bundle, result: AttestationResult, named: dict[str, frozenset[Digest]]
+) -> chain.Member:
     return chain.Member(
         name=name,
         statement=statement.decode(bundle.end.statement),
         strength=strength_of(simulated=result.simulated, reservations=result.reservations),
         reserved=bool(result.reservations),
         earlier=tuple(_earlier(bundle)),
+        named=named,
     )
 
 
@@ -168,6 +172,6 @@ def _tier(results: Mapping[str, AttestationResult], built: chain.Chain) -> Tier:
         all(result.tier is Tier.AFFIRMING for result in results.values())
         and not built.loose
         and bool(built.links)
-        and all(link.label is chain.Label.HARDWARE for link in built.links)
+        and all(link.label in (chain.Label.HARDWARE, chain.Label.NAMED) for link in built.links)
     )
     return Tier.AFFIRMING if affirming else Tier.WARNING

@@ -110,7 +110,10 @@ class _Reader:
             return None
         if len(members) == 1:
             return self.read(members[0], value, path)
-        for member in members:  # only unions of scalars are used
+        if all(map(dataclasses.is_dataclass, members)):
+            told = (member for member in members if _tells(member, value))
+            return self._dataclass(next(told, members[-1]), value, path)
+        for member in members:  # scalars
             if _is_scalar(member, value):
                 return self._scalar(member, value, path)
         raise self._wrong(path, " or ".join(member.__name__ for member in members), value)
@@ -174,6 +177,16 @@ class _Reader:
 
     def _wrong(self, path: str, expected: str, value: object) -> InputError:
         return self.error(f"{path}: expected {expected}, got {_short(value)}")
+
+
+def _tells(kind: Any, value: Json) -> bool:  # noqa: ANN401 (a dataclass)
+    """Whether an object says of itself, in fields that take only some words, that it is of this kind."""
+    words = {
+        name: get_args(hint)
+        for name, (hint, _) in _fields(kind).items()
+        if get_origin(hint) is typing.Literal
+    }
+    return isinstance(value, dict) and bool(words) and all(value.get(name) in words[name] for name in words)
 
 
 def _key(key: object) -> str:

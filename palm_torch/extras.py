@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 PACKAGES: Final = {
     "torch": frozenset({"torch", "numpy", "safetensors", "gmpy2"}),
+    "data": frozenset({"pyarrow"}),
+    "hf": frozenset({"transformers", "datasets", "peft", "accelerate"}),
     "resume": frozenset({"torchdata"}),
     "nvidia": frozenset({"pynvml"}),
     "nv-sdk": frozenset({"nv_attestation_sdk", "verifier"}),

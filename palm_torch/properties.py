@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, TypeAlias, get_args
 
 from palm_torch.digest import Digest
-from palm_torch.roles import Artifact, Dataset, Multiset, Steps, Value, Weights
+from palm_torch.roles import Artifact, Dataset, Multiset, Steps, Value, Weights, Written
 
 Operation: TypeAlias = Literal[
     "preprocess", "distribute", "bind", "train", "optimize", "evaluate", "infer", "session"
@@ -23,11 +23,11 @@ OPERATIONS: Final[tuple[str, ...]] = get_args(Operation)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocess:
-    """D_pre = PreProc(D)."""
+    """D_pre = PreProc(D): several sources and several results, such as splits, each by name."""
 
     OUTPUTS: ClassVar = ("produced",)
-    dataset: Dataset
-    produced: Artifact
+    data: dict[str, Dataset]
+    produced: dict[str, Written]
     function: Artifact
     arguments: Value
 
@@ -37,7 +37,7 @@ class Distribute:
     """A_dist = Dist(D)."""
 
     OUTPUTS: ClassVar = ("distribution",)
-    dataset: Dataset
+    data: dict[str, Dataset]
     distribution: Value
     function: Artifact
     arguments: Value

@@ -80,16 +80,18 @@ class DeliveredSoFar:
     Attributes:
         delivered: Records, with multiplicity.
         order: Hash chain over the record digests in the order delivered.
-        coverage: Root of the map of multiplicities by index.
+        coverage: Root of the map of multiplicities by index; None for a stream, whose records have none.
         exact: As in `palm_torch.roles.Delivered`.
         product: Multiset hash; None where a manifest makes it follow from the multiplicities.
+        padded: As in `palm_torch.roles.Delivered`.
     """
 
     delivered: int
     order: Digest
-    coverage: Digest
+    coverage: Digest | None
     exact: bool
     product: Multiset | None
+    padded: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +100,18 @@ class DatasetAccount:
 
     format: str
     manifest: Digest | None
-    records: int
+    records: int | None
     record_bytes: int | None
     uses: dict[str, DeliveredSoFar]
+
+    def __post_init__(self) -> None:
+        """Refuses a stream with a manifest or multiplicities, and a dataset of known size without them."""
+        stream = self.records is None
+        if stream and self.manifest is not None:
+            raise EncodingError("records, manifest: a stream has no manifest")
+        for use, account in self.uses.items():
+            if (account.coverage is None) != stream:
+                raise EncodingError(f"records, uses.{use}.coverage: expected both or none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

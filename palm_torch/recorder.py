@@ -12,12 +12,14 @@ import contextvars
 import os
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from palm_torch.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from palm_torch.roles import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Reads:
         product: Product of the multiset elements, 384 bytes; empty when a manifest authenticates.
         exact: Whether the batch consists of these very records: no code stood between the dataset and
             torch's own collate function that could have dropped some or read others.
+        padded: How many of the records, the last ones, a sampler repeated so that every rank gets as many.
     """
 
     dataset: str
@@ -38,6 +41,7 @@ class Reads:
     digests: bytes
     product: bytes
     exact: bool = False
+    padded: int = 0
 
 
 class Recorder(Protocol):
@@ -53,6 +57,21 @@ class Recorder(Protocol):
         Raises:
             MeasurementError: If the session cannot account for the batch.
         """
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """What a session offers to datasets that are written inside it."""
+
+    def begin_output(self, name: str) -> None:
+        """Takes notice that a dataset is being written: it has to be finished before the session ends.
+
+        Raises:
+            SessionError: If the session's operation writes none, or one of that name was begun.
+        """
+
+    def end_output(self, name: str, written: Written) -> None:
+        """Takes what was written, once all of it is on its way to the disk."""
 
 
 class Observer(Protocol):

@@ -14,13 +14,22 @@ from palm_torch.digest import Digest
 from palm_torch.encoding import decode_hex
 from palm_torch.errors import EncodingError
 
-Use: TypeAlias = Literal["train", "eval"]
+Use: TypeAlias = Literal["train", "eval", "read"]
 
 FILE: Final = "file"
 """Kind of an artifact that was hashed where it lay; the script read or wrote it separately."""
 
 BYTES: Final = "bytes"
 """Kind of an artifact whose very bytes were handed over."""
+
+SHARD: Final = "shard"
+"""Kind of a dataset's file whose digest is of the very bytes that the record digests were computed from."""
+
+MANIFEST: Final = "manifest"
+"""Kind of a manifest; its digest is the dataset's identity, SHA-256 of the manifest's header."""
+
+FUNCTION: Final = "function"
+"""Kind of a function; its digest is of its name and the files that define it."""
 
 OPENED: Final = "opened"
 """Kind of an input that the script opened by itself: its digest is of the file as it lay there."""
@@ -135,7 +144,8 @@ class Dataset:
         manifest: Digest of the manifest that authenticated each record, or None.
         records: Number of records in the dataset; None for a stream, whose end nobody knows.
         record_bytes: Size of one record in bytes; None where they differ.
-        uses: What was delivered, by use: ``train`` (gradients on, and a step followed) or ``eval``.
+        uses: What was delivered, by use: ``train`` (gradients on, and a step followed), ``eval``, or
+            ``read`` where nothing is trained.
     """
 
     source: Source
@@ -150,6 +160,30 @@ class Dataset:
         unknown = self.uses.keys() - set(get_args(Use))
         if unknown:
             raise EncodingError(f"unknown use of a dataset: {min(unknown)!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A dataset that the run wrote: digests of the bytes as they left the process.
+
+    Attributes:
+        source: Always `Source.MEASURED`.
+        framing: How the records lie: format, element type, shape and columns, and whether the digests are
+            keyed.
+        files: The shards by name, hashed while they were written.
+        digest: Identity of its manifest, under which whoever uses the dataset names it.
+        records_root: History root over the record digests, as the manifest's header has it.
+        records: Number of records.
+        multiset: Multiset hash of the records.
+    """
+
+    source: Source
+    framing: dict[str, Any]
+    files: dict[str, Artifact]
+    digest: Digest
+    records_root: Digest
+    records: int
+    multiset: Multiset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

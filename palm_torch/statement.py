@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from palm_torch import codec
 from palm_torch.digest import Digest, tagged_digest
@@ -95,6 +95,67 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part of a run: the session of one machine, with the ranks that it speaks for.
+
+    Attributes:
+        begin: What its begin quote commits to: `palm_torch.cvm.binding.begin_claims_root`.
+        first: Its first rank.
+        count: How many ranks it has; their numbers follow each other.
+    """
+
+    begin: Digest
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """The ranks of a run that several processes made (docs/spec/45-ranks.md).
+
+    Attributes:
+        world_size: How many ranks the run had.
+        own: Which of `parts` this statement is of.
+        parts: All parts, in order of their ranks; together they have each rank once.
+        interconnect: ``none`` if one machine has all ranks; ``unprotected`` if gradients went over a network
+            that no evidence speaks of.
+        differing: Buffers that were not the same in every rank: the statement has those of the run's first.
+    """
+
+    world_size: int
+    own: int
+    parts: tuple[Part, ...]
+    interconnect: Literal["none", "unprotected"]
+    differing: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuses parts that leave a rank out, or have one twice."""
+        following = 0
+        for number, part in enumerate(self.parts):
+            if part.first != following or part.count < 1:
+                raise EncodingError(
+                    f"parts[{number}]: expected ranks from {following} on, got {part.count} from {part.first}"
+                )
+            following += part.count
+        if following != self.world_size or not 0 <= self.own < len(self.parts):
+            raise EncodingError(
+                f"ranks: expected part {self.own} of some that have {self.world_size} ranks, got "
+                f"{len(self.parts)} with {following}"
+            )
+        if len({part.begin for part in self.parts}) != len(self.parts):
+            raise EncodingError("parts: one session is there twice")
+        if (self.interconnect == "none") != (len(self.parts) == 1):
+            raise EncodingError(f"interconnect: {self.interconnect!r} between {len(self.parts)} parts")
+        if list(self.differing) != sorted(set(self.differing)):
+            raise EncodingError("differing: expected names that ascend, each once")
+
+    @property
+    def here(self) -> Part:
+        """The part that the statement is of."""
+        return self.parts[self.own]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """What every property shares.
 
@@ -108,6 +169,7 @@ class Run:
         reported: What the script logged.
         gpu: Confidential-computing state of each GPU at the end, in the order of `Begin.gpu`; empty without
             GPUs.
+        ranks: The ranks, if several processes made the run; None if one did.
     """
 
     run_id: str
@@ -118,6 +180,7 @@ class Run:
     outputs: dict[str, Artifact]
     reported: dict[str, Series]
     gpu: tuple[dict[str, Any], ...]
+    ranks: Ranks | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +206,8 @@ class Statement:
             produced = getattr(self.claims, role)
             if isinstance(produced, Value):
                 subjects[role] = value_digest(produced.value)
+            elif isinstance(produced, dict):
+                subjects.update({f"{role}.{name}": item.digest for name, item in produced.items()})
             elif produced.digest is not None:
                 subjects[role] = produced.digest
         return subjects

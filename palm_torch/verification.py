@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from palm_torch import collateral_file, files
+from palm_torch import collateral_file, data_at_hand, files, part_files
 from palm_torch import evidence as bundles
 from palm_torch import gpu_files as endorsement_files
 from palm_torch import receipt as receipt_files
 from palm_torch import request as request_files
+from palm_torch.appraisal import files_at_hand, receipts, verifier
 from palm_torch.appraisal import freshness as freshnesses
-from palm_torch.appraisal import receipts, verifier
 from palm_torch.appraisal import seen as seen_store
 from palm_torch.cvm import platforms
 from palm_torch.digest import sha256_digest
@@ -26,6 +27,7 @@ from palm_torch.policies import reference_values as reference_files
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from palm_torch.appraisal.parts import Whole
     from palm_torch.collateral_file import CollateralFile
     from palm_torch.evidence import Bundle
     from palm_torch.policies.policy import Policy
@@ -59,6 +61,12 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
     rims: Sequence[str | Path] = (),
     ocsp: Sequence[str | Path] = (),
     gpu_crls: Sequence[str | Path] = (),
+    parts: Sequence[str | Path] = (),
+    datasets: data_at_hand.ByRole = None,
+    coverage: Sequence[str | Path] = (),
+    inclusions: Sequence[str | Path] = (),
+    recompute: data_at_hand.ByRole = None,
+    salt: bytes | None = None,
 ) -> AttestationResult:
     """Appraises an evidence file, or a receipt, against a policy file, offline.
 
@@ -85,6 +93,15 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
             take the place of those that the evidence carries.
         ocsp: Answers about the status of GPUs' certificates, DER files; likewise.
         gpu_crls: Revocation lists of GPUs' certificates, DER files; likewise.
+        parts: The evidence of the other machines of a run, each with its coverage files beside it: all are
+            appraised, and their claims together.
+        datasets: Manifests of the data, to compare with what was delivered: a path, or paths by role, such as
+            ``{"data.dataset1": "corpus.palm-manifest"}``. Coverage maps are looked up beside the evidence.
+        coverage: Coverage maps that do not lie there, under any name.
+        inclusions: Proofs, written by ``palm-torch coverage``, of how often one record was delivered.
+        recompute: The data of these manifests, a path or paths by role: every record that was delivered is
+            read and hashed again. Needs the extra that reads its format.
+        salt: Secret of private data, for `recompute`.
 
     Returns:
         The result: what was checked, what was not, the reservations, and every claim with its strength.
@@ -102,8 +119,13 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         gpu_files=endorsement_files.read(rims=rims, ocsp=ocsp, crls=gpu_crls),
     )
     given = None if collateral is None else collateral_file.read(Path(collateral))
+    of_data = data_at_hand.gather(
+        datasets=datasets, coverage=coverage, inclusions=inclusions, recompute=recompute, salt=salt
+    )
     data = bundles.read(Path(evidence))
     if receipt_files.is_receipt(data):
+        if of_data != files_at_hand.NO_DATA:
+            raise InputError(f"{evidence}: a receipt; manifests, maps and proofs are for sealed evidence")
         if timestamp_root is not None or seen is not None:
             raise InputError(f"{evidence}: a receipt; time stamps and the store are for sealed evidence")
         return appraiser.receipt(
@@ -117,17 +139,30 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         )
     if closing is not None:
         raise InputError(f"{evidence}: sealed evidence; --closing goes with a receipt")
-    result = appraiser.sealed(
-        data,
-        what=str(evidence),
-        policy=appraiser.policy(Path(policy)),
-        request=None if request is None else read_request(Path(request)),
+    demanded = appraiser.policy(Path(policy))
+    asked = None if request is None else read_request(Path(request))
+    appraise = functools.partial(
+        appraiser.sealed,
+        policy=demanded,
+        request=asked,
         artifacts=_paths(artifacts),
         collateral=given,
+        data_at_hand=of_data,
     )
-    if seen is not None and record(
-        [(bundles.decode(data), result)], Path(seen), at=appraiser.now, again=again
-    ):
+    if parts and (coverage or inclusions):
+        raise InputError(
+            f"{evidence}: a run in parts: each part's coverage maps lie beside it, and a proof is of one "
+            "part: leave out --coverage and --inclusion, or verify that part alone"
+        )
+    if parts:
+        result, accepted = part_files.verify(
+            [Path(evidence), *map(Path, parts)],
+            appraise=lambda part, what, whole: appraise(part, what=what, whole=whole),
+        )
+    else:
+        result = appraise(data, what=str(evidence))
+        accepted = [(bundles.decode(data), result)]
+    if seen is not None and record(accepted, Path(seen), at=appraiser.now, again=again, one=bool(parts)):
         left_open = (*result.not_checked, NEW_STORE.format(path=seen))
         return dataclasses.replace(result, not_checked=left_open)
     return result
@@ -205,6 +240,8 @@ class Appraiser:
         request: bytes | None,
         artifacts: Mapping[str, Path] | None = None,
         collateral: CollateralFile | None = None,
+        whole: Whole | None = None,
+        data_at_hand: files_at_hand.Data = files_at_hand.NO_DATA,
     ) -> AttestationResult:
         """Appraises sealed evidence; as `verify`, but with bytes in hand.
 
@@ -215,6 +252,8 @@ class Appraiser:
             request: The request that it should answer, the file's bytes; None if there was none.
             artifacts: Files to compare with what it says of a role.
             collateral: What the platform's vendor says of it; None takes what the evidence carries.
+            whole: What this part of a run says together with others.
+            data_at_hand: What the caller holds of the data; coverage maps are looked up beside `what`.
         """
         return verifier.verify(
             data,
@@ -227,6 +266,8 @@ class Appraiser:
             collateral=collateral,
             gpu_files=self.gpu_files,
             files=artifacts,
+            whole=whole,
+            data_at_hand=dataclasses.replace(data_at_hand, evidence=Path(what)),
             what=what,
         )
 
@@ -272,7 +313,12 @@ class Appraiser:
 
 
 def record(
-    accepted: Sequence[tuple[Bundle, AttestationResult]], path: Path, *, at: datetime, again: bool
+    accepted: Sequence[tuple[Bundle, AttestationResult]],
+    path: Path,
+    *,
+    at: datetime,
+    again: bool,
+    one: bool = False,
 ) -> bool:
     """Records accepted evidence in a store, all of it or nothing.
 
@@ -282,6 +328,7 @@ def record(
         path: The store.
         at: Time of verification, aware.
         again: Whether evidence that was accepted before may be accepted once more.
+        one: Whether all of it is one run in parts, which answer one request together.
 
     Returns:
         Whether the store was made just now, so that nothing could have been in it.
@@ -292,13 +339,15 @@ def record(
     """
     items = [
         seen_store.Accepted(
-            nonce=bundle.challenge.nonce if bundle.challenge.kind == "challenged" else None,
+            nonce=bundle.challenge.nonce
+            if bundle.challenge.kind == "challenged" and not (one and number)
+            else None,
             digest=sha256_digest(platforms.report_data_of(bundle.attester, bundle.end.quote)),
             run_id=result.run_id,
             earlier=tuple(segment.session.run_id for segment in bundle.segments),
             checks=result.checks,
         )
-        for bundle, result in accepted
+        for number, (bundle, result) in enumerate(accepted)
     ]
     with seen_store.open_store(path) as store:
         store.check_and_record_all(items, at, again=again)

@@ -18,6 +18,7 @@ STRENGTHS: Final = {
 
 LINKS: Final = {
     "hardware": "genuine hardware and code that the policy names vouch for both ends",
+    "named": "nothing given here produced it, but your own policy names its digest: you know its origin",
     "simulated": "a simulated machine vouches for one end: worth nothing as proof",
     "declared": "one end only says so, or was accepted with reservations, such as code nobody vouches for",
     "missing": (

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Plain(Dataset[torch.Tensor]):
     """What a careful user would write by hand."""
 
-    def __init__(self, path: Path, record_bytes: int) -> None:
+    def __init__(self, path: Path, record_bytes: int, offset: int = 0) -> None:
         tokens = record_bytes // 2
-        self.rows = np.asarray(np.memmap(path, dtype=np.uint16, mode="r")).reshape(-1, tokens)
+        self.rows = np.asarray(np.memmap(path, np.uint16, "r", offset)).reshape(-1, tokens)
 
     def __len__(self) -> int:
         """Returns the number of records."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from palm_torch.appraisal import coverage_maps, datasets_at_hand
+from palm_torch.appraisal.dataset_reading import Held
+from palm_torch.appraisal.datasets_at_hand import Compared
 from palm_torch.commit import manifest as manifests
-from palm_torch.commit import multiset, safetensors_file
+from palm_torch.commit import safetensors_file
 from palm_torch.digest import sha256_file
 from palm_torch.errors import ArtifactError, DataError
-from palm_torch.roles import Artifact, Dataset, Multiset, Weights
+from palm_torch.roles import MANIFEST, Artifact, Dataset, Weights, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,32 +19,40 @@ if TYPE_CHECKING:
 
     from palm_torch.statement import Statement
 
+NO_MAPS: Final = coverage_maps.Maps()
 
-def compare(role: str, path: Path, end: Statement) -> None:
-    """Compares a file with what a statement says of a role.
+
+def compare(role: str, path: Path, end: Statement, maps: coverage_maps.Maps = NO_MAPS) -> Compared:
+    """Compares a file with what a statement says of a role, and returns what that established.
 
     Args:
         role: ``model``, ``initial`` and other weights take a safetensors file or index; ``data`` or
-            ``data.NAME`` a manifest; every other role the file whose SHA-256 was taken.
+            ``data.NAME``, ``produced.NAME`` and the ``manifest`` of a binding take a manifest; every other
+            role the file whose SHA-256 was taken.
         path: The file.
         end: The statement.
+        maps: Coverage maps at hand, for the manifests of datasets.
 
     Raises:
         ArtifactError: If the file is another one, or the statement has no such role.
         DataError: If the file is malformed or cannot be read.
     """
     filled = _filled(role, end)
+    if isinstance(filled, Dataset):
+        name = next(name for name, dataset in coverage_maps.datasets(end) if dataset is filled)
+        return datasets_at_hand.compare(role, name.rpartition(".")[2], Held(path), filled, maps)
     if isinstance(filled, Weights):
         safetensors_file.compare(path, filled.tensors)
-    elif isinstance(filled, Dataset):
-        _compare_manifest(role, path, filled)
+    elif isinstance(filled, Written) or filled.kind == MANIFEST:
+        _compare_bound(role, path, filled)
     elif filled.digest is None:
         raise ArtifactError(f"{role}: the evidence says there was none")
     else:
         compare_file(role, path, filled)
+    return Compared(f"{path} is the {role} of the evidence")
 
 
-def _filled(role: str, end: Statement) -> Weights | Dataset | Artifact:
+def _filled(role: str, end: Statement) -> Weights | Dataset | Written | Artifact:
     head, dot, name = role.partition(".")
     filled = end.roles().get(head)
     if isinstance(filled, dict):
@@ -51,7 +62,7 @@ def _filled(role: str, end: Statement) -> Weights | Dataset | Artifact:
     elif dot:  # a dot leads into several of a kind, and nowhere else
         filled = None
     filled = filled or end.run.outputs.get(role) or end.run.inputs.get(role)
-    if not isinstance(filled, (Weights, Dataset, Artifact)):
+    if not isinstance(filled, (Weights, Dataset, Written, Artifact)):
         known = list(_comparable(end))
         raise ArtifactError(
             f"the evidence has no role {role!r} to compare a file with; it has {', '.join(known)}"
@@ -64,7 +75,7 @@ def _comparable(end: Statement) -> Iterator[str]:
     for role, filled in {**end.roles(), **end.run.inputs, **end.run.outputs}.items():
         if isinstance(filled, dict):
             yield from (f"{role}.{name}" for name in filled)
-        elif isinstance(filled, (Weights, Dataset, Artifact)):
+        elif isinstance(filled, (Weights, Dataset, Written, Artifact)):
             yield role
 
 
@@ -90,40 +101,12 @@ def compare_file(role: str, path: Path, artifact: Artifact) -> None:
         )
 
 
-def _compare_manifest(role: str, path: Path, dataset: Dataset) -> None:
+def _compare_bound(role: str, path: Path, bound: Written | Artifact) -> None:
+    """Compares a manifest at hand, which has to be whole, with one that the run wrote."""
     if path.is_dir():
         raise DataError(f"{path}: a folder; its manifest is {path / 'manifest.palm-manifest'}")
-    hashed = multiset.MultisetHash()
-    each = hashed.add_many if dataset.manifest is None else bytes  # where nothing else vouches for the header
-    manifest = manifests.read(path, each=each)
-    if dataset.manifest is None and manifest.salted:
-        raise ArtifactError(f"{path}: a salted manifest, which the evidence does not name, proves nothing")
-    if dataset.manifest is not None and manifest.digest != dataset.manifest:
+    found = manifests.read(path).digest
+    if found != bound.digest:
         raise ArtifactError(
-            f"{path} is not the manifest of {role}: expected {dataset.manifest}, got {manifest.digest}"
+            f"{path} is not the {role} of the evidence: expected the manifest {bound.digest}, got {found}"
         )
-    if (manifest.records, manifest.record_bytes) != (dataset.records, dataset.record_bytes):
-        raise ArtifactError(
-            f"{path}: {manifest.records} records of {manifest.record_bytes} bytes, not those of {role}"
-        )
-    whole = manifest.multiset if dataset.manifest is not None else _as_role(hashed)
-    bound = dataset.manifest is not None
-    for use, delivered in dataset.uses.items():
-        counts = delivered.counts
-        if counts is None or counts.least != counts.greatest or not counts.least:
-            continue  # partial epochs are bound by the coverage root alone
-        bound = True
-        expected = multiset.MultisetHash.from_state(bytes.fromhex(whole.state), whole.count)
-        expected.power(counts.least)
-        if expected.state.hex() != delivered.multiset.state:
-            raise ArtifactError(
-                f"{path}: {counts.least} whole epochs of it are not what {role} delivered for {use}"
-            )
-    if not bound:
-        raise ArtifactError(
-            f"{path}: cannot be compared with {role}: the evidence names no manifest and no whole epoch of it"
-        )
-
-
-def _as_role(hashed: multiset.MultisetHash) -> Multiset:
-    return Multiset(scheme=hashed.parameters.name, count=hashed.count, state=hashed.state.hex())

@@ -4,14 +4,16 @@ A link is no stronger than its weaker end. It is *hardware* if genuine hardware 
 both ends and both digests were measured; *simulated* if a simulated machine vouches for one; *declared* if
 one end only says so: the role is declared or reported by code, or the evidence of that end is accepted
 under warnings of its own, unreviewed code among them. An input that has to come from somewhere, and that
-nothing in the chain produced, is *missing*.
+nothing in the chain produced, is *missing*; it is *named* if the verifier's own policy for that run names its
+digest: then it is the verifier who knows where it comes from.
 """
 
 from __future__ import annotations
 
 import enum
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from palm_torch.appraisal import shared_sessions
@@ -20,15 +22,15 @@ from palm_torch.digest import Digest
 from palm_torch.errors import ClaimError, InputError
 from palm_torch.properties import Train
 from palm_torch.result import Strength
-from palm_torch.roles import Artifact, Dataset, Source, Value, Weights
+from palm_torch.roles import Artifact, Dataset, Source, Value, Weights, Written
 from palm_torch.statement import Statement, value_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 USES: Final[dict[str, dict[str, bool]]] = {
-    "preprocess": {"dataset": True},
-    "distribute": {"dataset": True},
+    "preprocess": {"data": True},
+    "distribute": {"data": True},
     "bind": {"files": False},
     "train": {"data": True, "tokenizer": True, "initial": True},
     "optimize": {"base": True, "tokenizer": True, "adapter": True, "data": True},
@@ -43,10 +45,15 @@ top, and a named input has to come from somewhere. Code and functions are identi
 """
 
 
+_FILES: Final = "files."
+"""How the roles of the files begin that a binding read."""
+
+
 class Label(enum.StrEnum):
     """How far a link can be relied on, strongest first."""
 
     HARDWARE = "hardware"
+    NAMED = "named"
     SIMULATED = "simulated"
     DECLARED = "declared"
     MISSING = "missing"
@@ -62,6 +69,7 @@ class Member:
         strength: How strong its measured claims are.
         reserved: Whether it was accepted with reservations, of whatever kind.
         earlier: The sessions that it went on from, oldest first.
+        named: Digests that the policy for it names by role.
     """
 
     name: str
@@ -69,6 +77,7 @@ class Member:
     strength: Strength
     reserved: bool
     earlier: tuple[Earlier, ...] = ()
+    named: Mapping[str, frozenset[Digest]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +147,8 @@ def build(members: Sequence[Member]) -> Chain:
     1. Each piece stands for a run of its own, under a name of its own.
     2. Every role used is looked up among what the other runs produced. What a run used and handed on
        unchanged it did not make: it is the origin only for runs that did not do the same, and only if
-       nobody made it. So neither a run nor a file passed around is its own origin.
+       nobody made it. So neither a run nor a file passed around is its own origin; nor are files of a data
+       set whose very bytes came out again of a run that had used that data set.
     3. Runs are put in order; runs that go in a circle are refused.
 
     Args:
@@ -150,7 +160,7 @@ def build(members: Sequence[Member]) -> Chain:
     """
     _check_distinct(members)  # 1
     origins = _Origins(members)
-    links = [link for member in members for link in origins.links_of(member)]  # 2
+    links = _without_echoes([link for member in members for link in origins.links_of(member)])  # 2
     ordered = _ordered(members, links)  # 3
     place = {member.name: position for position, member in enumerate(ordered)}
     linked = {name for link in links if link.producer for name in (link.producer, link.consumer)}
@@ -201,7 +211,9 @@ class _Origins:
                     reason=reason,
                 )
             if not found and port.expected:
-                yield _missing(member, port)
+                role = port.role.partition(".")[0]
+                named = port.digest in member.named.get(role, frozenset())
+                yield _named(member, port) if named else _missing(member, port)
 
     def _found(self, member: Member, digest: Digest | None) -> list[tuple[Member, _Port]]:
         if digest is None:
@@ -210,6 +222,19 @@ class _Origins:
             return makers
         bearers = self._bearers.get(digest, [])
         return [] if any(bearer.name == member.name for bearer, _ in bearers) else bearers
+
+
+def _named(member: Member, port: _Port) -> Link:
+    measured = port.source is Source.MEASURED
+    return Link(
+        producer=None,
+        role_out=None,
+        consumer=member.name,
+        role_in=port.role,
+        digest=port.digest,
+        label=Label.NAMED if measured else Label.DECLARED,
+        reason="" if measured else f"{port.role} of {member.name} is {port.source.value}",
+    )
 
 
 def _missing(member: Member, port: _Port) -> Link:
@@ -262,6 +287,9 @@ def _ports(role: str, filled: object, *, expected: bool) -> Iterator[_Port]:
         yield _Port(role, filled.manifest, filled.source, expected)
     elif isinstance(filled, Value):
         yield _Port(role, value_digest(filled.value), filled.source, expected)
+    elif isinstance(filled, Written):
+        yield _Port(role, filled.digest, filled.source, expected)
+        yield from _ports(f"{role}.files", filled.files, expected=expected)
     elif isinstance(filled, (Artifact, Weights)) and filled.digest is not None:
         yield _Port(role, filled.digest, filled.source, expected)
 
@@ -292,6 +320,31 @@ def _sessions(member: Member) -> dict[str, int]:
         **{item.session: item.steps for item in member.earlier},
         member.statement.run.run_id: sealed,
     }
+
+
+def _without_echoes(links: Sequence[Link]) -> list[Link]:
+    """Leaves out links to files that came from the data set they are said to be the origin of."""
+    origins: dict[str, set[str]] = defaultdict(set)
+    for link in links:
+        if link.producer is not None and not link.role_in.startswith(_FILES):
+            origins[link.consumer].add(link.producer)
+
+    def came_from(name: str, origin: str) -> bool:
+        seen, waiting = set[str](), [name]
+        while waiting:
+            seen.add(following := waiting.pop())
+            waiting += origins[following] - seen
+        return origin in seen
+
+    return [
+        link
+        for link in links
+        if not (
+            link.producer is not None
+            and link.role_in.startswith(_FILES)
+            and came_from(link.producer, link.consumer)
+        )
+    ]
 
 
 def _ordered(members: Sequence[Member], links: Iterable[Link]) -> list[Member]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from palm_torch import result
+from palm_torch.appraisal import data_rules, dataset_claims, demands
 from palm_torch.errors import ClaimError
-from palm_torch.policies.policy import ANY, NONE
+from palm_torch.policies.policy import ANY, ClaimRules
 from palm_torch.properties import Train
 from palm_torch.roles import EMPTY, Artifact, Dataset, Source, Steps, Weights
 
@@ -14,15 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from palm_torch.digest import Digest
-    from palm_torch.policies.policy import ClaimRules, Range, References
+    from palm_torch.policies.dataset_rules import DatasetRules
+    from palm_torch.policies.policy import Range
     from palm_torch.result import Claim, Strength
     from palm_torch.roles import Counts, Delivered, Value
     from palm_torch.statement import Series, Statement
 
 T = TypeVar("T")
 
+_TRAINING_ROLES: Final = ("data", "initial", "tokenizer", "architecture")
 
-def check_claims(end: Statement, rules: ClaimRules) -> None:
+
+def check_claims(end: Statement, rules: ClaimRules | DatasetRules) -> None:
     """Checks a statement against the claim rules.
 
     Raises:
@@ -30,33 +34,10 @@ def check_claims(end: Statement, rules: ClaimRules) -> None:
     """
     if end.operation != rules.property:
         raise ClaimError(f"the policy asks for {rules.property!r}, the evidence is of {end.operation!r}")
-    claims = end.claims
-    if not isinstance(claims, Train):
-        raise ClaimError(f"this version appraises 'train', not {end.operation!r}")
-    trained = [dataset.uses["train"] for dataset in claims.data.values() if "train" in dataset.uses]
-    if not trained:  # a list without data must not pass because nothing in it is wrong
-        _check_reference("data", None, rules.references("data"))
-    for name, dataset in claims.data.items():
-        _check_reference(f"data.{name}", dataset.manifest, rules.references("data"))
-    _check_reference("initial", claims.initial.digest, rules.references("initial"))
-    if rules.initial_taken not in (None, claims.initial.taken):
-        raise ClaimError(
-            f"initial: the policy demands weights taken at {rules.initial_taken}, the evidence says "
-            f"{claims.initial.taken}"
-        )
-    _check_reference("tokenizer", claims.tokenizer.digest, rules.references("tokenizer"))
-    _check_reference("architecture", claims.architecture.digest, rules.references("architecture"))
-
-    _check_range("records", sum(use.delivered for use in trained), rules.records)
-    _check_range("epochs", min((whole_epochs(use) for use in trained), default=0), rules.epochs)
-    _check_range("steps", claims.steps.taken, rules.steps)
-    for name, allowed in rules.arguments.items():
-        _check_argument(name, claims.configuration, allowed)
-    for name, allowed in rules.reported.items():
-        series = end.run.reported.get(name)
-        if series is None:
-            raise ClaimError(f"reported.{name}: the policy demands {allowed}, the script logged none")
-        _check_range(f"reported.{name}", _finite(f"reported.{name}", series.last), allowed)
+    if isinstance(rules, ClaimRules):
+        _check_training(end, rules)
+    else:
+        dataset_claims.check(end.claims, rules)
     merely = declared(end)
     if len(merely) > rules.declared:
         raise ClaimError(
@@ -83,13 +64,19 @@ def check_measured(end: Statement, role: str) -> None:
         raise ClaimError(f"the request asks for the role {role!r}, which the evidence has not measured")
 
 
-def waved_through(rules: ClaimRules) -> list[str]:
+def waved_through(rules: ClaimRules | DatasetRules) -> list[str]:
     """Returns what the policy lets pass unread."""
+    if not isinstance(rules, ClaimRules):
+        return list(dataset_claims.waved_through(rules))
     return [
-        f"{role}: the policy accepts any"
-        for role in ("data", "initial", "tokenizer", "architecture")
-        if rules.references(role).word == ANY
+        f"{role}: the policy accepts any" for role in _TRAINING_ROLES if rules.references(role).word == ANY
     ]
+
+
+def named(rules: ClaimRules | DatasetRules) -> dict[str, frozenset[Digest]]:
+    """Returns the digests that the policy names, by role."""
+    roles = _TRAINING_ROLES if isinstance(rules, ClaimRules) else rules.ROLES
+    return {role: rules.references(role).digests for role in roles}
 
 
 def claims_of(end: Statement, strength: Strength) -> tuple[Claim, ...]:
@@ -115,17 +102,35 @@ def dataset_in_words(records: int | None, record_bytes: int | None, manifest: Di
     return f"{records} records {size}, {manifest or 'no manifest'}"
 
 
-def _check_reference(name: str, digest: Digest | None, allowed: References) -> None:
-    if allowed.word == ANY or (allowed.word == NONE and digest is None):
-        return
-    if digest is None or digest not in allowed.digests:
-        wanted = "none" if allowed.word == NONE else ", ".join(sorted(map(str, allowed.digests)))
-        raise ClaimError(f"{name}: the policy demands {wanted}, the evidence says {digest or 'none'}")
+def _check_training(end: Statement, rules: ClaimRules) -> None:
+    claims = end.claims
+    if not isinstance(claims, Train):
+        raise ClaimError(f"the rules are for training, the evidence is of {end.operation!r}")
+    trained = [dataset.uses["train"] for dataset in claims.data.values() if "train" in dataset.uses]
+    if not trained:  # a list without data must not pass because nothing in it is wrong
+        demands.reference("data", None, rules.references("data"))
+    for name, dataset in claims.data.items():
+        demands.reference(f"data.{name}", dataset.manifest, rules.references("data"))
+    demands.reference("initial", claims.initial.digest, rules.references("initial"))
+    if rules.initial_taken not in (None, claims.initial.taken):
+        raise ClaimError(
+            f"initial: the policy demands weights taken at {rules.initial_taken}, the evidence says "
+            f"{claims.initial.taken}"
+        )
+    demands.reference("tokenizer", claims.tokenizer.digest, rules.references("tokenizer"))
+    demands.reference("architecture", claims.architecture.digest, rules.references("architecture"))
 
-
-def _check_range(name: str, value: float, allowed: Range | None) -> None:
-    if allowed is not None and not allowed.holds(value):
-        raise ClaimError(f"{name}: the policy demands {allowed}, the evidence says {value}")
+    demands.in_range("records", sum(use.delivered for use in trained), rules.records)
+    demands.in_range("epochs", min((whole_epochs(use) for use in trained), default=0), rules.epochs)
+    data_rules.check(claims.data, rules)
+    demands.in_range("steps", claims.steps.taken, rules.steps)
+    for name, allowed in rules.arguments.items():
+        _check_argument(name, claims.configuration, allowed)
+    for name, allowed in rules.reported.items():
+        series = end.run.reported.get(name)
+        if series is None:
+            raise ClaimError(f"reported.{name}: the policy demands {allowed}, the script logged none")
+        demands.in_range(f"reported.{name}", demands.number(f"reported.{name}", series.last), allowed)
 
 
 def argument_values(name: str, configuration: Value) -> list[float]:
@@ -145,7 +150,7 @@ def argument_values(name: str, configuration: Value) -> list[float]:
             if name not in options:
                 raise ClaimError(f"arguments.{name}: a parameter group does not say")
             values += [
-                _finite(f"arguments.{name}", _members(options[name], end_of_range, object))
+                demands.number(f"arguments.{name}", _members(options[name], end_of_range, object))
                 for end_of_range in ("least", "greatest")
             ]
     if not values:
@@ -159,7 +164,7 @@ def _check_argument(name: str, configuration: Value, allowed: Range) -> None:
     except ClaimError as error:
         raise ClaimError(f"{error}; the policy demands {allowed}") from error
     for value in values:
-        _check_range(f"arguments.{name}", value, allowed)
+        demands.in_range(f"arguments.{name}", value, allowed)
 
 
 def _members(value: object, key: str, kind: type[T]) -> T:
@@ -168,12 +173,6 @@ def _members(value: object, key: str, kind: type[T]) -> T:
     if not isinstance(part, kind):
         raise ClaimError(f"configuration: expected {key!r} to be of type {kind.__name__}, got {part!r:.80}")
     return part
-
-
-def _finite(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ClaimError(f"{name}: expected a number, the evidence says {value!r:.80}")
-    return float(value)
 
 
 def _sources(end: Statement) -> Iterator[tuple[str, Source]]:
@@ -197,6 +196,7 @@ def _said(end: Statement) -> Iterator[tuple[str, str, Source]]:
         yield from _role(role, filled)
     if isinstance(end.claims, Train):
         yield from _optimizers(end.claims.configuration)
+    yield from dataset_claims.said(end.claims)
     yield "code", str(end.run.code.digest), Source.MEASURED
     for group, items in (("input", end.run.inputs), ("output", end.run.outputs)):
         for name, artifact in items.items():
@@ -255,6 +255,10 @@ def _dataset(name: str, dataset: Dataset) -> Iterator[tuple[str, str, Source]]:
     what = "indices" if dataset.manifest is None else "ones"
     for use, delivered in sorted(dataset.uses.items()):
         said = f"{delivered.delivered} delivered"
+        if len(delivered.order) > 1:
+            said += f" to {len(delivered.order)} ranks"
+        if delivered.padded:
+            said += f", {delivered.padded} of them repeated to make ranks equal"
         if delivered.counts is not None:
             counts = delivered.counts
             said += f", {counts.distinct} different {what} of {dataset.records}, {_times(counts)}"

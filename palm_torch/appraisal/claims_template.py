@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from palm_torch.appraisal import claims, yaml_comments
+from palm_torch.appraisal import claims, data_rules, yaml_comments
 from palm_torch.errors import ClaimError
 from palm_torch.policies import strict_yaml
 
@@ -48,6 +48,7 @@ def lines(end: Statement, train: Train) -> Iterator[str]:
     ):
         yield from yaml_comments.comment(f"{says} CHECK: what the run was to be.", 2)
         yield f"  {name}: {{least: {value}, greatest: {value}}}"
+    yield from _delivery(train)
     yield from _arguments(train)
     yield from _reported(end)
     declared = claims.declared(end)
@@ -91,6 +92,48 @@ def _data(train: Train) -> Iterator[str]:
     else:
         yield "  data:"
         yield from (f'    - "{manifest}"' for manifest in manifests)
+
+
+def _delivery(train: Train) -> Iterator[str]:
+    """Yields the rules about how records were delivered, beyond how many."""
+    counts = [
+        use.counts
+        for dataset in train.data.values()
+        for name, use in dataset.uses.items()
+        if name == "train" and use.counts is not None
+    ]
+    streams = any(dataset.records is None for dataset in train.data.values())
+    uses = [use for _, _, use in data_rules.uses(train.data)]
+    if counts and not streams:
+        yield from yaml_comments.comment(
+            "How often any record was delivered for training, at least and at most. CHECK: what sampling the "
+            "run was to do.",
+            2,
+        )
+        least, greatest = min(one.least for one in counts), max(one.greatest for one in counts)
+        yield f"  multiplicity: {{least: {least}, greatest: {greatest}}}"
+    if uses and all(use.exact for use in uses):
+        yield from yaml_comments.comment(
+            "The batches were the records themselves: no code in between could drop any.", 2
+        )
+        yield "  exact: true"
+    padded = sum(use.padded for use in uses)
+    if padded:
+        yield from yaml_comments.comment(
+            "Records that a sampler repeated to make ranks equal. CHECK: whether so many may count twice.", 2
+        )
+        yield f"  padded: {padded}"
+    if streams:
+        yield from yaml_comments.comment(
+            "CHECK: some data is a stream, and which of its records were delivered cannot be told; take this "
+            "out to accept data with an index alone.",
+            2,
+        )
+        yield "  streams: true"
+    chains = [len(use.order) for use in uses]
+    if chains:
+        yield from yaml_comments.comment("Ranks that each use was delivered to. CHECK: the machines used.", 2)
+        yield f"  ranks: {{least: {min(chains)}, greatest: {max(chains)}}}"
 
 
 def _arguments(train: Train) -> Iterator[str]:

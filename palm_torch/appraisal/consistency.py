@@ -12,7 +12,7 @@ from palm_torch.appraisal import delivered
 from palm_torch.commit import weights_root
 from palm_torch.errors import ClaimError, DataError
 from palm_torch.properties import Bind
-from palm_torch.roles import Dataset, Weights
+from palm_torch.roles import Dataset, Weights, Written
 
 if TYPE_CHECKING:
     from palm_torch.roles import Counts
@@ -39,6 +39,8 @@ def check(end: Statement) -> None:
             for name, item in filled.items():
                 if isinstance(item, Dataset):
                     _check_dataset(f"{role}.{name}", item)
+                elif isinstance(item, Written):
+                    delivered.check(f"{role}.{name}", item.multiset, item.records)
     if isinstance(end.claims, Bind):
         delivered.check("multiset", end.claims.multiset, end.claims.records)
 
@@ -58,6 +60,8 @@ def _check_dataset(role: str, dataset: Dataset) -> None:
     records, size = dataset.records, dataset.record_bytes
     if (records is not None and records <= 0) or (size is not None and size <= 0):
         raise ClaimError(f"{role}: a dataset of {records} records of {size} bytes")
+    if records is None and dataset.manifest is not None:
+        raise ClaimError(f"{role}: a stream, and a manifest of it: only what has an index has a manifest")
     for use, counted in dataset.uses.items():
         what = f"{role}.{use}"
         delivered.check(what, counted.multiset, counted.delivered)

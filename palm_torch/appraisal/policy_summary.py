@@ -43,6 +43,9 @@ _UNSET: Final = {
     "claims.initial_taken": "initial weights taken before the first batch, or only before the first step",
     "claims.records": "any number of records",
     "claims.epochs": "records that were never delivered",
+    "claims.multiplicity": "records delivered any number of times, others never",
+    "claims.exact": "counts of what was read, where code may have dropped records",
+    "claims.ranks": "records delivered to any number of ranks",
     "claims.steps": "any number of steps",
     "claims.arguments": "any hyper-parameters",
     "claims.reported": "whatever the script reported",
@@ -57,6 +60,7 @@ _SAID: Final = {
     "platform.simulated_rim_root": "simulated reference manifests in place of NVIDIA's",
     "platform.gpu.allow_devtools": "GPUs into which debuggers may look",
     "code.unreviewed": "any code; no result is affirming",
+    "claims.streams": "streams, of which nobody can tell which records they gave",
 }
 """What passes when a rule is set."""
 
@@ -64,6 +68,7 @@ _REFUSED: Final = {
     "platform.snp.allow_smt": "the guest's processor cores run no other threads",
     "platform.snp.allow_cxl": "no memory and no devices on CXL",
     "platform.gpu.allow_devtools": "no debuggers may look into the GPUs",
+    "claims.streams": "no streams: all data has an index",
 }
 """What a rule demands that is not set."""
 
@@ -82,7 +87,7 @@ _NOTHING: Final[dict[str, tuple[object, ...]]] = {
     "platform.snp": (None, False),
     "platform.gpu": (None, False),
     "code": ((),),
-    "claims": (None, {}),
+    "claims": (None, {}, False),
 }
 """Values of unset rules, by part; an empty list of a platform rule accepts nothing instead."""
 
@@ -112,6 +117,8 @@ def summarize(policy: Policy) -> Summary:
     waved += _lesser(policy.platform)
     if policy.claims.declared:
         waved.append(f"claims.declared: {policy.claims.declared} values that nobody measured")
+    if padded := rules.get("claims.padded"):
+        waved.append(f"claims.padded: {padded} records that a sampler repeated to make ranks equal")
     nothing = [path for path in _MANDATORY if path in rules and rules[path] is None]
     nothing += [
         path
@@ -121,6 +128,8 @@ def summarize(policy: Policy) -> Summary:
     if policy.platform.gpu is not None:
         rules["platform.gpu.count"] = f"exactly {policy.platform.gpu.count}"
     rules["claims.declared"] = f"at most {policy.claims.declared} values"
+    if padded is not None:
+        rules["claims.padded"] = f"at most {padded} records"
     missing = [
         (f"platform.{kind}", says)
         for kind, says in _NO_MACHINE.items()

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from palm_torch import evidence, statement
-from palm_torch.appraisal import claims_template, platform_template, yaml_comments
+from palm_torch.appraisal import claims_template, dataset_template, platform_template, yaml_comments
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import PolicyError
 from palm_torch.policies import policy
-from palm_torch.properties import Train
+from palm_torch.properties import Bind, Distribute, Preprocess, Train
 from palm_torch.statement import CodeSource
 
 if TYPE_CHECKING:
@@ -42,13 +42,18 @@ def starting_policy(
         simulated_rim_root: Likewise that of who signs their reference manifests.
 
     Raises:
-        InputError: If the evidence does not parse, is not of training, a root is no root certificate, or one
-            is for GPUs, and the evidence has none.
+        InputError: If the evidence does not parse, is of a property that is not appraised, a root is
+            no root certificate, or one is for GPUs, and the evidence has none.
     """
     bundle = evidence.decode(data, what=what)
     end = statement.decode(bundle.end.statement)
-    if not isinstance(end.claims, Train):
-        raise PolicyError(f"{what}: evidence of {end.operation!r}: this version appraises 'train' alone")
+    claims = end.claims
+    if isinstance(claims, Train):
+        demanded = claims_template.lines(end, claims)
+    elif isinstance(claims, (Bind, Preprocess, Distribute)):
+        demanded = dataset_template.lines(end, claims)
+    else:
+        raise PolicyError(f"{what}: evidence of {end.operation!r}: this version does not appraise it")
     roots = platform_template.Roots(machine=simulated_root, gpus=simulated_gpu_root, rims=simulated_rim_root)
     lines = [
         *_head(data, what, end),
@@ -59,7 +64,7 @@ def starting_policy(
         *_code(end.run.code),
         *_packages(end),
         "",
-        *claims_template.lines(end, end.claims),
+        *demanded,
     ]
     text = "\n".join(lines) + "\n"
     policy.parse(text.encode("ascii"), what=f"starting policy for {what}")

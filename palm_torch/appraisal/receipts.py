@@ -36,6 +36,7 @@ from palm_torch.appraisal import (
     code_rules,
     composite,
     continuation,
+    files_at_hand,
     freshness,
     reservations,
     verifier,
@@ -162,14 +163,14 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         error.checks = (*checks, *error.checks)
         raise
     kept = (*result.reservations, *_of_files(content))
-    left_open = tuple(line for line in result.not_checked if line != verifier.NO_FILE)
+    left_open = tuple(line for line in result.not_checked if line != files_at_hand.NO_FILE)
     return dataclasses.replace(
         result,
         tier=Tier.WARNING if kept else result.tier,
         time=f"{at.isoformat()} ({time_source})",
         checks=(*checks, *result.checks),
         reservations=kept,
-        not_checked=left_open if files else (*left_open, verifier.NO_FILE),
+        not_checked=left_open if files else (*left_open, files_at_hand.NO_FILE),
         claims=_claims(content, result),
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from palm_torch.appraisal import dataset_claims
 from palm_torch.properties import Train
 from palm_torch.result import Reservation
 from palm_torch.roles import EMPTY, FILE, OPENED
@@ -110,6 +111,7 @@ def of_statement(end: Statement) -> list[Reservation]:
     found = [*_of_files(end), *_of_environment(end.run.environment.value)]
     if isinstance(end.claims, Train):
         found += _of_training(end.claims)
+    found += dataset_claims.reservations(end.claims)
     return found
 
 
@@ -202,7 +204,17 @@ def _of_training(claims: Train) -> list[Reservation]:
                         advice="read the collate function and the datasets that wrap the attested one",
                     )
                 )
-        if dataset.manifest is None and dataset.uses:
+        if dataset.records is None:
+            found.append(
+                Reservation(
+                    about="claims",
+                    reason=f"data {name}: a stream, no index: which records it gave, and which it left out, "
+                    "cannot be told",
+                    advice="ask for data with an index and a manifest (palm_torch.AttestedDataset, "
+                    "`palm-torch measure`), or compare it with a manifest that you hold (--dataset)",
+                )
+            )
+        elif dataset.manifest is None and dataset.uses:
             found.append(
                 Reservation(
                     about="claims",

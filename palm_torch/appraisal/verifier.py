@@ -18,32 +18,36 @@
     key, one going on from the other (`palm_torch.sessions.segments` numbers these steps).
 10. End statement continues begin statement and every segment: run, operation, code, packages, inputs.
 11. Devices: whatever ran on other than the CPU has evidence of its own.
-12. Claims agree with themselves: weights roots, multiset counts, multiplicities.
+12. Claims agree with themselves: weights roots, multiset counts, multiplicities. A part names itself rightly.
 13. Code is the code the policy names.
-14. Claims are what the policy demands.
-15. Files at hand are those the evidence speaks of.
+14. Claims are what the policy demands; those of a part, together with the parts at hand.
+15. Files at hand are those the evidence speaks of: weights, manifests with what was delivered of their
+    records (`palm_torch.appraisal.datasets_at_hand` numbers these steps), proofs for single records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from palm_torch import evidence, statement
 from palm_torch.appraisal import (
-    artifacts,
     claims,
     code_rules,
     composite,
     consistency,
     continuation,
+    files_at_hand,
     freshness,
     moment,
+    own_part,
     reservations,
     resumption,
     unmeasured,
 )
+from palm_torch.appraisal.parts import Whole
 from palm_torch.cvm import platforms
 from palm_torch.errors import BindingError, EvidenceError, InputError, RejectedError
 from palm_torch.evidence import Bundle, GpuEndorsements
@@ -53,7 +57,6 @@ from palm_torch.statement import Begin, Statement
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from palm_torch.collateral_file import CollateralFile
     from palm_torch.policies.policy import Policy
@@ -73,10 +76,6 @@ _TAKEN: Final = {
 _GUEST: Final = {"tdx": "trust domain, PPID", "snp": "guest, chip"}
 """What a machine is called, and what names it, by kind."""
 
-NO_FILE: Final = (
-    "whether a file that you hold is the model, or anything else, of this run: no file was compared"
-)
-
 
 @dataclass(slots=True)
 class _Findings:
@@ -86,6 +85,13 @@ class _Findings:
 
     def passed(self, name: str, detail: str) -> None:
         self.checks.append(Check(name=name, detail=detail))
+
+
+@dataclass(frozen=True, slots=True)
+class _AtHand:
+    files: Mapping[str, Path]
+    data: files_at_hand.Data
+    whole: Whole | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +115,8 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     collateral: CollateralFile | None = None,
     gpu_files: GpuEndorsements | None = None,
     files: Mapping[str, Path] | None = None,
+    whole: Whole | None = None,
+    data_at_hand: files_at_hand.Data = files_at_hand.NO_DATA,
     what: str = "evidence",
 ) -> AttestationResult:
     """Appraises one evidence bundle.
@@ -127,6 +135,8 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         gpu_files: What the makers of GPUs say of them; a kind of file of which there are some takes the
             place of the bundle's own.
         files: Files to compare with what the evidence says of a role: role → path.
+        whole: What this part of a run says together with others at hand: its claims are judged by that.
+        data_at_hand: Manifests, coverage maps and proofs to compare with what the evidence says of its data.
         what: Name of the bundle, for messages about malformed bytes.
 
     Returns:
@@ -146,7 +156,8 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         findings.checks += time.checks
         findings.reservations += time.reservations
         findings.not_checked += time.not_checked
-        return _verify(decoded, policy, time, challenge, freshness_rule, files or {}, findings)
+        at_hand = _AtHand(files or {}, data_at_hand, whole)
+        return _verify(decoded, policy, time, challenge, freshness_rule, at_hand, findings)
     except RejectedError as error:
         error.checks = tuple(findings.checks)
         raise
@@ -158,10 +169,11 @@ def _verify(
     time: moment.Moment,
     challenge: bytes | None,
     rule: freshness.Rule,
-    files: Mapping[str, Path],
+    at_hand: _AtHand,
     findings: _Findings,
 ) -> AttestationResult:
     bundle, begin, end, at = decoded.bundle, decoded.begin, decoded.end, time.at
+    whole = at_hand.whole
 
     state = _check_challenge(decoded, challenge, rule, time.latest, findings)  # 2
 
@@ -196,21 +208,24 @@ def _verify(
         findings.not_checked += resumption.left_open(earlier, end)
     findings.checks.append(composite.devices(end, attested[0], earlier))  # 11
     consistency.check(end)  # 12
+    own_part.check(bundle, end)
     findings.passed("consistency", "weights roots, counts and multiplicities agree with each other")
     code = end.run.code
     findings.not_checked += code_rules.check(policy.code, code, end.run.environment)  # 13
     findings.reservations += reservations.of_code(policy.code, code)
     findings.passed("code", f"{len(code.files)} source files, {_TAKEN[code.source]}")
-    claims.check_claims(end, policy.claims)  # 14
+    claims.check_claims(end if whole is None else whole.end, policy.claims)  # 14
     findings.passed("claims", f"the {end.operation} claims are what the policy demands")
     findings.not_checked += claims.waved_through(policy.claims)
     findings.reservations += reservations.of_statement(end)
     findings.reservations += unmeasured.of_statement(end)
-    for role, path in files.items():  # 15
-        artifacts.compare(role, path, end)
-        findings.passed("artifact", f"{path} is the {role} of the evidence")
-    if not files:
-        findings.not_checked.append(NO_FILE)
+    findings.reservations += own_part.reservations(
+        end, policy.claims, at_hand=() if whole is None else whole.at_hand
+    )
+    findings.not_checked += own_part.left_open(end)
+    files_at_hand.compare(  # 15
+        end, at_hand.files, at_hand.data, checks=findings.checks, left_open=findings.not_checked
+    )
 
     simulations = composite.simulation(machine=any(quote.simulated for quote in quotes), attested=attested)
     findings.reservations[:0] = simulations

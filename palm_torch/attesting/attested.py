@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any
 
 from palm_torch import collateral_file, gpu_files, request
-from palm_torch.attesting import gpus, joining
+from palm_torch.attesting import gpus, joining, operations, ranks, ranks_channel
+from palm_torch.attesting.ranks_session import FollowingSession, LeadingSession
 from palm_torch.attesting.session import Session
 from palm_torch.cvm import attester as attesters
-from palm_torch.errors import RequestError, SessionError
+from palm_torch.errors import RequestError
 from palm_torch.files import read_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from palm_torch.attesting.joining import Joined
+    from palm_torch.evidence import GpuEndorsements
+    from palm_torch.properties import Operation
     from palm_torch.roles import Artifact
-
-AVAILABLE: Final = ("train",)
-"""Operations that this version can attest; the statements of all eight are defined."""
 
 
 def attested(
@@ -32,10 +32,13 @@ def attested(
     rims: Sequence[str | Path] = (),
     gpu_collector: str = "auto",
     resume: Mapping[str, object] | None = None,
+    ranks_deadline_s: float = ranks_channel.DEADLINE_S,
 ) -> Session | Joined:
     """Opens a session: use it in a ``with`` statement around the loop you already have.
 
-    In a script that ``palm-torch run`` started the block is that of the session which is open already.
+    In a script that ``palm-torch run`` started the block is that of the session which is open already. Under
+    ``torchrun`` every rank opens one: the first rank of each machine leads and seals, ``run.leads`` says
+    which.
 
     Args:
         operation: What the block does; this version attests ``train``.
@@ -52,6 +55,9 @@ def attested(
             ``nv-sdk`` are NVIDIA's tools; ``auto`` takes NVML where there is a driver.
         resume: What `Session.state_dict` returned in an earlier session, as it was saved with the checkpoint;
             the run goes on from there. None begins a run.
+        ranks_deadline_s: Under ``torchrun``: seconds that ranks wait for one another when the session begins,
+            when it ends, and before parameters of which each has a part are gathered. A rank that is not
+            there by then ends the session of all.
 
     Returns:
         The session; ``with`` binds it, so that ``run.log`` and ``run.evidence`` are at hand.
@@ -72,7 +78,7 @@ def attested(
         CoverageError: At the first steps or at the end, if the model, the optimizer or the data that the
             script loaded are not the checkpoint's.
     """
-    _require_available(operation)
+    measured = operations.available(operation)
     if joining.offered() is not None:
         own: dict[str, object] = {
             "request": request,
@@ -84,16 +90,14 @@ def attested(
         return joining.join(
             operation, {name: value for name, value in own.items() if value is not None}, resume=resume
         )
-    nonce = None if request is None else _read_request(Path(request), operation)
-    return Session(
-        operation,
-        attesters.select(attester),
-        nonce=nonce,
+    return _session(
+        measured,
+        attester,
+        gpu_collector,
+        deadline_s=ranks_deadline_s,
+        nonce=None if request is None else _read_request(Path(request), operation),
         collateral=None if collateral is None else collateral_file.read(Path(collateral)),
-        gpus=gpus.SessionGpus(
-            gpus.collector_for(attester, gpu_collector),
-            endorsements=gpu_files.read(rims=rims, ocsp=(), crls=()),
-        ),
+        endorsements=gpu_files.read(rims=rims, ocsp=(), crls=()),
         resume=resume,
     )
 
@@ -127,18 +131,19 @@ def launched(
         EvidenceError: As in `attested`.
         AttesterError: As in `attested`.
     """
-    _require_available(operation)
+    measured = operations.available(operation)
     nonce = None if request is None else _read_request(Path(request), operation)
     given = None if collateral is None else collateral_file.read(Path(collateral))
     manifests = gpu_files.read(rims=rims, ocsp=(), crls=())
 
     def make(resume: Mapping[str, object] | None) -> Session:
-        return Session(
-            operation,
-            attesters.select(attester),  # anew: what a session had of the machine, it has given back
+        return _session(
+            measured,
+            attester,
+            gpu_collector,
             nonce=nonce,
             collateral=given,
-            gpus=gpus.SessionGpus(gpus.collector_for(attester, gpu_collector), endorsements=manifests),
+            endorsements=manifests,
             resume=resume,
             opened=opened,
             command=command,
@@ -150,9 +155,24 @@ def launched(
     return session
 
 
-def _require_available(operation: str) -> None:
-    if operation not in AVAILABLE:
-        raise SessionError(f"attested({operation!r}): this version attests {', '.join(map(repr, AVAILABLE))}")
+def _session(
+    operation: Operation,
+    attester: str,
+    gpu_collector: str,
+    *,
+    deadline_s: float = ranks_channel.DEADLINE_S,
+    endorsements: GpuEndorsements | None,
+    **arguments: Any,  # noqa: ANN401 (those of `Session`)
+) -> Session:
+    """Returns the session of this process: its own, or that of a rank among others."""
+    place = ranks.place()
+    found = gpus.SessionGpus(gpus.collector_for(attester, gpu_collector), endorsements=endorsements)
+    if place is None:
+        return Session(operation, attesters.select(attester), gpus=found, **arguments)
+    if place.leads:
+        asked = attesters.select(attester)
+        return LeadingSession(operation, place, asked, gpus=found, deadline_s=deadline_s, **arguments)
+    return FollowingSession(operation, place, gpus=found, deadline_s=deadline_s, **arguments)
 
 
 def _read_request(path: Path, operation: str) -> bytes:

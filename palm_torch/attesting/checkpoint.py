@@ -103,7 +103,7 @@ def from_tensors(found: Mapping[str, object]) -> Checkpoint:
     counts: dict[str, dict[str, bytes]] = {name: {} for name in content.data}
     for name, dataset, use in _counts_of(found):
         held = content.data.get(dataset)
-        if held is None or use not in held.uses:
+        if held is None or held.records is None or use not in held.uses:
             raise EvidenceError(f"checkpoint: {name!r} is of nothing that its receipt names")
         counts[dataset][use] = _bytes(found, name, 4 * held.records)
     return Checkpoint(envelope=envelope, content=content, state=segment_state.decode(encoded), counts=counts)

@@ -10,7 +10,9 @@ import hook that `palm_torch.bootstrap` installed does the same with all it impo
 3. Open the session: the begin quote seals what is known.
 4. Run the script, and before it the packages that it lies in. A `palm_torch.attested` in it joins this
    session. Older evidence of the same name is put aside as ``NAME.previous``.
-5. A good end (the last line, or exit code 0) seals and writes the evidence; any other leaves none.
+5. A good end (the last line, or exit code 0) seals and writes the evidence; any other leaves none. Of the
+ranks
+   that torchrun started on a machine the first one writes it.
 
 Threads and exit handlers that run after the script's last line are not part of what is sealed.
 """
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from palm_torch import escaping, extras, recorder
-from palm_torch.attesting import entry, joining
+from palm_torch.attesting import entry, joining, ranks
 from palm_torch.errors import InputError, PalmTorchError
 from palm_torch.evidence import SIMULATED_SUFFIX, SUFFIX
 from palm_torch.exit_codes import ACCEPTED, INTERRUPTED, MALFORMED, REJECTED
@@ -118,6 +120,8 @@ def _attest(
     plan: Plan, files: opened.OpenedFiles, ran: executed.ExecutedFiles, listening: contextlib.ExitStack
 ) -> int:
     try:
+        place = ranks.place()
+        leads = place is None or place.leads  # of the ranks of a machine one writes the evidence
         output = _writable(plan.evidence_path())
         with extras.needed("torch", for_what="palm-torch run"):
             from palm_torch.attesting import attested as sessions  # noqa: PLC0415 (needs torch, which verify must not)
@@ -125,7 +129,8 @@ def _attest(
         listening.enter_context(recorder.observing(forked.ForkedWorkers(files, ran)))
         _set_up(plan)
         found = entry.module(plan.words[0]) if plan.module else entry.script(plan.words[0])
-        _put_aside(output)
+        if leads:
+            _put_aside(output)
         session = sessions.launched(
             plan.operation,
             request=plan.request,
@@ -169,6 +174,8 @@ def _run(found: Entry, session: Session, listening: contextlib.ExitStack, output
     try:
         if session.state == "open":
             session.__exit__(None, None, None)
+        if not session.leads:
+            return _leave(left)
         path = session.evidence.save(output)
     except PalmTorchError as error:
         return _refuse(error)

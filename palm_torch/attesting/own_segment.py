@@ -7,12 +7,13 @@ receipt in its begin statement, and what it says in the end is what the unbroken
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from palm_torch import codec, evidence, statement
 from palm_torch.attesting import checkpoint, resuming, segment_state, surroundings
+from palm_torch.attesting.measured import Resumable
 from palm_torch.attesting.segment_state import SegmentState
-from palm_torch.data import dataset
+from palm_torch.data import open_datasets
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import InputError, MeasurementError, SealError, SessionError
 from palm_torch.hooks import live, settings, source
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from palm_torch.attesting.checkpoint import Checkpoint
+    from palm_torch.attesting.measured import Measured
     from palm_torch.attesting.script_record import ScriptRecord
     from palm_torch.attesting.sealing import Sealer
-    from palm_torch.attesting.training import Training
+    from palm_torch.properties import Operation
     from palm_torch.roles import Artifact
     from palm_torch.statement import Code, SourceFile
 
@@ -35,10 +37,12 @@ class OwnSegment:
     """The part of a run that one session measures.
 
     Args:
-        checkpoint: The checkpoint that it goes on from; None if it begins anew.
+        found: The checkpoint that it goes on from; None if it begins anew.
+        operation: What the run does.
     """
 
-    def __init__(self, found: Checkpoint | None) -> None:
+    def __init__(self, found: Checkpoint | None, *, operation: Operation = "train") -> None:
+        self._operation: Final = operation
         self._checkpoint = found
         self._begin: Begin | None = None
         self._loaded: frozenset[str] = frozenset()
@@ -52,7 +56,7 @@ class OwnSegment:
         """Which session of the run this is; the first is 1."""
         return 1 if self._checkpoint is None else len(self._checkpoint.state.segments) + 2
 
-    def begin(self, sealer: Sealer, training: Training, script: ScriptRecord) -> None:
+    def begin(self, sealer: Sealer, measured: Measured, script: ScriptRecord) -> None:
         """Seals the begin statement; then verifies the checkpoint, if there is one, and takes it up.
 
         Raises:
@@ -82,9 +86,11 @@ class OwnSegment:
                 f"resume: the checkpoint is of {checked[-1].session.begin.operation!r}, the session is "
                 f"{begin.operation!r}"
             )
+        if not isinstance(measured, Resumable):
+            raise SessionError(f"resume: {begin.operation!r} cannot be resumed")
         sealer.segments = chain
         event = {"receipt": str(checked[-1].receipt), "model": str(content.model)}
-        training.resume(state.training, content.data, self._checkpoint.counts, dict(event))
+        measured.resume(state.training, content.data, self._checkpoint.counts, dict(event))
         script.resume(state.inputs, state.outputs, state.config, state.reported)
         self._seeds = state.seeds
         now = {"receipt": content.seeds.value, "begin": begin.seeds.value, "first_batch": None}
@@ -130,13 +136,13 @@ class OwnSegment:
         return surroundings.code_now(loaded, before=self.opened.code.files)
 
     def run(
-        self, sealer: Sealer, training: Training, script: ScriptRecord, opened: dict[str, Artifact]
+        self, sealer: Sealer, measured: Measured, script: ScriptRecord, opened: dict[str, Artifact]
     ) -> Run:
         """Returns what every property shares.
 
         Args:
             sealer: Seals the run.
-            training: The training run.
+            measured: What is measured.
             script: What the script said of it.
             opened: Files that the script opened.
 
@@ -148,7 +154,7 @@ class OwnSegment:
             run_id=sealer.run_id,
             code=self.code(),
             environment=self._environment(self.opened.environment),
-            devices=training.devices(),
+            devices=measured.devices(),
             inputs=_beside(script.inputs, opened),
             outputs=dict(script.outputs),
             reported=script.series(),
@@ -156,13 +162,13 @@ class OwnSegment:
         )
 
     def checkpoint(
-        self, sealer: Sealer, training: Training, script: ScriptRecord, opened: dict[str, Artifact]
+        self, sealer: Sealer, measured: Resumable, script: ScriptRecord, opened: dict[str, Artifact]
     ) -> checkpoint.State:
         """Measures the run as it is, signs a segment receipt over it, and returns both.
 
         Args:
             sealer: Signs.
-            training: The training run.
+            measured: What is measured.
             script: What the script said of it.
             opened: Files that the script opened.
 
@@ -171,7 +177,7 @@ class OwnSegment:
             SealError: If the receipt cannot be signed or logged, or the checkpoint could not be read again.
             AttesterError: If the runtime register cannot be extended.
         """
-        snapshot = training.snapshot()
+        snapshot = measured.snapshot()
         state = SegmentState(
             type=segment_state.TYPE,
             session=sealer.opening(fresh=True),
@@ -257,7 +263,7 @@ class OwnSegment:
         return Begin(
             type=statement.BEGIN_TYPE,
             run_id=sealer.run_id,
-            operation="train",
+            operation=self._operation,
             request=sealer.request,
             resumes=None if found is None else resuming.receipt_of(found),
             code=code,
@@ -266,9 +272,9 @@ class OwnSegment:
             register=sealer.register(),
             boot_log=sealer.boot_log(),
             manifests={
-                f"dataset{number}": item.manifest.digest
-                for number, item in enumerate(dataset.opened(), 1)
-                if item.manifest is not None
+                f"dataset{number}": item.info.manifest.digest
+                for number, item in enumerate(open_datasets.opened(), 1)
+                if item.info.manifest is not None
             },
             inputs=dict(script.inputs),
             settings=Value(

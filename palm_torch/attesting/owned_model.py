@@ -151,7 +151,8 @@ def candidates(held: OwnedState, declared: Model | None, taken: set[int]) -> Ite
         yield discovery.declared(declared)
     alive = [module for module in map(wrappers.unwrap, live.modules()) if id(module) not in taken]
     by_name = [
-        [module for module in alive if type(module).__name__ == name.partition("#")[0]] for name in held.names
+        [module for module in alive if wrappers.kind_of(module).__name__ == name.partition("#")[0]]
+        for name in held.names
     ]
     if by_name:
         for modules in itertools.islice(itertools.product(*by_name), MAX_CANDIDATES):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from palm_torch.attesting.measured import Measured
     from palm_torch.roles import Artifact
     from palm_torch.statement import Series
 
@@ -22,13 +23,17 @@ MAX_CONFIG_BYTES: Final = 1 << 20
 class ScriptRecord:
     """The sayings of one run.
 
+    Args:
+        measured: What the run is measured by: its property says which roles are nobody's to name.
+
     Attributes:
         inputs: Inputs by role.
         outputs: Outputs by role.
         settings: What was said with ``run.config``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, measured: Measured) -> None:
+        self._measured = measured
         self.inputs: dict[str, Artifact] = {}
         self.outputs: dict[str, Artifact] = {}
         self.settings: dict[str, Any] = {}
@@ -83,7 +88,7 @@ class ScriptRecord:
         Raises:
             MeasurementError: If a file cannot be read, or its role was given something else before.
         """
-        taken, contents = surroundings.take(roles, but="tokenizer")
+        taken, contents = surroundings.take(roles, of=self._measured.PROPERTY, but=self._measured.NAMED)
         for role, artifact in taken.items():
             before = self._before.get(role, artifact)
             if before.digest != artifact.digest:
@@ -101,7 +106,7 @@ class ScriptRecord:
         Raises:
             MeasurementError: If a file cannot be read, or its role was given something else before.
         """
-        made = surroundings.artifacts(roles)
+        made = surroundings.artifacts(roles, of=self._measured.PROPERTY)
         _require_once("run.output", self.outputs, made)
         self.outputs.update(made)
 

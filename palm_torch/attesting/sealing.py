@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from palm_torch import codec, dsse, evidence, receipt, statement
 from palm_torch.attesting.gpus import SessionGpus
+from palm_torch.attesting.ranks import Alone
 from palm_torch.commit.history import History
 from palm_torch.cvm import binding, platforms
 from palm_torch.digest import SHA256, Digest, sha256_digest
@@ -32,6 +33,7 @@ from palm_torch.sessions import seals
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from palm_torch.attesting.ranks import Company
     from palm_torch.collateral_file import CollateralFile
     from palm_torch.cvm.attester import Attester
     from palm_torch.dsse import Envelope
@@ -46,7 +48,9 @@ RESERVED_ENTRIES: Final = 1_000
 """Entries of the event log that receipts leave to what the run itself has to log."""
 
 FINAL_WEIGHTS: Final = "final weights"
-"""Type of the last entry of every log: there is always room for it."""
+RESULT: Final = "result"
+LAST: Final = frozenset({FINAL_WEIGHTS, RESULT})
+"""Types of a log's last entry, where a model was made and elsewhere: there is always room for it."""
 
 FAILED_TYPE: Final = "palm-torch/failed-seal/v1"
 
@@ -64,6 +68,7 @@ class Sealer:
         run_id: Random name of the run.
         attester: The platform that vouches.
         gpus: The machine's GPUs.
+        company: The other ranks, if there are any.
         challenge: Whom the run answers.
         segments: Earlier parts of the run, oldest first.
 
@@ -82,6 +87,7 @@ class Sealer:
         self.run_id: Final = secrets.token_hex(RUN_ID_BYTES)
         self.attester: Final = attester
         self.gpus: Final = gpus or SessionGpus()
+        self.company: Company = Alone()
         self._given = None if collateral is None else collateral.fields_for(attester.platform)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._spki = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -143,7 +149,7 @@ class Sealer:
             SealError: If the log is full, or the entry larger than a bundle can hold.
             AttesterError: If the register cannot be extended.
         """
-        if len(self._entries) >= evidence.MAX_LOG_ENTRIES - (kind != FINAL_WEIGHTS):
+        if len(self._entries) >= evidence.MAX_LOG_ENTRIES - (kind not in LAST):
             raise SealError(
                 f"event {kind!r}: the event log holds at most {evidence.MAX_LOG_ENTRIES} entries, the last "
                 f"of them for {FINAL_WEIGHTS!r}"

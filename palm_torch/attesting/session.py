@@ -1,108 +1,40 @@
-"""The session around a loop: what a script can call in it, and what happens when it begins and ends.
+"""The session around a loop: what a script can call in it.
 
-Entering seals what is known before the loop; leaving measures what it produced and seals that. An exception
-inside the block means no evidence. A session lives in the main thread of the process that opened it.
+Its life is that of `palm_torch.attesting.block`; what it measures is a strategy by operation
+(`palm_torch.attesting.measured`).
 """
 
 from __future__ import annotations
 
-import os
-import threading
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any
 
-from palm_torch import evidence, recorder
-from palm_torch.attesting import checkpoint, sealing, surroundings
-from palm_torch.attesting.own_segment import OwnSegment
-from palm_torch.attesting.script_record import ScriptRecord
+from palm_torch.attesting import surroundings
+from palm_torch.attesting.bind import Binding
+from palm_torch.attesting.block import Block
+from palm_torch.attesting.distribute import Distribution
+from palm_torch.attesting.measured import HasModel, Resumable
+from palm_torch.attesting.preprocess import Preprocessing
 from palm_torch.attesting.signed_receipt import SignedReceipt
-from palm_torch.attesting.training import Training
-from palm_torch.errors import AttesterError, MeasurementError, PalmTorchError, SealError, SessionError
-from palm_torch.hooks import importing
+from palm_torch.errors import MeasurementError, SessionError
 from palm_torch.receipt import ArtifactsReceipt, Receipt
-from palm_torch.roles import EMPTY, Artifact, Source
-from palm_torch.statement import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    import os
+    from collections.abc import Callable, Mapping
     from pathlib import Path
-    from types import TracebackType
 
-    from palm_torch.attesting.gpus import SessionGpus
+    from palm_torch.attesting import checkpoint
     from palm_torch.attesting.owned_model import Model
-    from palm_torch.collateral_file import CollateralFile
-    from palm_torch.cvm.attester import Attester
-    from palm_torch.encoding import Json
-    from palm_torch.evidence import Evidence
-    from palm_torch.recorder import Reads
-
-ABSENT: Final = Artifact(source=Source.DECLARED, kind=EMPTY, digest=None)
+    from palm_torch.commit.manifest import Manifest
 
 
-class Session:
-    """A run being measured; made by `palm_torch.attested`.
-
-    Args:
-        operation: What the block does.
-        attester: The platform that vouches.
-        nonce: SHA-256 of the verifier's request file; None makes the run unchallenged.
-        collateral: What the platform's vendor says of it, where the platform itself does not know.
-        gpus: The machine's GPUs; None asks none for evidence.
-        resume: What `state_dict` returned in an earlier session; None begins a run.
-        opened: Returns the files that the script has opened by itself.
-        command: The script and its words, if they are known.
-        counts_data: As in `Training`.
-
-    Attributes:
-        run_id: Random name of the run, in hex.
-
-    Raises:
-        EvidenceError: If `resume` is something else, or `collateral` is about another kind of platform.
-    """
-
-    def __init__(  # noqa: PLR0913 (each is another part of what surrounds a run)
-        self,
-        operation: str,
-        attester: Attester,
-        *,
-        nonce: bytes | None = None,
-        collateral: CollateralFile | None = None,
-        gpus: SessionGpus | None = None,
-        resume: Mapping[str, object] | None = None,
-        opened: Callable[[], Mapping[str, Artifact]] = dict,
-        command: Sequence[str] | None = None,
-        counts_data: bool = True,
-    ) -> None:
-        self._operation = operation
-        self._sealer = sealing.Sealer(attester, nonce=nonce, collateral=collateral, gpus=gpus)
-        self.run_id: Final = self._sealer.run_id
-        self._training = Training(
-            self._sealer.record, counts_data=counts_data, why_unattested=self._sealer.gpus.why_unattested
-        )
-        self._segment = OwnSegment(None if resume is None else checkpoint.from_tensors(resume))
-        self._script = ScriptRecord()
-        if command is not None:
-            self._script.inputs.update(surroundings.command(command, session=self._segment.number))
-        self._opened = opened
-        self._process = os.getpid()
-        self._hooks = ExitStack()
-        self._state = "new"
-        self._failures: list[BaseException] = []
-        self._statement: bytes | None = None
-        self._unlogged: dict[str, Json] | None = None
-        self._evidence: Evidence | None = None
+class Session(Block):
+    """A run being measured; made by `palm_torch.attested`, with the arguments of `Block`."""
 
     @property
-    def operation(self) -> str:
-        """What the session is about, such as ``train``."""
-        return self._operation
-
-    @property
-    def state(self) -> str:
-        """Where the session stands: ``new``, ``open``, ``sealed``, or what ended it."""
-        return self._state
-
-    # What a script calls ----------------------------------------------------------------------------------
+    def leads(self) -> bool:
+        """Whether the evidence will be here: in every session, but those of ranks that follow another."""
+        return True
 
     def log(self, /, *unnamed: object, **values: object) -> None:
         """Reports quantities such as ``loss=…``; the evidence labels them *reported by code*.
@@ -155,11 +87,82 @@ class Session:
             CoverageError: If the model is named after the first optimizer step, or is something else than a
                 module, modules by name or tensors by name.
             MeasurementError: If a file cannot be read.
+            SessionError: If no model comes of the operation.
         """
         self._require_open("run.output")
         if model is not None:
-            self._training.declare_model(model)
+            if not isinstance(self._measured, HasModel):
+                raise SessionError(f"run.output(model=...): no model comes of {self.operation!r}")
+            self._measured.declare_model(model)
         self._script.output(roles)
+
+    def function(self, function: Callable[..., Any], /, **arguments: Any) -> Callable[..., Any]:  # noqa: ANN401 (any JSON value)
+        """Names the function that is applied to the data: by the files that define it, and its arguments.
+
+        To be called in ``attested("preprocess")`` and ``attested("distribute")``, once:
+        ``encode = run.function(encode, vocabulary=50257)``; what is returned has the arguments bound.
+
+        Raises:
+            EncodingError: If an argument is no JSON value.
+            MeasurementError: If one was named before, it does not take the arguments, or no file says what
+                it is.
+            SessionError: If the operation applies none.
+        """
+        self._require_open("run.function")
+        measured = self._measured
+        if not isinstance(measured, (Preprocessing, Distribution)):
+            raise self._no_place("run.function")
+        return measured.name_function(function, arguments)
+
+    def bind(self, path: str | os.PathLike[str], **options: Any) -> Manifest:  # noqa: ANN401 (as `measure` takes them)
+        """Reads a dataset once and writes its manifest; to be called in ``attested("bind")``, once.
+
+        Args:
+            path: A file, or a folder of files of one format.
+            **options: As `palm_torch.data.measure.measure` takes them, such as ``record_length=512``.
+
+        Raises:
+            DataError: If the data cannot be measured, or the manifest not be written.
+            SessionError: If the operation binds no data, or the session has bound some.
+        """
+        self._require_open("run.bind")
+        if not isinstance(self._measured, Binding):
+            raise self._no_place("run.bind")
+        return self._measured.bind(path, **options)
+
+    def statistic(self, dataset: Any, name: str, /, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 (any attested dataset)
+        """Computes one of palm-torch's own statistics over every record; for ``attested("distribute")``.
+
+        Args:
+            dataset: Any attested dataset; each record is read once, in order.
+            name: ``record-length``, ``token-frequency`` or ``histogram``.
+            **arguments: Those of the statistic (`palm_torch.data.statistics`), such as ``field="lang"``.
+
+        Returns:
+            The distribution; it is the session's result, and *measured*.
+
+        Raises:
+            DataError: If the records are not of the kind that the statistic is of.
+            MeasurementError: If there is no such statistic, or a function or a result already.
+            SessionError: If the operation computes no distribution.
+        """
+        self._require_open("run.statistic")
+        if not isinstance(self._measured, Distribution):
+            raise self._no_place("run.statistic")
+        return self._measured.compute(dataset, name, arguments)
+
+    def result(self, result: Mapping[str, Any], /) -> None:
+        """Hands over the distribution that the script computed; the evidence labels it *reported by code*.
+
+        Raises:
+            EncodingError: If it has no JSON form.
+            MeasurementError: If there is one already, or it is more than evidence has room for.
+            SessionError: If the operation computes no distribution.
+        """
+        self._require_open("run.result")
+        if not isinstance(self._measured, Distribution):
+            raise self._no_place("run.result")
+        self._measured.take_result(result)
 
     def state_dict(self) -> checkpoint.State:
         """Returns what a checkpoint needs so that the run can go on from it in another process.
@@ -174,13 +177,17 @@ class Session:
 
         Raises:
             CoverageError: If no optimizer has stepped yet, or something cannot be measured.
-            SessionError: If a step is under way, or the block is not.
+            SessionError: If a step is under way, or the block is not, or the operation cannot be resumed.
             SealError: If the receipt cannot be signed or logged.
         """
         self._require_open("run.state_dict")
+        if not isinstance(self._measured, Resumable):
+            raise SessionError(
+                f"run.state_dict(): {self.operation!r} cannot be resumed; run it again, in smaller parts"
+            )
         if self._failures:
             raise self._no_evidence()
-        return self._segment.checkpoint(self._sealer, self._training, self._script, dict(self._opened()))
+        return self._segment.checkpoint(self._sealer, self._measured, self._script, dict(self._opened()))
 
     def receipt(self, /, **roles: str | Path | bytes) -> SignedReceipt:
         """Signs a receipt for files or bytes by role: ``run.receipt(checkpoint="step100.pt").save(path)``.
@@ -210,137 +217,5 @@ class Session:
             simulated=self._sealer.simulated,
         )
 
-    @property
-    def evidence(self) -> Evidence:
-        """The sealed evidence, once the block has ended well.
-
-        Raises:
-            SessionError: If it has not ended yet, or ended with an exception.
-        """
-        if self._evidence is None:
-            raise SessionError(f"run.evidence: there is none: the session is {self._state}")
-        return self._evidence
-
-    def seal(self) -> Evidence:
-        """Seals again after sealing has failed; the measurements are kept while the process lives.
-
-        Raises:
-            SessionError: If there is nothing to seal, or it is sealed already, or this is another process.
-            SealError: If sealing fails again.
-        """
-        if self._state != "measured" or self._statement is None:
-            raise SessionError(f"run.seal(): nothing to seal: the session is {self._state}")
-        if os.getpid() != self._process:
-            raise SessionError("run.seal(): called in a process forked from the session's")
-        if self._unlogged is not None:
-            try:
-                self._sealer.record(sealing.FINAL_WEIGHTS, self._unlogged)
-            except AttesterError as error:
-                raise SealError(f"the run was measured but could not be logged: {error}") from error
-            self._unlogged = None
-        bundle = self._sealer.end(self._statement)
-        self._evidence = evidence.Evidence(
-            bundle=bundle,
-            simulated=self._sealer.simulated,
-            sidecars=self._training.sidecars(),
-        )
-        self._state = "sealed"
-        self._sealer.close()
-        return self._evidence
-
-    # The recorder -----------------------------------------------------------------------------------------
-
-    def deliver(self, reads: Sequence[Reads], *, grad_enabled: bool) -> None:
-        """Counts a delivered batch; called by datasets and loaders."""
-        if self._failures:
-            raise self._no_evidence()
-        try:
-            self._segment.delivered()
-            self._training.deliver(reads, grad_enabled=grad_enabled)
-        except BaseException as error:  # Ctrl-C too: the batch may be half counted
-            recorder.failed(error)
-            raise
-
-    # The block --------------------------------------------------------------------------------------------
-
-    def __enter__(self) -> Self:
-        """Seals the begin statement and starts to measure."""
-        if self._state != "new":
-            raise SessionError(f"a session is entered once; this one is {self._state}")
-        if threading.current_thread() is not threading.main_thread():
-            raise SessionError(
-                "attested(): open the session in the main thread; torch's step hooks and Ctrl-C belong to it"
-            )
-        with ExitStack() as abandoned, ExitStack() as hooks:
-            abandoned.callback(self._sealer.close)
-            self._failures = hooks.enter_context(
-                recorder.install(self, self.run_id, forks=importing.saw_entry())
-            )
-            self._segment.begin(self._sealer, self._training, self._script)
-            hooks.enter_context(self._training)
-            self._hooks = hooks.pop_all()
-            abandoned.pop_all()
-        self._state = "open"
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Measures and seals, unless the block raised."""
-        if os.getpid() != self._process:
-            if error is None:
-                raise SessionError(
-                    f"process {os.getpid()} was forked inside a session of process {self._process}: only "
-                    "that one can end it; leave the child with os._exit()"
-                )
-            return
-        if self._state != "open":
-            if error is None:
-                raise SessionError(f"a session is left once; this one is {self._state}")
-            return
-        self._hooks.close()
-        self._state = "abandoned"
-        with ExitStack() as abandoned:
-            abandoned.callback(self._sealer.close)
-            if error is not None:
-                self._state = f"abandoned: the block raised {type(error).__name__}"
-                return
-            if self._failures:
-                self._state = "abandoned: the measurement failed inside the block"
-                raise self._no_evidence()
-            try:
-                self._statement = self._end_statement().encode()
-            except PalmTorchError as failure:
-                self._state = f"abandoned: the run could not be measured: {failure}"
-                raise
-            abandoned.pop_all()
-        self._state = "measured"
-        try:
-            self.seal()
-        except SealError as failure:
-            told = sealing.diagnose(failure, run_id=self.run_id, operation=self._operation)
-            raise SealError(f"{failure}; run.seal() tries again; {told}") from failure
-
-    # ------------------------------------------------------------------------------------------------------
-
-    def _end_statement(self) -> Statement:
-        tokenizer = self._script.inputs.pop("tokenizer", ABSENT)
-        claims = self._training.finish(tokenizer, self._script.settings, self._segment.seeds())
-        self._unlogged = {"root": str(claims.model.digest)}
-        run = self._segment.run(self._sealer, self._training, self._script, dict(self._opened()))
-        return Statement(run=run, claims=claims)
-
-    def _require_open(self, what: str) -> None:
-        if self._state != "open":
-            raise SessionError(f"{what}: the session is {self._state}; call it inside the with block")
-        if os.getpid() != self._process:
-            raise SessionError(f"{what}: called in a process forked from the session's")
-
-    def _no_evidence(self) -> SessionError:
-        first = self._failures[0]
-        error = SessionError(
-            "there will be no evidence: the block went on after an error of the measurement "
-            f"({type(first).__name__}: {first})"
-        )
-        error.__cause__ = first
-        return error
+    def _no_place(self, what: str) -> SessionError:
+        return SessionError(f"{what}: nothing of that kind belongs to a session of {self.operation!r}")

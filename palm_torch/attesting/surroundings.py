@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from palm_torch.encoding import Json
+    from palm_torch.properties import Property
     from palm_torch.statement import SourceFile
 
 COMMAND: Final = "command"
@@ -67,18 +68,21 @@ def seeds_now() -> Value:
     return Value(source=Source.MEASURED, value=_object(codec.to_json(rng.rng_digests())))
 
 
-def artifacts(items: Mapping[str, str | Path | bytes], *, but: str = "") -> dict[str, Artifact]:
+def artifacts(
+    items: Mapping[str, str | Path | bytes], *, of: type[Property] = Train, but: Sequence[str] = ()
+) -> dict[str, Artifact]:
     """Hashes what a script names by role: files by path, or bytes.
 
     Args:
         items: Role → path or bytes.
-        but: The one role of the property that a script does name.
+        of: The property of the run, whose roles are measured.
+        but: Those roles that a script does name.
 
     Raises:
         MeasurementError: If a role is measured by itself, its name is not printable text, or a file cannot
             be read.
     """
-    _require_roles(items, but)
+    _require_roles(items, of, but)
     return {role: _artifact(role, item) for role, item in items.items()}
 
 
@@ -95,12 +99,13 @@ def command(words: Sequence[str], *, session: int) -> dict[str, Artifact]:
 
 
 def take(
-    items: Mapping[str, str | Path | bytes], *, but: str = ""
+    items: Mapping[str, str | Path | bytes], *, of: type[Property] = Train, but: Sequence[str] = ()
 ) -> tuple[dict[str, Artifact], dict[str, bytes]]:
     """Hashes what a script names by role, reading each file once, and hands on what was hashed.
 
     Args:
         items: As in `artifacts`.
+        of: As in `artifacts`.
         but: As in `artifacts`.
 
     Returns:
@@ -109,7 +114,7 @@ def take(
     Raises:
         MeasurementError: As in `artifacts`.
     """
-    _require_roles(items, but)
+    _require_roles(items, of, but)
     taken: dict[str, Artifact] = {}
     contents: dict[str, bytes] = {}
     for role, item in items.items():
@@ -134,8 +139,8 @@ def require_json(values: Mapping[str, object], *, what: str) -> None:
             raise EncodingError(f"{what}({name}=...): {error}") from error
 
 
-def _require_roles(items: Mapping[str, object], but: str) -> None:
-    measured = Train.__dataclass_fields__.keys() - {but}
+def _require_roles(items: Mapping[str, object], of: type[Property], but: Sequence[str]) -> None:
+    measured = of.__dataclass_fields__.keys() - set(but)
     for role in items:
         if role in measured or role.startswith(opened.PREFIX) or role.partition("#")[0] == COMMAND:
             raise MeasurementError(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 import torch
 
-from palm_torch.attesting import training_claims
+from palm_torch.attesting import sealing, training_claims
 from palm_torch.attesting.gpus import SessionGpus
+from palm_torch.attesting.measured import Finished
+from palm_torch.attesting.ranks import Alone
 from palm_torch.attesting.training_data import TrainingData
 from palm_torch.attesting.training_model import TrainedModel
 from palm_torch.attesting.training_state import Snapshot, TrainingState
@@ -23,7 +25,7 @@ from palm_torch.hooks.meter import StepMeter
 from palm_torch.hooks.watch import ParameterWatch
 from palm_torch.hooks.writes import WriteWatch
 from palm_torch.properties import Train
-from palm_torch.roles import Artifact, Source, Steps, Value
+from palm_torch.roles import EMPTY, Artifact, Source, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,12 +33,18 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
+    from palm_torch.attesting.measured import Said
     from palm_torch.attesting.owned_model import Model
+    from palm_torch.attesting.ranks import Company
+    from palm_torch.data.shares import CountMap
     from palm_torch.encoding import Json
     from palm_torch.hooks.meter import StepSummary
+    from palm_torch.properties import Property
     from palm_torch.receipt import DatasetAccount
     from palm_torch.recorder import Reads
     from palm_torch.statement import Device
+
+ABSENT: Final = Artifact(source=Source.DECLARED, kind=EMPTY, digest=None)
 
 
 class Training:
@@ -48,7 +56,11 @@ class Training:
             data by itself, and the claim lists none.
         why_unattested: Returns why no evidence vouches for a device, None if some does or none is needed; by
             default for any other than the CPU.
+        company: The other ranks, if there are any.
     """
+
+    PROPERTY: ClassVar[type[Property]] = Train
+    NAMED: ClassVar[tuple[str, ...]] = ("tokenizer",)
 
     def __init__(
         self,
@@ -56,11 +68,13 @@ class Training:
         *,
         counts_data: bool = True,
         why_unattested: Callable[[Device], str | None] | None = None,
+        company: Company | None = None,
     ) -> None:
+        self._company = company or Alone()
         self._counts_data = counts_data
         self._why_unattested = why_unattested or SessionGpus().why_unattested
         written = WriteWatch()
-        self._model = TrainedModel(record, written)
+        self._model = TrainedModel(record, written, self._company)
         self._data = TrainingData()
         self._batches_with_gradients = 0
         self._unfed_steps = 0
@@ -186,7 +200,7 @@ class Training:
         self._model.resume(state.owned, state.unstepped, event)
         self._meter.resume(state.optimizers, state.scalers, writes=state.writes)
 
-    def finish(self, tokenizer: Artifact, configuration: Mapping[str, Any], seeds: Value) -> Train:
+    def finish(self, said: Said) -> Finished:
         """Measures the final state and returns the property; hooks must have been removed.
 
         Raises:
@@ -199,7 +213,7 @@ class Training:
             raise CoverageError("no torch.optim optimizer stepped inside the session: " + self._why_no_step())
         steps = self._meter.counts()
         model = training_claims.weights(self._model.measure(), taken="end")
-        return Train(
+        claims = Train(
             architecture=Artifact(
                 source=Source.MEASURED,
                 kind="architecture",
@@ -212,14 +226,15 @@ class Training:
                 carried=self._data.carried,
                 unstepped=len(self._model.changed_without_steps()),
                 extra_state=self._model.extra_state(),
-                reported=configuration,
+                reported=said.configuration,
             ),
-            tokenizer=tokenizer,
+            tokenizer=said.inputs.get("tokenizer", ABSENT),
             initial=self._model.initial(),
             model=model,
             steps=_steps(steps),
-            seeds=seeds,
+            seeds=said.seeds,
         )
+        return Finished(claims=claims, kind=sealing.FINAL_WEIGHTS, event={"root": str(claims.model.digest)})
 
     def tensors(self) -> list[torch.Tensor]:
         """Returns the measured tensors, and an empty one of every device where some were when stepped."""
@@ -233,6 +248,18 @@ class Training:
     def sidecars(self) -> dict[str, Callable[[Path], None]]:
         """Returns the coverage maps: file suffix → what writes the file."""
         return self._data.sidecars()
+
+    def maps(self) -> dict[tuple[str, str], CountMap]:
+        """Returns how often each record was delivered, by dataset and use; after `finish`."""
+        return self._data.maps()
+
+    def buffers(self) -> list[str]:
+        """Returns the names of the model's tensors that are buffers, sorted."""
+        return self._model.buffers()
+
+    def parted(self) -> bool:
+        """Returns whether this rank has only a part of some parameter."""
+        return self._model.parted()
 
     def _why_no_step(self) -> str:
         """Says what happened instead of a step, and what to do."""
@@ -252,6 +279,7 @@ class Training:
     # Callbacks of the step hooks --------------------------------------------------------------------------
 
     def _before_first_step(self, optimizer: Optimizer, new: tuple[torch.Tensor, ...]) -> None:
+        self._company.check()
         if not self._batches_with_gradients and (self._counts_data or self._data.any):
             raise CoverageError(
                 f"{type(optimizer).__name__}.step() before any record was delivered with gradients on: "

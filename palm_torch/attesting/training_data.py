@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from palm_torch.attesting.training_state import in_order, name_of
 from palm_torch.commit import coverage
-from palm_torch.data import dataset
+from palm_torch.data import open_datasets
 from palm_torch.data.ledger import Identity, Ledger
+from palm_torch.data.shares import CountMap
 from palm_torch.errors import CoverageError, EvidenceError
 from palm_torch.roles import Dataset, Source
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from palm_torch.data.account import LedgerSummary
-    from palm_torch.data.dataset import DatasetInfo
+    from palm_torch.data.open_datasets import DatasetInfo
     from palm_torch.receipt import DatasetAccount
     from palm_torch.recorder import Reads
     from palm_torch.roles import Use
@@ -82,7 +83,7 @@ class TrainingData:
 
     def look(self) -> None:
         """Remembers what is open; to be called when the first batch arrives."""
-        self._spare = [item.info for item in dataset.opened() if self._waiting]
+        self._spare = [item.info for item in open_datasets.opened() if self._waiting]
 
     def open(self, reads: Sequence[Reads]) -> None:
         """Opens the accounts of a batch's datasets now, for a dataset may be gone before the step.
@@ -93,7 +94,7 @@ class TrainingData:
         """
         for item in reads:
             if item.dataset not in self._by_uid:
-                self._by_uid[item.dataset] = self._ledger_of(dataset.info_of(item.dataset))
+                self._by_uid[item.dataset] = self._ledger_of(open_datasets.info_of(item.dataset))
 
     def wait(self, reads: Sequence[Reads]) -> None:
         """Keeps a batch until it shows what it was for."""
@@ -145,7 +146,7 @@ class TrainingData:
             CoverageError: If a dataset of the checkpoint is needed again and not open.
             ManifestError: If a manifest was rewritten since it was opened.
         """
-        known = [*self._spare, *(item.info for item in dataset.opened())]
+        known = [*self._spare, *(item.info for item in open_datasets.opened())]
         described = {}
         for number, ledger in enumerate(self._ledgers, 1):
             name, identity = name_of(number), ledger.identity
@@ -165,9 +166,19 @@ class TrainingData:
     def sidecars(self) -> dict[str, Callable[[Path], None]]:
         """Returns the coverage maps: file suffix → what writes the file."""
         return {
-            f".{name}.{use}.coverage": partial(_write_coverage, summary)
+            f".{name}.{use}.coverage": partial(_write_coverage, summary.counts, summary.itemsize)
             for name, uses in self._delivered.items()
             for use, summary in uses.items()
+            if summary.counts is not None
+        }
+
+    def maps(self) -> dict[tuple[str, str], CountMap]:
+        """Returns how often each record was delivered, by dataset and use; none for streams."""
+        return {
+            (name, use): CountMap(summary.counts, summary.itemsize)
+            for name, uses in self._delivered.items()
+            for use, summary in uses.items()
+            if summary.counts is not None
         }
 
     def _ledger_of(self, info: DatasetInfo) -> Ledger:
@@ -199,15 +210,22 @@ class TrainingData:
         """
         held = sum(identity == found for identity in self._resumed)
         seen = {ledger.info.path for ledger in self._ledgers if ledger.info and ledger.identity == found}
-        alive = {item.info.path for item in dataset.opened() if Identity.of(item.info) == found}
+        alive = {item.info.path for item in open_datasets.opened() if Identity.of(item.info) == found}
         number = max(held, len({path} | seen | alive))
         if held and number > 1:
+            if found.records is None:
+                raise CoverageError(
+                    f"{number} streams are open or in the checkpoint, and nothing tells which of them it "
+                    "speaks of: expected one stream in a run that is to be resumed; give the others an index "
+                    "(palm_torch.AttestedDataset, AttestedMmapDataset), and begin a new run"
+                )
             raise CoverageError(
                 f"{number} datasets of {found.records} records of {found.record_bytes} bytes have no "
                 "manifest, so that nothing tells which of them the checkpoint speaks of: expected one; "
-                "write manifests with `palm-torch measure PATH`, and begin a new run"
+                "write manifests with `palm-torch measure PATH` or AttestedDataset.measure, and begin a "
+                "new run"
             )
 
 
-def _write_coverage(summary: LedgerSummary, path: Path) -> None:
-    coverage.write_sidecar(path, summary.counts, summary.itemsize)
+def _write_coverage(counts: memoryview, itemsize: int, path: Path) -> None:
+    coverage.write_sidecar(path, counts, itemsize)

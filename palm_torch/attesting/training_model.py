@@ -16,9 +16,11 @@ from torch import nn
 
 from palm_torch.attesting import owned_model, training_claims, unstepped
 from palm_torch.attesting.owned_model import Owned, OwnedState
+from palm_torch.attesting.ranks import Alone
 from palm_torch.digest import Digest, tagged_digest
 from palm_torch.errors import CoverageError
-from palm_torch.hooks import architecture, discovery, extra_state, live, weights
+from palm_torch.hooks import architecture, discovery, extra_state, live, weights, wrappers
+from palm_torch.hooks import tensors as hooked
 from palm_torch.hooks.buffers import BufferSnapshot, Taken
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from palm_torch.attesting.owned_model import Model
+    from palm_torch.attesting.ranks import Company
     from palm_torch.encoding import Json
     from palm_torch.hooks.writes import WriteWatch
     from palm_torch.roles import Tensor, Weights
@@ -38,10 +41,17 @@ class TrainedModel:
     Args:
         record: Appends an event to the session's log.
         watch: Tells who writes to parameters.
+        company: The other ranks, if there are any.
     """
 
-    def __init__(self, record: Callable[[str, dict[str, Json]], None], watch: WriteWatch) -> None:
+    def __init__(
+        self,
+        record: Callable[[str, dict[str, Json]], None],
+        watch: WriteWatch,
+        company: Company | None = None,
+    ) -> None:
         self._record = record
+        self._company = company or Alone()
         self._watch = watch
         self._unstepped: set[str] = set()
         self._stepped: dict[int, weakref.ref[torch.Tensor]] = {}
@@ -124,10 +134,10 @@ class TrainedModel:
                 nowhere to be found, or a tensor lies in a mapped file.
         """
         self._go_on_unstepped()
+        for owned in self._owned:
+            wrappers.reshard(module for _, module in owned.owners.named_modules())
         owned_model.require_own_memory([owned.owners for owned in self._owned])
-        measured = weights.WeightsMeter().measure(
-            [named for owned in self._owned for named in owned.tensors()]
-        )
+        measured = self._read([named for owned in self._owned for named in owned.tensors()], "the end")
         self._unstepped.update(
             unstepped.changed(self._owned, measured, stepped=self._is_stepped, watch=self._watch)
         )
@@ -164,6 +174,18 @@ class TrainedModel:
         """Returns the names of the measured tensors, by identity."""
         return {id(named.tensor): named.name for owned in self._owned for named in owned.tensors()}
 
+    def buffers(self) -> list[str]:
+        """Returns the names of the measured tensors that are buffers, sorted."""
+        return sorted(
+            named.name for owned in self._owned for named in owned.tensors() if named.kind == "buffer"
+        )
+
+    def parted(self) -> bool:
+        """Returns whether each rank has only a part of some parameter."""
+        return any(
+            hooked.is_distributed(named.tensor) for owned in self._owned for named in owned.parameters()
+        )
+
     def extra_state(self) -> list[str]:
         """Returns the modules of the model that keep state which is not measured."""
         return extra_state.keepers(owned.owners for owned in self._owned)
@@ -198,7 +220,7 @@ class TrainedModel:
         """Reads the initial weights of a model that begins to be trained."""
         number = len(self._owned) + len(self._held) + 1
         prefix = "" if number == 1 else f"{'+'.join(owners.names) or 'tensors'}#{number}."
-        measured = weights.WeightsMeter().measure(owned_model.prefixed(tensors, prefix))
+        measured = self._read(owned_model.prefixed(tensors, prefix), f"the first step of model {number}")
         initial = training_claims.tensors_of(measured.tensors)
         described = architecture.describe(owners).digest
         self._own(Owned.of(owners, prefix, initial, initial, taken, described))
@@ -211,6 +233,24 @@ class TrainedModel:
                 "taken": taken,
             },
         )
+
+    def _read(self, tensors: Sequence[weights.NamedTensor], point: str) -> weights.WeightsMeasurement:
+        """Measures tensors; where each rank has a part of them, all ranks do so together.
+
+        Raises:
+            CoverageError: If a rank is not there, or this process is alone with its part.
+        """
+        if not any(hooked.is_distributed(named.tensor) for named in tensors):
+            return weights.WeightsMeter().measure(tensors)
+        self._company.agree(point)
+        try:
+            return weights.WeightsMeter().measure(tensors)
+        except (RuntimeError, ValueError) as error:  # what torch raises where a collective fails
+            raise CoverageError(
+                f"the parameters could not be gathered from all ranks at {point}: {error}; leave the block "
+                "of "
+                "palm_torch.attested(...) before the process group is destroyed"
+            ) from error
 
     def _own(self, owned: Owned) -> None:
         self._owned.append(owned)

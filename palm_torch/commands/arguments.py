@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from palm_torch import files
+from palm_torch.errors import DataError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FILE: Final = click.Path(path_type=Path)
+MAX_SALT_BYTES: Final = 4096
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
@@ -29,6 +33,27 @@ def artifacts(pairs: Sequence[str]) -> dict[str, Path]:
             raise click.BadParameter(f"role {role!r} was given twice", param_hint="--artifact")
         at_hand[role] = Path(path)
     return at_hand
+
+
+def by_role(pairs: Sequence[str]) -> list[tuple[str, Path]]:
+    """Parses ``ROLE=PATH`` words, where a path alone has the empty role; a role has no slash."""
+    found = []
+    for pair in pairs:
+        role, equals, path = pair.partition("=")
+        found.append((role, Path(path)) if equals and path and "/" not in role else ("", Path(pair)))
+    return found
+
+
+def salt(path: Path) -> bytes:
+    """Reads the secret of private data.
+
+    Raises:
+        DataError: If the file cannot be read, is empty or too large.
+    """
+    secret = files.read_bounded(path, what="the salt", max_bytes=MAX_SALT_BYTES, error=DataError)
+    if not secret:
+        raise DataError(f"{path}: the salt: expected 1 to {MAX_SALT_BYTES} bytes, got an empty file")
+    return secret
 
 
 def moment(text: str, option: str) -> datetime:

@@ -6,11 +6,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from palm_torch.commands.arguments import FILE
 from palm_torch.errors import InputError, SessionError
+
+if TYPE_CHECKING:
+    from palm_torch.attesting.launch import Plan
 
 HINT = "put two dashes before the script: palm-torch run train -- train.py --lr 3e-4"
 
@@ -69,10 +73,10 @@ def run(
     \b
       palm-torch run train -- train.py --lr 3e-4
       palm-torch run train -o run1.palm.json -- -m mypackage.train config.yaml
-      torchrun --nproc-per-node 1 -m palm_torch run train -- train.py
+      torchrun --nproc-per-node 8 --no-python palm-torch run train -- train.py
 
-    OPERATION says what the script does; this version attests: train. The script need not know palm-torch:
-    it runs as `python SCRIPT ARGS...` would, with its own output and exit code.
+    OPERATION says what the script does; this version attests: preprocess, distribute, bind, train. The script
+    need not know palm-torch: it runs as `python SCRIPT ARGS...` would, with its own output and exit code.
 
     Every source file is read once, hashed, and those bytes are compiled: the evidence says which code ran.
     Optimizer steps, their settings, and the weights before and after are measured. Data is counted record
@@ -82,7 +86,7 @@ def run(
 
     A script that fails leaves no evidence. The last line on standard error says where the evidence is.
     """  # noqa: D301 (\b is click's own mark)
-    _require_one_process()
+    _require_torchrun()
     from palm_torch.attesting.launch import Plan
 
     module = words[0] == "-m"
@@ -105,6 +109,11 @@ def run(
         gpu_collector=gpu_collector,
         safe_path=bool(sys.flags.safe_path),
     )
+    hand_over(plan)
+
+
+def hand_over(plan: Plan) -> NoReturn:
+    """Turns this process into one that begins with the import hook and runs a script inside a session."""
     sys.stdout.flush()
     os.environ.pop("PYTHONPYCACHEPREFIX", None)  # the standard library's bytecode is that of the image
     os.execv(sys.executable, command(plan.to_words()))  # noqa: S606 (the same interpreter, from its beginning)
@@ -124,10 +133,10 @@ def command(words: list[str]) -> list[str]:
     return [sys.executable, *(flag for flag in flags if flag != "-P"), "-P", str(bootstrap), *words]
 
 
-def _require_one_process() -> None:
+def _require_torchrun() -> None:
     size = os.environ.get("WORLD_SIZE", "1")
-    if size != "1":
+    if size != "1" and "TORCHELASTIC_RUN_ID" not in os.environ:
         raise SessionError(
-            f"WORLD_SIZE is {size}: this version attests runs of one process; start one: torchrun "
-            "--nproc-per-node 1 --nnodes 1 -m palm_torch run ..."
+            f"WORLD_SIZE is {size}, and torchrun did not start this process: start all of them with torchrun "
+            "--nproc-per-node N --no-python palm-torch run ..."
         )

@@ -92,6 +92,41 @@ if TYPE_CHECKING:
     multiple=True,
     help="Revocation list of GPUs' certificates, DER, in place of what came; repeatable.",
 )
+@click.option(
+    "--part",
+    "parts",
+    type=FILE,
+    multiple=True,
+    help="Evidence of another machine of the same run, with its coverage files beside it; repeatable.",
+)
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    metavar="[ROLE=]MANIFEST",
+    help="Compare what was delivered with a dataset, by its manifest and the coverage map; repeatable.",
+)
+@click.option(
+    "--coverage",
+    "maps",
+    type=FILE,
+    multiple=True,
+    help="Coverage map that does not lie beside the evidence; repeatable.",
+)
+@click.option(
+    "--recompute",
+    multiple=True,
+    metavar="[ROLE=]PATH",
+    help="With --dataset: read and hash the records again that were delivered; needs palm-torch[torch].",
+)
+@click.option("--salt-file", type=FILE, help="With --recompute: the secret of private data.")
+@click.option(
+    "--inclusion",
+    "inclusions",
+    type=FILE,
+    multiple=True,
+    help="Proof, from `coverage`, of how often one record was delivered; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the rejection, as JSON.")
 def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     evidence: tuple[Path, ...],
@@ -110,6 +145,12 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     rims: tuple[Path, ...],
     ocsp: tuple[Path, ...],
     gpu_crls: tuple[Path, ...],
+    parts: tuple[Path, ...],
+    datasets: tuple[str, ...],
+    maps: tuple[Path, ...],
+    recompute: tuple[str, ...],
+    salt_file: Path | None,
+    inclusions: tuple[Path, ...],
     as_json: bool,
 ) -> int:
     """Appraise evidence, receipts, or a chain of evidence against a policy, offline.
@@ -122,6 +163,12 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     if again and seen is None:
         raise click.UsageError("--again goes with --seen")
     at_hand = arguments.artifacts(artifacts)
+    of_data: dict[str, Any] = {
+        "datasets": arguments.by_role(datasets),
+        "coverage": maps,
+        "recompute": arguments.by_role(recompute),
+        "inclusions": inclusions,
+    }
     choices: dict[str, Any] = {
         "at": None if at is None else arguments.moment(at, "--at"),
         "freshness": freshness,
@@ -136,8 +183,11 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     }
     try:
         if len(evidence) > 1:
-            if at_hand or closing is not None:
-                raise click.UsageError("--artifact and --closing go with a single piece of evidence")
+            if at_hand or closing is not None or parts or salt_file or any(of_data.values()):
+                raise click.UsageError(
+                    "--artifact, --closing, --part, --dataset, --coverage, --recompute, --salt-file and "
+                    "--inclusion go with a single piece of evidence"
+                )
             verified = chain_verification.verify_chain(
                 evidence, policies=policies, requests=requests, collaterals=collaterals, **choices
             )
@@ -151,6 +201,9 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
             artifacts=at_hand,
             closing=closing,
             collateral=collaterals[0] if collaterals else None,
+            parts=parts,
+            salt=None if salt_file is None else arguments.salt(salt_file),
+            **of_data,
             **choices,
         )
     except RejectedError as error:

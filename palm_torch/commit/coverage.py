@@ -29,6 +29,9 @@ MAGIC: Final = b"palm-torch coverage v1\n"
 MAX_RECORDS: Final = 1 << 40
 
 _HEAD: Final = struct.Struct(">BQ")
+HEAD_BYTES: Final = len(MAGIC) + _HEAD.size
+"""Length of what stands before the counters in a file."""
+
 _COUNT: Final = struct.Struct("<I")
 _WIDTHS: Final = (1, 2, 4)
 
@@ -87,7 +90,7 @@ def summary(counts: bytes | memoryview, itemsize: int) -> Summary:
         EvidenceError: As in `coverage_root`.
     """
     tally: collections.Counter[int] = collections.Counter()
-    for leaf in _leaves(counts, itemsize):
+    for leaf in leaves(counts, itemsize):
         tally.update(number for (number,) in _COUNT.iter_unpack(leaf))
     if not tally:
         return Summary(0, 0, 0, 0)
@@ -162,7 +165,7 @@ def write_sidecar(path: Path, counts: bytes | memoryview, itemsize: int) -> None
     view = _checked(counts, itemsize)
     width = narrowest(summary(view, itemsize).greatest)
     head = MAGIC + _HEAD.pack(width, len(view) // itemsize)
-    body = (_narrowed(leaf, width) for leaf in _leaves(view, itemsize))
+    body = (_narrowed(leaf, width) for leaf in leaves(view, itemsize))
     write_atomically(path, itertools.chain([head], body), error=SealError)
 
 
@@ -178,7 +181,7 @@ def read_sidecar(path: Path, root: Digest) -> tuple[bytes, int]:
     """
     try:
         with path.open("rb") as stream:
-            width, records = _read_head(path, stream.read(len(MAGIC) + _HEAD.size))
+            width, records = read_head(path, stream.read(HEAD_BYTES))
             size = os.fstat(stream.fileno()).st_size - stream.tell()  # before the head is taken at its word
             counts = stream.read(width * records) if size == width * records else b""
     except OSError as error:
@@ -192,8 +195,13 @@ def read_sidecar(path: Path, root: Digest) -> tuple[bytes, int]:
     return counts, width
 
 
-def _read_head(path: Path, head: bytes) -> tuple[int, int]:
-    if not head.startswith(MAGIC) or len(head) != len(MAGIC) + _HEAD.size:
+def read_head(path: Path, head: bytes) -> tuple[int, int]:
+    """Returns bytes per counter and number of records, as the head of a coverage file says them.
+
+    Raises:
+        EvidenceError: If these are not the first `HEAD_BYTES` bytes of a coverage file.
+    """
+    if not head.startswith(MAGIC) or len(head) != HEAD_BYTES:
         raise EvidenceError(f"{path}: expected a coverage file that begins {MAGIC!r}, got {head[:24]!r}")
     width, records = _HEAD.unpack_from(head, len(MAGIC))
     if width not in _WIDTHS or records > MAX_RECORDS:
@@ -205,12 +213,17 @@ def _read_head(path: Path, head: bytes) -> tuple[int, int]:
 
 def _log(counts: bytes | memoryview, itemsize: int) -> history.History:
     log = history.History()
-    for leaf in _leaves(counts, itemsize):
+    for leaf in leaves(counts, itemsize):
         log.append(leaf)
     return log
 
 
-def _leaves(counts: bytes | memoryview, itemsize: int) -> Iterator[bytes]:
+def leaves(counts: bytes | memoryview, itemsize: int) -> Iterator[bytes]:
+    """Yields the leaves of a map, or of a part from a leaf on: 1,024 counts of 4 bytes, fewer in the end.
+
+    Raises:
+        EvidenceError: As in `coverage_root`.
+    """
     view = _checked(counts, itemsize)
     step = LEAF_RECORDS * itemsize
     for start in range(0, len(view), step):

@@ -36,6 +36,8 @@ MAX_HEADER_BYTES: Final = 64 << 20
 MAX_RECORDS: Final = 1 << 40
 MAX_RECORD_BYTES: Final = 1 << 30
 MAX_NAME_BYTES: Final = 1024
+OWN_FORMATS: Final = frozenset({"items", "encoded"})
+"""Formats whose records are bytes of no file: what a program encodes."""
 
 _LENGTH_BYTES: Final = 4
 _WORD: Final = re.compile(r"[a-z0-9]{1,16}")
@@ -69,7 +71,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a dataset of rows: its name and its type, as docs/spec/40-data.md, section 6 spells it."""
+    """One column of a dataset of rows: its name and its type (docs/spec/40-data.md, section 6)."""
 
     name: str
     type: str
@@ -113,13 +115,8 @@ class Manifest:
         for name, value in (("format", self.format), ("dtype", self.dtype)):
             if value is not None and not _WORD.fullmatch(value):
                 raise EncodingError(f"{name}: expected lower-case letters and digits, got {value[:40]!r}")
-        if (self.record_bytes is None) != (self.record_shape is None):
-            raise EncodingError("record_bytes, record_shape: expected both or none")
-        if self.record_bytes is not None:
-            _check_range("record_bytes", self.record_bytes, 1, MAX_RECORD_BYTES)
+        self._check_record()
         _check_range("records", self.records, 1, MAX_RECORDS)
-        for size in self.record_shape or ():
-            _check_range("record_shape", size, 1, MAX_RECORD_BYTES)
         _check_algorithm("digests_root", self.digests_root, TAGGED_SHA256)
         if self.multiset.scheme not in multiset.POLICY_SCHEMES:
             raise EncodingError(f"multiset: unknown scheme {self.multiset.scheme[:40]!r}")
@@ -139,9 +136,27 @@ class Manifest:
                     f"in {shard.bytes} bytes"
                 )
 
+    def _check_record(self) -> None:
+        """Refuses members that say different things of what a record is."""
+        if (self.record_bytes is None) != (self.record_shape is None):
+            raise EncodingError("record_bytes, record_shape: expected both or none")
+        if self.record_shape is not None and self.dtype is None:
+            raise EncodingError("record_shape: expected it only beside an element type, dtype")
+        if self.columns is not None:
+            _check_columns(self.columns, single=self.dtype is not None)
+        if self.record_bytes is not None:
+            _check_range("record_bytes", self.record_bytes, 1, MAX_RECORD_BYTES)
+        for size in self.record_shape or ():
+            _check_range("record_shape", size, 1, MAX_RECORD_BYTES)
+
     def encode(self) -> bytes:
         """Returns the header's canonical bytes."""
         return encode_json(to_json(self))
+
+    @property
+    def kind(self) -> str:
+        """What gives a record's bytes their meaning: see `kind_of`."""
+        return kind_of(self.format, self.dtype, self.columns)
 
     @property
     def digest(self) -> Digest:
@@ -248,6 +263,17 @@ def read(path: Path, *, each: Callable[[bytes], object] = bytes) -> Manifest:
     return manifest
 
 
+def kind_of(format_: str, dtype: str | None, columns: tuple[Column, ...] | None) -> str:
+    """Returns what gives a record's bytes their meaning, for `palm_torch.commit.records.record_key`.
+
+    Rows of columns: their names and types, as canonical JSON. Items of programs: the format's name. Bytes
+    that lie in a file: nothing.
+    """
+    if dtype is None and columns is not None:
+        return encode_json([[column.name, column.type] for column in columns]).decode()
+    return format_ if format_ in OWN_FORMATS else ""
+
+
 def groups_root(groups: bytes | bytearray) -> Digest:
     """Returns the history root over group digests, given 32 bytes each."""
     size = records.DIGEST_BYTES
@@ -262,6 +288,36 @@ def head(manifest: Manifest) -> bytes:
     header = manifest.encode()
     length = len(MAGIC) + _LENGTH_BYTES + len(header)
     return MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + header + bytes(-length % ALIGNMENT_BYTES)
+
+
+def decode_header(data: bytes, *, what: str) -> Manifest:
+    """Parses the header of a manifest.
+
+    Args:
+        data: Its canonical bytes.
+        what: Name of the file, for messages.
+
+    Raises:
+        ManifestError: If they are not exactly a header.
+    """
+    try:
+        value = decode_json(data, what=what, max_bytes=MAX_HEADER_BYTES)
+    except EncodingError as error:
+        raise ManifestError(str(error)) from error
+    return from_json(Manifest, value, what=what, error=ManifestError)
+
+
+def read_header(path: Path) -> Manifest:
+    """Reads the header of a manifest alone: nothing says yet that the record digests are its own.
+
+    Raises:
+        ManifestError: If the file is missing, or does not begin as a manifest does.
+    """
+    try:
+        with path.open("rb") as stream:
+            return _read_head(path, stream)[0]
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise ManifestError(f"{path}: cannot be read as a manifest: {error}") from error
 
 
 def path_beside(dataset: Path) -> Path:
@@ -286,11 +342,7 @@ def _read_head(path: Path, stream: mmap.mmap | BinaryIO) -> tuple[Manifest, int]
         raise ManifestError(f"{path}: expected at least {offset} bytes: truncated")
     if any(rest[length:]):
         raise ManifestError(f"{path}: expected zero bytes between header and digests")
-    try:
-        value = decode_json(rest[:length], what=str(path), max_bytes=MAX_HEADER_BYTES)
-    except EncodingError as error:
-        raise ManifestError(str(error)) from error
-    return from_json(Manifest, value, what=str(path), error=ManifestError), offset
+    return decode_header(rest[:length], what=str(path)), offset
 
 
 def _check_root(path: Path, manifest: Manifest, groups: bytes | bytearray) -> None:
@@ -309,6 +361,13 @@ def _check_name(name: str) -> None:
         raise EncodingError(f"shard name: expected a path inside the dataset's folder, got {name[:80]!r}")
     if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
         raise EncodingError(f"shard name: expected at most {MAX_NAME_BYTES} bytes, got {name[:80]!r}")
+
+
+def _check_columns(columns: tuple[Column, ...], *, single: bool) -> None:
+    if not columns or (single and len(columns) != 1):
+        raise EncodingError(f"columns: expected {'one' if single else 'some'}, got {len(columns)}")
+    if len({column.name for column in columns}) != len(columns):
+        raise EncodingError("columns: a name stands there twice")
 
 
 def _check_range(what: str, value: int, least: int, greatest: int) -> None:

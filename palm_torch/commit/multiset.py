@@ -212,6 +212,20 @@ class MultisetHash:
             raise DataError(f"multiset: union of {self.parameters.name} with {other.parameters.name}")
         self.multiply(other.state, other.count)
 
+    def difference(self, other: MultisetHash) -> None:
+        """Removes every record of the other multiset, in place; whether they were there shows in the digest.
+
+        Raises:
+            DataError: If the other has another parameter set, or more records.
+        """
+        if other.parameters != self.parameters:
+            raise DataError(f"multiset: difference of {self.parameters.name} and {other.parameters.name}")
+        if other.count > self.count:
+            raise DataError(f"multiset: cannot remove {other.count} of {self.count} records")
+        value = self._number.from_bytes(other.state, "big")
+        self._denominator = self._denominator * value % self._modulus
+        self.count -= other.count
+
     def power(self, exponent: int) -> None:
         """Makes every record occur `exponent` times as often, in place (0 empties the multiset).
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_torch.commit.manifest import Manifest
-    from palm_torch.data.dataset import DatasetInfo
     from palm_torch.data.group_table import GroupTable
+    from palm_torch.data.open_datasets import DatasetInfo
     from palm_torch.recorder import Reads
 
 ORDER_TAG: Final = "palm-torch/order/v1"
@@ -45,12 +45,13 @@ class LedgerSummary:
 
     Attributes:
         claim: The part that goes into the statement.
-        counts: Counts per record, little endian, as a view of bytes: the coverage map's sidecar.
+        counts: Counts per record, little endian, as a view of bytes: the coverage map's sidecar. None for a
+            stream, which has none.
         itemsize: Width of a count in bytes.
     """
 
     claim: Delivered
-    counts: memoryview
+    counts: memoryview | None
     itemsize: int
 
 
@@ -58,47 +59,50 @@ class Account:
     """Counts, order and product of one use.
 
     Args:
-        size: Number of records in the dataset.
+        size: Number of records in the dataset; None for a stream, whose records are not counted one by one.
         multiplies: Whether the multiset hash is multiplied batch by batch: no manifest tells it.
     """
 
-    __slots__ = ("_counts", "_exact", "_order", "_product", "_waiting")
+    __slots__ = ("_counts", "_exact", "_order", "_padded", "_product", "_waiting")
 
-    def __init__(self, size: int, *, multiplies: bool) -> None:
-        self._counts: NDArray[Any] = np.zeros(size, dtype=np.uint8)
+    def __init__(self, size: int | None, *, multiplies: bool) -> None:
+        self._counts: NDArray[Any] | None = None if size is None else np.zeros(size, dtype=np.uint8)
         self._order = ORDER_START
         self._exact = True
+        self._padded = 0
         self._product = multiset.MultisetHash(number=NUMBER) if multiplies else None
         self._waiting: list[tuple[Reads, str]] = []
 
     @classmethod
-    def resumed(cls, size: int, held: receipt.DeliveredSoFar, counts: bytes, *, multiplies: bool) -> Account:
+    def resumed(
+        cls, size: int | None, held: receipt.DeliveredSoFar, counts: bytes | None, *, multiplies: bool
+    ) -> Account:
         """Goes on from what `held` returned.
 
         Args:
-            size: Number of records in the dataset.
+            size: Number of records in the dataset; None for a stream.
             held: The account as the checkpoint's receipt states it.
-            counts: The multiplicities, as many little-endian counters of the least width that holds them.
+            counts: The multiplicities, as many little-endian counters of the least width that holds them;
+                None for a stream.
             multiplies: As for the class.
 
         Raises:
             EvidenceError: If the counts are not those the receipt speaks of.
             DataError: If the multiset hash is out of range.
         """
-        width = len(counts) // max(size, 1)
-        if len(counts) != size * width or width not in (1, *_WIDER, 4):
-            raise EvidenceError(
-                f"checkpoint: expected {size} counters of 1, 2 or 4 bytes, got {len(counts)} bytes"
-            )
-        array = np.frombuffer(counts, dtype=f"<u{width}").copy()
-        if (least := coverage.narrowest(int(array.max(initial=0)))) != width:
-            raise EvidenceError(f"checkpoint: expected counters of {least} bytes, got {width}")
-        if coverage.coverage_root(counts, width) != held.coverage or int(array.sum()) != held.delivered:
-            raise EvidenceError("checkpoint: the multiplicities are not those its receipt speaks of")
+        if (size is None) != (counts is None):
+            raise EvidenceError("checkpoint: expected multiplicities exactly where records have an index")
         if (held.product is None) != (not multiplies):
             raise EvidenceError("checkpoint: expected a multiset hash exactly where there is no manifest")
         account = cls(size, multiplies=multiplies)
-        account._counts, account._order, account._exact = array, held.order.value, held.exact
+        if size is not None and counts is not None:
+            account._counts = _counters(size, held, counts)
+        elif held.product is None or held.product.count != held.delivered:
+            raise EvidenceError(
+                f"checkpoint: expected a multiset hash of {held.delivered} records of a stream"
+            )
+        account._order, account._exact = held.order.value, held.exact
+        account._padded = held.padded
         if held.product is not None:
             account._product = multiset.MultisetHash.from_state(
                 bytes.fromhex(held.product.state), held.product.count, number=NUMBER
@@ -123,31 +127,42 @@ class Account:
 
     def _count(self, reads: Reads, where: str) -> None:
         indices = np.frombuffer(reads.indices, dtype="<i8")
-        if len(reads.digests) != len(indices) * records.DIGEST_BYTES or not len(indices):
+        number = len(reads.digests) // records.DIGEST_BYTES
+        if len(reads.digests) != number * records.DIGEST_BYTES or not number:
+            raise CoverageError(f"{where}: expected 32-byte record digests, got {len(reads.digests)} bytes")
+        if len(indices) != (0 if self._counts is None else number):
             raise CoverageError(
-                f"{where}: expected one 32-byte digest per record, got {len(reads.digests)} bytes "
-                f"for {len(indices)} records"
+                f"{where}: expected {'no' if self._counts is None else 'one'} index per record, got "
+                f"{len(indices)} for {number} records"
             )
-        if int(indices.view("<u8").max()) >= len(self._counts):  # negative numbers are huge ones
+        if self._counts is not None and int(indices.view("<u8").max()) >= len(self._counts):
+            # negative numbers are huge ones
             raise CoverageError(f"{where}: expected records below {len(self._counts)}, got others")
         if self._product is not None:
-            self._product.multiply(reads.product, len(indices))
-        self._make_room(indices, where)
-        np.add.at(self._counts, indices, 1)
+            self._product.multiply(reads.product, number)
+        if self._counts is not None:
+            self._counts = _with_room(self._counts, indices, where)
+            np.add.at(self._counts, indices, 1)
         self._order = tagged_hash(ORDER_TAG, self._order, reads.digests)
         self._exact &= reads.exact
+        self._padded += reads.padded
 
-    def held(self) -> tuple[receipt.DeliveredSoFar, bytes]:
-        """Returns what a checkpoint has to remember: the account, and the multiplicities."""
+    def held(self) -> tuple[receipt.DeliveredSoFar, bytes | None]:
+        """Returns what a checkpoint has to remember: the account, and the multiplicities (None: a stream)."""
         self._settle()
-        width = coverage.narrowest(int(self._counts.max(initial=0)))
-        counts = self._counts.astype(f"<u{width}").tobytes()
+        made = None if self._product is None else _stated(self._product)
+        delivered, root, counts = 0 if made is None else made.count, None, None
+        if self._counts is not None:
+            width = coverage.narrowest(int(self._counts.max(initial=0)))
+            counts = self._counts.astype(f"<u{width}").tobytes()
+            delivered, root = int(self._counts.sum()), coverage.coverage_root(counts, width)
         account = receipt.DeliveredSoFar(
-            delivered=int(self._counts.sum()),
+            delivered=delivered,
             order=Digest(TAGGED_SHA256, self._order),
-            coverage=coverage.coverage_root(counts, width),
+            coverage=root,
             exact=self._exact,
-            product=None if self._product is None else _stated(self._product),
+            product=made,
+            padded=self._padded,
         )
         return account, counts
 
@@ -163,10 +178,11 @@ class Account:
             ManifestError: If the manifest was rewritten since it was opened.
         """
         self._settle()
-        counts = self._counts
+        counts, made = self._counts, self._product
+        if counts is None:
+            return self._summary_of_stream(where)
         tally = dict(_tally(counts))
         view = memoryview(counts.view(np.uint8).data)
-        made = self._product
         if made is None:
             if info is None:
                 raise CoverageError(
@@ -176,7 +192,7 @@ class Account:
             made = _derived(info, counts, tally)
         claim = Delivered(
             delivered=sum(count * times for count, times in tally.items()),
-            padded=0,
+            padded=self._padded,
             counts=Counts(
                 distinct=sum(times for count, times in tally.items() if count),
                 least=min(tally),
@@ -189,18 +205,49 @@ class Account:
         )
         return LedgerSummary(claim, view, counts.itemsize)
 
-    def _make_room(self, indices: NDArray[np.int64], where: str) -> None:
-        """Widens the counters before one of these records could overflow its own."""
-        limit = int(np.iinfo(self._counts.dtype).max)
-        if int(self._counts[indices].max()) + len(indices) <= limit:
-            return
-        numbers, times = np.unique(indices, return_counts=True)
-        greatest = int((self._counts[numbers].astype(np.int64) + times).max())
-        while greatest > np.iinfo(self._counts.dtype).max:
-            wider = _WIDER.get(self._counts.itemsize)
-            if wider is None:
-                raise CoverageError(f"{where}: a record was delivered {greatest} times: too often to count")
-            self._counts = self._counts.astype(wider)
+    def _summary_of_stream(self, where: str) -> LedgerSummary:
+        if self._product is None:
+            raise CoverageError(f"{where}: a stream without a multiset hash: nothing says what was delivered")
+        made = _stated(self._product)
+        claim = Delivered(
+            delivered=made.count,
+            padded=self._padded,
+            counts=None,
+            multiset=made,
+            order=(Digest(TAGGED_SHA256, self._order),),
+            exact=self._exact,
+        )
+        return LedgerSummary(claim, None, 0)
+
+
+def _counters(size: int, held: receipt.DeliveredSoFar, counts: bytes) -> NDArray[Any]:
+    """Returns the multiplicities of a checkpoint, once they are those its receipt speaks of."""
+    width = len(counts) // max(size, 1)
+    if len(counts) != size * width or width not in (1, *_WIDER, 4):
+        raise EvidenceError(
+            f"checkpoint: expected {size} counters of 1, 2 or 4 bytes, got {len(counts)} bytes"
+        )
+    array = np.frombuffer(counts, dtype=f"<u{width}").copy()
+    if (least := coverage.narrowest(int(array.max(initial=0)))) != width:
+        raise EvidenceError(f"checkpoint: expected counters of {least} bytes, got {width}")
+    if coverage.coverage_root(counts, width) != held.coverage or int(array.sum()) != held.delivered:
+        raise EvidenceError("checkpoint: the multiplicities are not those its receipt speaks of")
+    return array
+
+
+def _with_room(counts: NDArray[Any], indices: NDArray[np.int64], where: str) -> NDArray[Any]:
+    """Returns the counters, wider if one of these records could overflow its own."""
+    limit = int(np.iinfo(counts.dtype).max)
+    if int(counts[indices].max()) + len(indices) <= limit:
+        return counts
+    numbers, times = np.unique(indices, return_counts=True)
+    greatest = int((counts[numbers].astype(np.int64) + times).max())
+    while greatest > np.iinfo(counts.dtype).max:
+        wider = _WIDER.get(counts.itemsize)
+        if wider is None:
+            raise CoverageError(f"{where}: a record was delivered {greatest} times: too often to count")
+        counts = counts.astype(wider)
+    return counts
 
 
 def _stated(made: multiset.MultisetHash) -> Multiset:

@@ -120,7 +120,7 @@ class CarryingCollate:
         taken = notes.copy()
         notes.clear()
         failure, _Worker.failure = _Worker.failure, ""
-        reads = reads_of(taken, exact=stacks() and len(taken) == 1)
+        reads = reads_of(taken, exact=stacks() and (len(taken) == 1 or _one_stream(taken, samples)))
         return Carrier(batch, reads, failure, _Worker.observer.seen_here() if _Worker.observer else ())
 
 
@@ -170,6 +170,16 @@ def leave(note: Note) -> None:
     running = recorder.current()
     if running is not None:
         running.deliver(reads_of([note]), grad_enabled=torch.is_grad_enabled())
+
+
+def forget(dataset: str) -> None:
+    """Drops the notes of a stream that wait for their batch, which its loader will not make.
+
+    A loader with ``drop_last`` reads the items of a last, smaller batch and lets them go.
+    """
+    notes = _notes()
+    if notes is not None:
+        notes[:] = [note for note in notes if note.dataset != dataset]
 
 
 def gather(*, stacks: bool = False) -> tuple[list[Note] | None, bool]:
@@ -223,6 +233,12 @@ def _carrier(
     seen: tuple[Any, ...],
 ) -> Carrier:
     return Carrier(batch, tuple(recorder.Reads(*item) for item in reads), failure, seen)
+
+
+def _one_stream(notes: Sequence[Note], samples: object) -> bool:
+    """Tells whether a batch consists of the very items that these notes are of, one note each."""
+    alike = len({note.dataset for note in notes}) == 1 and not any(note.indices for note in notes)
+    return alike and isinstance(samples, list) and len(samples) == len(notes)
 
 
 def _notes() -> list[Note] | None:

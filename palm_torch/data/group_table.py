@@ -52,11 +52,12 @@ class GroupTable:
         groups: Private digests of the groups, 32 bytes each.
     """
 
-    __slots__ = ("_private", "_rows", "file", "groups")
+    __slots__ = ("_idle", "_private", "_rows", "file", "groups")
 
     def __init__(self, file: manifest.ManifestFile, groups: bytes) -> None:
         self.file = file
         self.groups = groups
+        self._idle: list[blake3] = []
         full = file.manifest.records // records.GROUP_RECORDS
         flat = np.frombuffer(file.mapping, np.uint8, full * records.GROUP_BYTES, file.offset)
         self._rows: NDArray[np.uint8] = flat.reshape(full, records.GROUP_BYTES)
@@ -80,8 +81,15 @@ class GroupTable:
         """
         start = self.file.offset + number * records.GROUP_BYTES
         copy: bytes = self.file.mapping[start : start + records.GROUP_BYTES]
-        if not self.groups.startswith(blake3(copy, key=records.GROUP_KEY).digest(), number * 32):
+        try:
+            hasher = self._idle.pop()  # every thread has its own
+            hasher.reset()
+        except IndexError:
+            hasher = blake3(key=records.GROUP_KEY)
+        hasher.update(copy)
+        if not self.groups.startswith(hasher.digest(), number * 32):
             raise self.rewritten(number)
+        self._idle.append(hasher)
         return copy
 
     def take(self, numbers: NDArray[np.int64], scratch: GroupScratch) -> bool:

@@ -18,7 +18,7 @@ from palm_torch.receipt import DatasetAccount
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from palm_torch.data.dataset import DatasetInfo
+    from palm_torch.data.open_datasets import DatasetInfo
     from palm_torch.recorder import Reads
 
 
@@ -28,7 +28,7 @@ class Identity:
 
     format: str
     manifest: Digest | None
-    records: int
+    records: int | None
     record_bytes: int | None
 
     @classmethod
@@ -66,19 +66,18 @@ class Ledger:
 
         Args:
             held: What a receipt says of the dataset.
-            counts: The map of multiplicities by use.
+            counts: The map of multiplicities by use; none for a stream.
 
         Raises:
             EvidenceError: If the counts are not those the receipt speaks of.
         """
         ledger = cls(Identity(held.format, held.manifest, held.records, held.record_bytes))
-        if counts.keys() != held.uses.keys():
-            raise EvidenceError(
-                f"checkpoint: expected counts of {sorted(held.uses)}, got those of {sorted(counts)}"
-            )
+        expected = [] if held.records is None else sorted(held.uses)
+        if sorted(counts) != expected:
+            raise EvidenceError(f"checkpoint: expected counts of {expected}, got those of {sorted(counts)}")
         ledger._uses.update(
             {
-                use: Account.resumed(held.records, account, counts[use], multiplies=held.manifest is None)
+                use: Account.resumed(held.records, account, counts.get(use), multiplies=held.manifest is None)
                 for use, account in held.uses.items()
             }
         )
@@ -121,7 +120,7 @@ class Ledger:
         return {use: account.summary(self.info, self._where) for use, account in sorted(self._uses.items())}
 
     def held(self) -> tuple[DatasetAccount, dict[str, bytes]]:
-        """Returns what a checkpoint has to remember: the accounts, and the multiplicities by use."""
+        """Returns what a checkpoint has to remember: the accounts, and the multiplicities by use, if any."""
         accounts = {use: account.held() for use, account in sorted(self._uses.items())}
         found = self.identity
         return (
@@ -132,7 +131,7 @@ class Ledger:
                 record_bytes=found.record_bytes,
                 uses={use: account for use, (account, _) in accounts.items()},
             ),
-            {use: counts for use, (_, counts) in accounts.items()},
+            {use: counts for use, (_, counts) in accounts.items() if counts is not None},
         )
 
     @property

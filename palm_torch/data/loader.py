@@ -18,6 +18,7 @@ import torch.utils.data
 from palm_torch import recorder
 from palm_torch.data import carrier, stacking
 from palm_torch.data.dataset import AttestedMmapDataset
+from palm_torch.data.padding import Padding
 from palm_torch.errors import CoverageError, PalmTorchError, SessionError
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class Delivering:
         """Returns whether nothing stands between an attested dataset and torch's own collate function."""
         collate = self.collate_fn
         inner = collate.inner if isinstance(collate, carrier.CarryingCollate) else collate
-        return AttestedMmapDataset.beneath(self.dataset) and stacking.is_default(inner)
+        beneath = AttestedMmapDataset.beneath(self.dataset) or stacking.hands_on_records(self.dataset)
+        return beneath and stacking.is_default(inner)
 
     def require_hashed_workers(self) -> None:
         """Refuses workers that would load their code anew, unhashed, where the code of a run is hashed.
@@ -124,6 +126,7 @@ class DeliveringIterator:
         self._inner = inner
         self._session = recorder.session_id()
         self._stacks = loader.stacks()
+        self._padding = Padding.of(loader)
         self._broken: str | None = None
 
     def __iter__(self) -> DeliveringIterator:
@@ -189,6 +192,8 @@ class DeliveringIterator:
             )
             self._break(error)
             raise error
+        if self._padding is not None:
+            reads = self._padding.mark(reads, self._inner._num_yielded)  # noqa: SLF001 (of restored passes, too)
         try:
             running.deliver(reads, grad_enabled=torch.is_grad_enabled())
         except BaseException as error:

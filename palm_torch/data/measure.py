@@ -1,56 +1,71 @@
 """Measuring a dataset: one pass over every file makes the manifest.
 
 This is what the paper calls binding (PAL*M, arXiv 2601.16199): afterwards each record can be authenticated
-when it is read, and the dataset has one name. Memory stays bounded whatever the size of the data; the
-digests wait in an unnamed temporary file until the header before them can be written.
+when it is read, and the dataset has one name. Memory stays bounded whatever the size of the data; several
+processes, here or on several machines, may share the work, and the manifest is the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import itertools
-import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from blake3 import blake3
-
-from palm_torch.commit import manifest as manifests
-from palm_torch.commit import multiset, records
-from palm_torch.data import shards
-from palm_torch.data.carrier import NUMBER
+from palm_torch.commit import records
+from palm_torch.data import opening, shards
 from palm_torch.data.formats import table
-from palm_torch.digest import SHA256, Digest
-from palm_torch.errors import DataError, EncodingError
-from palm_torch.files import write_atomically
-from palm_torch.roles import Multiset
+from palm_torch.data.measuring import private, processes, products, units, worker
+from palm_torch.data.measuring.checking import Check
+from palm_torch.data.measuring.job import Measurement
+from palm_torch.data.measuring.pool import Pool, run_here
+from palm_torch.data.measuring.reading import Digester
+from palm_torch.data.measuring.writing import ManifestWriter, write_manifest
+from palm_torch.errors import DataError, EncodingError, ManifestError
 
 if TYPE_CHECKING:
-    import io
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from multiprocessing.connection import Connection
 
-_READ_BYTES: Final = 4 << 20
-_COPY_BYTES: Final = 1 << 20
+    from palm_torch.commit import manifest as manifests
+    from palm_torch.data.measuring.job import Work
+    from palm_torch.data.measuring.ranks import Ranks
+
+__all__ = ["assist", "check", "measure", "write_manifest"]
 
 
-def measure(
+def measure(  # noqa: PLR0913 (options that are independent of each other)
     path: str | os.PathLike[str],
     *,
     record_length: int | None = None,
     token_dtype: str | None = None,
     salt: bytes | None = None,
     progress: Callable[[int, int], None] | None = None,
+    format: str | None = None,  # noqa: A002 (the word for it everywhere else)
+    tensor: str | None = None,
+    processes: int = 1,
+    file_digests: bool = True,
+    incremental: bool = False,
+    ranks: Ranks | None = None,
 ) -> manifests.Manifest:
     """Reads every file of a dataset once and writes the manifest beside it.
 
     Args:
-        path: A ``.bin`` or ``.npy`` file, or a folder of one kind of them.
+        path: A file, or a folder of files of one format.
         record_length: Elements per record, where the files do not say it.
         token_dtype: Stored element type by its numpy name; ``"uint16"`` for ``.bin`` unless given.
         salt: Secret that keys the record digests, for private data; needed again whenever they are read.
         progress: Called with (bytes read so far, bytes in all) after every few MiB.
+        format: Name of the format, where names of files do not tell it, or tell another.
+        tensor: Name of the tensor whose rows are the records, in files that hold several.
+        processes: How many processes share the work. With 1 it is all done in this one; others are fresh
+            interpreters, whose code a session does not see.
+        file_digests: Whether the manifest says the SHA-256 of each file.
+        incremental: Whether to reuse products that this user made before and keeps beside the manifest: what
+            is read and hashed anew and was multiplied before is not multiplied again. What an interrupted
+            measurement had done is reused, too.
+        ranks: Processes on several machines that share the work, of which this one is the first.
 
     Returns:
         The manifest as written. One that was there is replaced, or stays untouched if this fails.
@@ -58,112 +73,153 @@ def measure(
     Raises:
         DataError: If the data is missing, empty, ragged or mixed, changes while it is read, or the
             manifest cannot be written (no permission, disk full); nothing half-written stays.
+        MeasurementError: If a process that shares the work ends before it is done.
     """
     where = Path(path)
-    files = shards.open_all(where, table.Wanted(record_length, token_dtype))
-    target = manifests.path_beside(where)
-    with _spool(target) as spool, _naming(where):
-        work = _Pass(spool, records.record_key(salt), sum(file.size_bytes for file in files), progress)
-        entries = tuple(work.shard(file) for file in files)
-        layout = files[0].view.layout
-        total = sum(entry.records for entry in entries)
-        manifest = manifests.Manifest(
-            version=1,
-            format=layout.format,
-            dtype=layout.dtype,
-            record_shape=layout.shape,
-            record_bytes=layout.record_bytes,
-            columns=layout.columns,
-            records=total,
-            shards=entries,
-            digests_root=work.finish(),
-            multiset=Multiset(
-                scheme=work.multiset.parameters.name, count=total, state=work.multiset.state.hex()
-            ),
-            salted=salt is not None,
+    wanted = table.Wanted(record_length, token_dtype, format, tensor=tensor, fresh=True)
+    files = shards.open_all(where, wanted)
+    layout = files[0].view.layout
+    key = records.record_key(salt, kind=layout.kind)
+    target = shards.manifest_beside(where, format)
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(ManifestWriter(target))
+        known = None
+        if incremental:
+            beside = target.with_suffix(products.SUFFIX)
+            known = stack.enter_context(products.Products(beside, private.reuse_key()))
+        workers = _workers(processes, ranks)
+        work = Measurement(
+            files, writer, file_digests=file_digests, workers=workers, known=known, progress=progress
         )
-        spool.seek(0)
-        copied = iter(lambda: spool.read(_COPY_BYTES), b"")
-        write_atomically(target, itertools.chain([manifests.head(manifest)], copied), error=DataError)
+        with _naming(where):
+            work.shards()  # a name that no manifest can hold is refused before anything is read
+        _run(work, files, key, _team(where, wanted, key, processes, ranks))
+        manifest = writer.finish(layout=layout, shards=work.shards(), salted=salt is not None)
+        if known is not None:
+            known.finish()
     return manifest
 
 
-class _Pass:
-    """One pass over the files: hashes, digests and multiset so far."""
+def check(
+    path: str | os.PathLike[str],
+    *,
+    salt: bytes | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    format: str | None = None,  # noqa: A002 (as `measure`)
+    processes: int = 1,
+    file_digests: bool = True,
+    ranks: Ranks | None = None,
+) -> manifests.Manifest:
+    """Reads a dataset whole and compares it with the manifest beside it.
 
-    def __init__(
-        self, spool: IO[bytes], key: bytes, total_bytes: int, progress: Callable[[int, int], None] | None
-    ) -> None:
-        self.multiset = multiset.MultisetHash(number=NUMBER)
-        self._spool = spool
-        self._record_hasher = blake3(key=key)
-        self._total_bytes = total_bytes
-        self._progress = progress
-        self._done_bytes = 0
-        self._groups = bytearray()
-        self._pending = b""
+    Args:
+        path: As for `measure`.
+        salt: The secret that the manifest was made with, if it was.
+        progress: As for `measure`.
+        format: As for `measure`; the manifest says it, too.
+        processes: As for `measure`.
+        file_digests: Whether to compare the files' own SHA-256, too.
+        ranks: As for `measure`.
 
-    def shard(self, file: shards.ShardFile) -> manifests.Shard:
-        """Reads one file from its first byte to its last."""
-        size = file.view.layout.record_bytes
-        whole = hashlib.sha256()
-        counted = 0
-        for read_bytes, part in self._parts(file, whole.update):
-            digests = self._digests(part, size)
-            counted += len(digests) // records.DIGEST_BYTES
-            self._take(digests)
-            self._done_bytes += read_bytes
-            if self._progress is not None:
-                self._progress(self._done_bytes, self._total_bytes)
-        if counted != file.view.records:
-            raise DataError(
-                f"{file.path}: expected {file.view.records} records, got {counted}: it changed meanwhile"
-            )
-        return manifests.Shard(file.name, file.size_bytes, counted, Digest(SHA256, whole.digest()))
+    Returns:
+        The manifest, every part of which was found again in the data.
 
-    def finish(self) -> Digest:
-        """Closes the last group and returns the root over all groups."""
-        self._groups += records.group_digests(self._pending)
-        return manifests.groups_root(self._groups)
+    Raises:
+        RecordError: If a record or a file is not what the manifest was made of; the first is named.
+        ManifestError: If there is no manifest, or it is another dataset's, or says what is not so.
+        DataError: If the data cannot be read.
+        MeasurementError: As `measure` does.
+    """
+    where = Path(path)
+    beside = shards.manifest_beside(where, format)
+    if not beside.is_file():
+        raise ManifestError(f"{beside}: no manifest there: run `palm-torch measure` without --check first")
+    wanted = table.Wanted(format=format, fresh=True)
+    files, found = opening.open_all(where, wanted, manifest=beside, salt=salt)
+    if found is None:
+        raise ManifestError(f"{beside}: no manifest there")
+    layout = files[0].view.layout
+    key = records.record_key(salt, kind=layout.kind)
+    workers = _workers(processes, ranks)
+    work = Check(files, found, file_digests=file_digests, workers=workers, progress=progress)
+    wanted = _as_told(layout)
+    _run(work, files, key, _team(where, wanted, key, processes, ranks))
+    work.finish()
+    return found.file.manifest
 
-    def _parts(
-        self, file: shards.ShardFile, hash_whole: Callable[[memoryview], None]
-    ) -> Iterator[tuple[int, memoryview]]:
-        """Yields (bytes read, whole records) until the file ends; every byte is also hashed as such."""
-        size = file.view.layout.record_bytes
-        room = memoryview(bytearray(max(size, _READ_BYTES // size * size)))
-        try:
-            with file.path.open("rb", buffering=0) as stream:
-                before = stream.read(file.view.offset)
-                hash_whole(memoryview(before))
-                read = len(before)
-                while got := _fill(stream, room):
-                    hash_whole(room[:got])
-                    if got % size:
-                        raise DataError(f"{file.path}: its length changed while it was read")
-                    yield read + got, room[:got]
-                    read = 0
-        except OSError as error:
-            raise DataError(f"{file.path}: cannot be read: {error.strerror or error}") from error
 
-    def _digests(self, part: memoryview, size: int) -> bytes:
-        hasher = self._record_hasher
-        reset, update, digest = hasher.reset, hasher.update, hasher.digest
-        found: list[bytes] = []
-        append = found.append
-        for start in range(0, len(part), size):
-            reset()
-            update(part[start : start + size])
-            append(digest())
-        return b"".join(found)
+def assist(
+    path: str | os.PathLike[str],
+    ranks: Ranks,
+    *,
+    record_length: int | None = None,
+    token_dtype: str | None = None,
+    salt: bytes | None = None,
+    format: str | None = None,  # noqa: A002 (as `measure`)
+    tensor: str | None = None,
+    checking: bool = False,
+) -> None:
+    """Shares the work of the first rank, which calls `measure` or `check` with the same words.
 
-    def _take(self, digests: bytes) -> None:
-        self._spool.write(digests)
-        self.multiset.add_many(digests)
-        pending = self._pending + digests
-        whole = len(pending) // records.GROUP_BYTES * records.GROUP_BYTES
-        self._groups += records.group_digests(pending[:whole])
-        self._pending = pending[whole:]
+    Args:
+        path: As for `measure`.
+        ranks: The processes that share the work, of which this one is not the first.
+        record_length: As for `measure`.
+        token_dtype: As for `measure`.
+        salt: As for `measure`.
+        format: As for `measure`.
+        tensor: As for `measure`.
+        checking: Whether the first rank calls `check`.
+
+    Raises:
+        DataError: If the data cannot be read here.
+        MeasurementError: If the first rank ends before the work is done.
+    """
+    where = Path(path)
+    with ranks.joined() as connection:
+        with worker.telling(connection):
+            if checking:
+                manifest = shards.manifest_beside(where, format)
+                wanted = table.Wanted(format=format, fresh=True)
+                files, _ = opening.open_all(where, wanted, manifest=manifest, salt=salt)
+            else:
+                wanted = table.Wanted(record_length, token_dtype, format, tensor=tensor, fresh=True)
+                files = shards.open_all(where, wanted)
+        worker.serve(connection, files, records.record_key(salt, kind=files[0].view.layout.kind))
+
+
+def _workers(processes: int, ranks: Ranks | None) -> int:
+    if processes < 1:
+        raise DataError(f"processes: expected at least 1, got {processes}")
+    return processes if ranks is None else ranks.size
+
+
+def _as_told(layout: table.Layout) -> table.Wanted:
+    told = shards.wanted_for(layout)
+    return table.Wanted(told.record_length, told.dtype, told.format, tensor=told.tensor, fresh=True)
+
+
+def _team(
+    where: Path, wanted: table.Wanted, key: bytes, count: int, ranks: Ranks | None
+) -> AbstractContextManager[dict[Connection, str]]:
+    """Returns what brings the workers together: none where this process does it all."""
+    setup = worker.setup(where, wanted, key)
+    if ranks is not None:
+        return ranks.gathered(setup)
+    return contextlib.nullcontext({}) if count == 1 else processes.started(count, setup)
+
+
+def _run(
+    work: Work,
+    files: Sequence[shards.ShardFile],
+    key: bytes,
+    team: AbstractContextManager[dict[Connection, str]],
+) -> None:
+    with team as connections:
+        if not connections:
+            run_here(work, Digester(files, key))
+            return
+        Pool(work, files, connections, expected=units.fingerprint(files, key)).run()
 
 
 @contextlib.contextmanager
@@ -173,26 +229,3 @@ def _naming(where: Path) -> Iterator[None]:
         yield
     except EncodingError as error:
         raise DataError(f"{where}: no manifest can be written: {error}") from error
-
-
-@contextlib.contextmanager
-def _spool(target: Path) -> Iterator[IO[bytes]]:
-    """Opens an unnamed temporary file on the disk that the manifest will be written to."""
-    try:
-        with tempfile.TemporaryFile(dir=target.parent) as stream:
-            yield stream
-    except OSError as error:
-        raise DataError(
-            f"{target}: the manifest cannot be written: {error.strerror or error}; nothing was left behind"
-        ) from error
-
-
-def _fill(stream: io.FileIO, room: memoryview) -> int:
-    """Reads until the room is full or the file ends; returns the number of bytes."""
-    filled = 0
-    while filled < len(room):
-        got = stream.readinto(room[filled:])
-        if not got:
-            break
-        filled += got
-    return filled

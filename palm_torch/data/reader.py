@@ -16,9 +16,10 @@ import numpy as np
 from blake3 import blake3
 
 from palm_torch.commit import records
-from palm_torch.data import shards
+from palm_torch.data import authentic
+from palm_torch.data.formats import table
 from palm_torch.data.group_table import GroupScratch, GroupTable
-from palm_torch.errors import DataError, ManifestError, RecordError
+from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,12 +27,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from palm_torch.data.formats import table
+    from palm_torch.data import shards
+    from palm_torch.errors import RecordError
 
 SCRATCH_BYTES: Final = 256 << 10
 """Scratch memory for one part of a batch: small enough to stay in a core's second-level cache."""
-
-_EVERY: Final = np.arange(records.GROUP_RECORDS)
 
 
 class _Workspace:
@@ -48,18 +48,18 @@ class _Workspace:
     __slots__ = ("groups", "hasher", "rows", "slots", "typed")
 
     def __init__(self, layout: table.Layout, key: bytes) -> None:
-        part = max(1, min(records.GROUP_RECORDS, SCRATCH_BYTES // layout.record_bytes))
-        self.rows: NDArray[np.uint8] = np.empty((part, layout.record_bytes), dtype=np.uint8)
-        self.typed: NDArray[Any] = self.rows.view(np.dtype(layout.dtype)).reshape(part, *layout.shape)
+        dtype, shape, size = layout.fixed()
+        part = max(1, min(records.GROUP_RECORDS, SCRATCH_BYTES // size))
+        self.rows: NDArray[np.uint8] = np.empty((part, size), dtype=np.uint8)
+        self.typed: NDArray[Any] = self.rows.view(dtype).reshape(part, *shape)
         whole = self.rows.reshape(-1).data
-        size = layout.record_bytes
         self.slots = [whole[at * size : (at + 1) * size] for at in range(part)]
         self.hasher = blake3(key=key)
         self.groups = GroupScratch()
 
 
 class RecordReader:
-    """All records of a dataset, by number.
+    """All records of a dataset of records of one length, by number.
 
     Pickling sends paths and private digests; the copy opens the files again and checks that they still
     have the sizes and layout they had.
@@ -80,13 +80,13 @@ class RecordReader:
         self.layout = files[0].view.layout
         self.table = table
         self._key = key
-        self._starts = [0, *itertools.accumulate(file.view.records for file in files)]
+        self._views = [_fixed(file) for file in files]
+        self._starts = [0, *itertools.accumulate(view.records for view in self._views)]
         self.records = self._starts.pop()
-        self._buffers = [file.view.buffer for file in files]
+        self._buffers = [view.buffer for view in self._views]
+        _, _, self._size = self.layout.fixed()
         # C order is certain: the formats admit nothing else.
-        self._first_rows = np.frombuffer(self._buffers[0], dtype=np.uint8).reshape(
-            -1, self.layout.record_bytes
-        )
+        self._first_rows = np.frombuffer(self._buffers[0], dtype=np.uint8).reshape(-1, self._size)
         self._idle: list[_Workspace] = []
 
     def read(self, indices: NDArray[np.int64], keep: Callable[[int, NDArray[Any]], None]) -> bytes:
@@ -121,84 +121,38 @@ class RecordReader:
             keep(start, work.typed[:count])
         joined = b"".join(digests)
         if self.table is not None:
-            self._authenticate(indices, joined, work.groups, self.table)
+            authentic.check(indices, joined, self.table, work.groups, self._changed)
         self._idle.append(work)
         return joined
 
     def _gather(self, numbers: Sequence[int], slots: Iterable[memoryview]) -> None:
-        size, starts, buffers = self.layout.record_bytes, self._starts, self._buffers
+        size, starts, buffers = self._size, self._starts, self._buffers
         find = bisect.bisect_right
         for number, slot in zip(numbers, slots, strict=False):  # the last part of a batch is shorter
             shard = find(starts, number) - 1
             at = (number - starts[shard]) * size
             slot[:] = buffers[shard][at : at + size]
 
-    def _authenticate(
-        self, indices: NDArray[np.int64], digests: bytes, scratch: GroupScratch, table: GroupTable
-    ) -> None:
-        """Compares record digests with the manifest's, whose groups are copied out and checked first.
-
-        Up to 64 records at once: a call of `GroupTable.group` per record would cost a third of the
-        budget. What goes wrong is looked at again and named record by record.
-        """
-        for start in range(0, len(indices), records.GROUP_RECORDS):
-            numbers = indices[start : start + records.GROUP_RECORDS]
-            expected = digests[start * 32 : (start + records.GROUP_RECORDS) * 32]
-            groups, rows = numbers >> 6, _EVERY[: len(numbers)]
-            new = groups[1:] != groups[:-1]
-            if not new.all():  # neighbours lie in one group: check it once
-                rows = np.concatenate(([0], np.cumsum(new)))
-                groups = groups[np.concatenate(([True], new))]
-            if not table.take(groups, scratch) or scratch.digests[rows, numbers & 63].tobytes() != expected:
-                self._authenticate_singly(numbers.tolist(), expected, table)
-
-    def _authenticate_singly(self, numbers: Sequence[int], digests: bytes, table: GroupTable) -> None:
-        for at, number in enumerate(numbers):
-            expected = table.group(number >> 6)
-            if not expected.startswith(digests[at * 32 : at * 32 + 32], (number & 63) * 32):
-                raise self._changed(number)
-
     def _changed(self, number: int) -> RecordError:
         shard = bisect.bisect_right(self._starts, number) - 1
-        within = number - self._starts[shard]
-        size, view = self.layout.record_bytes, self.files[shard].view
-        first = view.offset + within * size
-        return RecordError(
-            f"{self.files[shard].path}: record {number} (bytes {first} to {first + size - 1} of the file) is "
-            "not the record the manifest was made of: the file was changed, or another salt was given; "
-            "restore the file, or run `palm-torch measure` again if the change is meant"
-        )
+        first = self._views[shard].offset + (number - self._starts[shard]) * self._size
+        where = f"bytes {first} to {first + self._size - 1} of the file"
+        return authentic.changed(self.files[shard].path, number, where)
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns what a copy in another process needs to open the same files."""
-        return {
-            "path": self.path,
-            "key": self._key,
-            "table": self.table,
-            "layout": self.layout,
-            "sizes": [(file.name, file.size_bytes) for file in self.files],
-        }
+        return authentic.state(self.path, self.files, self._key, self.table)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Opens the files again and refuses them if they changed their form meanwhile."""
-        layout: table.Layout = state["layout"]
-        files = reopen(state["path"], layout)
-        if [(file.name, file.size_bytes) for file in files] != state["sizes"]:
-            kind = DataError if state["table"] is None else ManifestError
-            raise kind(f"{state['path']}: the dataset's files changed while it was on its way to a worker")
+        files = authentic.reopened(state)
         RecordReader.__init__(self, state["path"], files, state["key"], state["table"])
 
 
-def reopen(path: Path, layout: table.Layout) -> list[shards.ShardFile]:
-    """Opens a dataset whose layout is known.
-
-    Raises:
-        DataError: If the files have another layout now.
-    """
-    files = shards.open_all(path, shards.wanted_for(layout))
-    if files[0].view.layout != layout:
-        raise DataError(f"{path}: expected {layout}, got {files[0].view.layout}")
-    return files
+def _fixed(file: shards.ShardFile) -> table.ShardView:
+    if not isinstance(file.view, table.ShardView):
+        raise DataError(f"{file.path}: expected records of one length, got {file.view.layout}")
+    return file.view
 
 
 def _hash(work: _Workspace, count: int, digests: list[bytes]) -> None:

@@ -9,10 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from palm_torch.data.formats import npy, raw, table
+from palm_torch.commit import manifest as manifests
+from palm_torch.data.formats import (
+    arrow,
+    chunks,
+    files,
+    jsonl,
+    mds,
+    megatron,
+    npy,
+    parquet,
+    raw,
+    safetensors,
+    table,
+)
 from palm_torch.errors import DataError
 
-FORMAT_MODULES = (npy, raw)
+FORMAT_MODULES = (arrow, chunks, files, jsonl, mds, megatron, npy, parquet, raw, safetensors)
 """Importing them is what registers the formats."""
 
 
@@ -44,12 +57,14 @@ def find(path: Path, wanted: str | None = None) -> tuple[str, list[tuple[str, Pa
         DataError: If nothing is there, no file has a known format, two formats are mixed, or a link
             leads out of the folder.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
     for name, known in table.FORMATS.items():  # by more than names: a folder with an index, a pair of files
         files = known.find(path) if known.find is not None and wanted in (None, name) else None
         if files is not None:
             return name, _inside(path, files)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if wanted is not None and not table.FORMATS[wanted].by_suffix:
+        return wanted, [(wanted if path.is_dir() else path.name, path)]
     if path.is_dir():
         found = sorted(
             (item for item in path.iterdir() if not item.name.startswith(".") and _format(item)),
@@ -57,13 +72,18 @@ def find(path: Path, wanted: str | None = None) -> tuple[str, list[tuple[str, Pa
         )
     else:
         found = [path] if _format(path) or wanted else []
-    formats = {_format(item) for item in found} if wanted is None else {wanted}
+    formats = {_format(item) for item in found}
+    if wanted is not None:
+        found, formats = [item for item in found if item == path or _format(item) == wanted], {wanted}
     if not found:
-        endings = ", ".join(f".{name}" for name in sorted(table.FORMATS))
-        raise DataError(f"{path}: no dataset files there: expected names that end in {endings}")
+        endings = ", ".join(f".{name}" for name, known in sorted(table.FORMATS.items()) if known.by_suffix)
+        raise DataError(
+            f"{path}: no dataset files there: expected names that end in "
+            f"{endings if wanted is None else '.' + wanted}"
+        )
     if len(formats) > 1:
         mixed = " and ".join(f".{name}" for name in sorted(formats))
-        raise DataError(f"{path}: {mixed} files are mixed: a dataset has files of one format")
+        raise DataError(f"{path}: {mixed} files are mixed: a dataset has files of one format; pass format=")
     return formats.pop(), _inside(path, [(item.name, item) for item in found])
 
 
@@ -85,6 +105,23 @@ def open_all(path: Path, wanted: table.Wanted) -> list[ShardFile]:
     return opened
 
 
+def manifest_beside(path: Path, wanted: str | None = None) -> Path:
+    """Returns where a dataset's manifest lies; the names of a pair of files lead to one place.
+
+    Args:
+        path: The dataset's file or folder.
+        wanted: Name of the format: that of a file's chunks lies beside that of its records.
+    """
+    if wanted == chunks.NAME:
+        return chunks.manifest_path(path)
+    if not path.is_dir():
+        for known in table.FORMATS.values():
+            files = known.find(path) if known.find is not None else None
+            if files is not None and len(files) == 1:
+                return manifests.path_beside(files[0][1])
+    return manifests.path_beside(path)
+
+
 def _inside(path: Path, files: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
     """Returns the files of a dataset, none of which may lead out of its folder."""
     if path.is_dir():
@@ -97,10 +134,11 @@ def _inside(path: Path, files: list[tuple[str, Path]]) -> list[tuple[str, Path]]
 
 def _format(path: Path) -> str:
     name = path.suffix.removeprefix(".")
-    return name if name in table.FORMATS and path.is_file() else ""
+    return name if name in table.FORMATS and table.FORMATS[name].by_suffix and path.is_file() else ""
 
 
 def wanted_for(layout: table.Layout) -> table.Wanted:
     """Returns what to ask of a file so that it opens with this layout, if it can."""
     length = layout.shape[0] if layout.shape is not None and len(layout.shape) == 1 else None
-    return table.Wanted(length, layout.dtype, layout.format)
+    tensor = layout.columns[0].name if layout.columns and layout.dtype is not None else None
+    return table.Wanted(length, layout.dtype, layout.format, tensor)

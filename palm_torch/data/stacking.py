@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
-from torch.utils.data import default_collate, get_worker_info
+from torch.utils.data import Subset, default_collate, get_worker_info
 from torch.utils.data._utils import collate
 
 if TYPE_CHECKING:
@@ -51,6 +51,16 @@ class Stacked(Sequence[Record]):
             return [self[index] for index in range(*at.indices(len(self)))]
         rows = [tensor[at] for tensor in self._tensors]
         return rows[0] if len(rows) == 1 else tuple(rows)
+
+
+def hands_on_records(dataset: object) -> bool:
+    """Returns whether a loader's dataset is of a class that says it hands on the very records it hashed.
+
+    Only the class itself can say so: one derived from it may do otherwise.
+    """
+    while type(dataset) is Subset:
+        dataset = dataset.dataset
+    return bool(vars(type(dataset)).get("hands_on_records", False))
 
 
 def is_default(function: object) -> bool:

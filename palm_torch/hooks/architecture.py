@@ -53,7 +53,7 @@ def describe(owners: Owners) -> Architecture:
             entries.append({"path": path, "same_as": first_path[id(module)]})
         else:
             first_path[id(module)] = path
-            kind = type(module)
+            kind = wrappers.kind_of(module)
             if kind not in sources:
                 digest = source.of_class(kind).digest
                 sources[kind] = str(digest) if digest else None
@@ -64,7 +64,7 @@ def describe(owners: Owners) -> Architecture:
 
 def _module(module: nn.Module) -> dict[str, Json]:
     return {
-        "class": wrappers.qualified_name(type(module)),
+        "class": wrappers.qualified_name(wrappers.kind_of(module)),
         "extra_repr": _ADDRESS.sub("0x", module.extra_repr()),
         "parameters": _tensors(module.named_parameters(recurse=False, remove_duplicate=False)),
         "buffers": _tensors(module.named_buffers(recurse=False, remove_duplicate=False)),

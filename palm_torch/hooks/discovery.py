@@ -104,7 +104,7 @@ def declared(
     """
     if isinstance(model, nn.Module):
         inner = wrappers.unwrap(model)
-        owners = Owners((inner,), (type(inner).__name__,))
+        owners = Owners((inner,), (wrappers.kind_of(inner).__name__,))
     else:
         modules = {name: item for name, item in model.items() if isinstance(item, nn.Module)}
         tensors = {name: item for name, item in model.items() if isinstance(item, Tensor)}
@@ -194,7 +194,7 @@ def _names(modules: Sequence[nn.Module]) -> tuple[str, ...]:
     seen: Counter[str] = Counter()
     names = []
     for module in modules:
-        name = type(module).__name__
+        name = wrappers.kind_of(module).__name__
         seen[name] += 1
         numbered = seen[name] > 1 or hasattr(nn.Module, name)  # a class may be called like a method
         names.append(f"{name}#{seen[name]}" if numbered else name)

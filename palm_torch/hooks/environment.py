@@ -5,12 +5,16 @@ Everything here is read from the running process; nothing is set, and no device 
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import os
 import platform
+import re
 import sys
+import tempfile
 from dataclasses import dataclass
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -52,6 +56,9 @@ VARIABLES: Final = (
 
 _GIVEN: Final = {name: os.environ[name] for name in LOADING if os.environ.get(name)}
 """`LOADING` as it was when this file was loaded: torch sets some of them for itself later on."""
+
+_COMPILED: Final = "TORCHINDUCTOR_CACHE_DIR"
+_UNFIT: Final = re.compile(r'[\\/:*?"<>|]')
 
 FLAGS: Final = (
     "are_deterministic_algorithms_enabled",
@@ -225,8 +232,21 @@ def _autocast(kind: str) -> str | None:
 def _variables() -> dict[str, str]:
     chosen = {name: value for name, value in os.environ.items() if name in VARIABLES}
     shown = {name: _short(value) for name, value in chosen.items()}
-    loading = {name: str(sha256_digest(os.fsencode(value))) for name, value in _GIVEN.items()}
+    loading = {
+        name: str(sha256_digest(os.fsencode(value)))
+        for name, value in _GIVEN.items()
+        if (name, value) != (_COMPILED, _usual_cache())
+    }
     return dict(sorted({**shown, **loading}.items()))
+
+
+def _usual_cache() -> str | None:
+    """Returns where torch keeps compiled code unless told otherwise: torchrun tells its workers just that."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name
+        return None
+    return str(Path(tempfile.gettempdir()) / f"torchinductor_{_UNFIT.sub('_', user)}")
 
 
 def _short(value: str) -> str:

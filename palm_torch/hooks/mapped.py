@@ -55,7 +55,8 @@ def require_own_memory(named: Iterable[tuple[str, Tensor]], *, what: str = "tens
     """
     found = file_mappings()
     starts = [mapping.start for mapping in found]
-    for name, tensor in named:
+    for name, item in named:
+        tensor = tensors.local(item)
         if tensor.device.type != "cpu" or not tensors.keeps_its_bytes(tensor) or not tensor.numel():
             continue
         storage = tensor.untyped_storage()

@@ -3,10 +3,14 @@
 Structure and tensors count, for each parameter in group order; options of the groups do not (a schedule may
 set them before the next step, and their history is kept apart), nor does the device. A state of a kind that
 has no canonical bytes is an error: a checkpoint of it could not be checked when it is loaded.
+
+Of a distributed tensor the digest is over what this rank holds, with its place among the others: each rank
+has a digest of its own, and nothing is gathered.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
@@ -100,7 +104,7 @@ def _as_made(optimizer: Optimizer) -> bool:
     return all(
         state.keys() == {"step", "sum"}
         and not bool(state["step"])
-        and bool((state["sum"] == initial.get(id(tensor))).all())
+        and bool(tensors.local(state["sum"]).eq(initial.get(id(tensor), math.nan)).all())
         for tensor, state in optimizer.state.items()
     )
 
@@ -118,12 +122,7 @@ def _json(value: object, what: str, depth: int) -> Json:
     if depth > MAX_DEPTH:
         raise CoverageError(f"{what}.state: nested deeper than {MAX_DEPTH}")
     if isinstance(value, Tensor):
-        content = tensors.tensor_bytes(value, what=f"{what}.state")
-        return {
-            "tensor": blake3(content).hexdigest(),
-            "dtype": tensors.dtype_name(value),
-            "shape": list(value.shape),
-        }
+        return _tensor(value, f"{what}.state")
     if value is None or isinstance(value, (bool, str)):
         return {"value": value}
     if isinstance(value, (int, float)):
@@ -136,6 +135,22 @@ def _json(value: object, what: str, depth: int) -> Json:
         f"{what}.state: expected tensors, numbers and text, got {type(value).__name__}: it cannot be "
         "measured, nor a checkpoint of it checked when it is loaded"
     )
+
+
+def _tensor(value: Tensor, what: str) -> dict[str, Json]:
+    part = tensors.local(value)
+    described: dict[str, Json] = {
+        "tensor": blake3(tensors.tensor_bytes(part, what=what)).hexdigest(),
+        "dtype": tensors.dtype_name(value),
+        "shape": list(value.shape),
+    }
+    if tensors.is_distributed(value):
+        described["part"] = {
+            "shape": list(part.shape),
+            "placements": [str(placement) for placement in value.placements],
+            "at": list(value.device_mesh.get_coordinate() or ()),
+        }
+    return described
 
 
 def _key(key: object, what: str) -> str:

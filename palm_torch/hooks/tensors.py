@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import torch
 from torch.nn.parameter import is_lazy
@@ -11,7 +11,11 @@ from torch.nn.parameter import is_lazy
 from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.errors import CoverageError
 
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
 _LITTLE: Final = "little"
+_DISTRIBUTED: Final = "torch.distributed.tensor"
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
@@ -36,6 +40,11 @@ def tensor_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> memoryview:
         CoverageError: If the tensor has no bytes of its own, or not in one piece: on the meta device,
             sparse, nested, quantized, distributed or another wrapper, or of an unknown element type.
     """
+    if is_distributed(tensor):
+        raise CoverageError(
+            f"{what}: a {type(tensor).__name__}, of which this rank holds a part: expected that part "
+            "(`tensors.local`) or all of it (`tensors.whole`)"
+        )
     require_bytes(tensor, what=what)
     plain = tensor.detach().resolve_conj().resolve_neg()
     flat = plain.cpu().contiguous().reshape(-1).view(torch.uint8)
@@ -43,15 +52,16 @@ def tensor_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> memoryview:
 
 
 def require_bytes(tensor: torch.Tensor, *, what: str) -> None:
-    """Checks, without reading a value, that `tensor_bytes` has bytes to return.
+    """Checks, without reading a value, that `tensor_bytes` has bytes to return, of all of it or of a part.
 
     Raises:
         CoverageError: As `tensor_bytes`.
     """
+    tensor = local(tensor)
     if _answers_itself(tensor):
         raise CoverageError(
             f"{what}: {type(tensor).__name__} keeps its values in other tensors; measure those, "
-            "e.g. the local shard (`to_local()`) or the whole (`full_tensor()`) of a DTensor"
+            "or name them: run.output(model={'name': tensor, ...})"
         )
     if is_lazy(tensor):
         raise CoverageError(f"{what}: a lazy parameter has no values yet; run the model once before")
@@ -65,6 +75,39 @@ def require_bytes(tensor: torch.Tensor, *, what: str) -> None:
         raise CoverageError(f"{what}: a tensor on the meta device has no values; load the weights first")
     if sys.byteorder != _LITTLE:
         raise CoverageError(f"{what}: expected a little-endian machine, got {sys.byteorder}")
+
+
+def is_distributed(tensor: torch.Tensor) -> TypeGuard[DTensor]:
+    """Tells whether each rank holds only its own part of a tensor, as `fully_shard` leaves parameters.
+
+    The class is looked up and not imported: whoever has such a tensor has imported it.
+    """
+    module = sys.modules.get(_DISTRIBUTED)
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns a tensor with all its values: itself, or what all ranks hold of it, gathered.
+
+    Gathering is a collective: every rank has to ask for the same tensors in the same order. The result is a
+    copy as large as the whole tensor; drop it before the next one is asked for.
+    """
+    if not is_distributed(tensor):
+        return tensor
+    with torch.no_grad():
+        kind = tensor.device_mesh.device_type
+        placed: Any = tensor.detach()
+        gathered: torch.Tensor = (placed if placed.device.type == kind else placed.to(kind)).full_tensor()
+        return gathered
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns what this rank holds of a tensor: its own part of a distributed one, or all of it."""
+    if not is_distributed(tensor):
+        return tensor
+    part: Any = tensor.detach()
+    own: torch.Tensor = part.to_local()
+    return own
 
 
 def keeps_its_bytes(tensor: torch.Tensor) -> bool:

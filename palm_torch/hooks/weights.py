@@ -92,6 +92,9 @@ def canonical_tensors(model: nn.Module | Mapping[str, torch.Tensor]) -> list[Nam
 class WeightsMeter:
     """Measures one model's weights again and again, remembering the last roots.
 
+    A distributed tensor is gathered to be read, which takes all ranks: every one of them has to measure the
+    same tensors at the same time.
+
     With ``full=False`` only tensors whose hint moved are hashed again. The hint (same tensor object, same
     memory, same version counter) misses writes through ``.data``, NumPy aliases and custom kernels, so a
     measurement that evidence rests on is a full one.
@@ -123,7 +126,9 @@ class WeightsMeter:
             last = self._remembered.get(one.name)
             if full or last is None or not last.still(one, hint):
                 spec = one.spec
-                root = weights_root.tensor_root(spec, tensors.tensor_bytes(one.tensor, what=one.name))
+                content = tensors.tensor_bytes(tensors.whole(one.tensor), what=one.name)
+                root = weights_root.tensor_root(spec, content)
+                del content  # of a tensor that was gathered: there is one of them at a time
                 last = _Remembered(weakref.ref(one.tensor), hint, spec, root)
                 hashed += 1
                 hashed_bytes += spec.nbytes

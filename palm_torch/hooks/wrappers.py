@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch import nn
 
@@ -21,10 +21,37 @@ WRAPPERS: Final = {
 }
 """Qualified class name of each known wrapper, and the attribute that holds the module it wraps."""
 
+SHARDED: Final = "torch.distributed.fsdp.FSDPModule"
+"""Qualified name of the class that `fully_shard` puts before a module's own: it makes a new class of both."""
+
 
 def qualified_name(kind: type) -> str:
     """Returns ``module.QualifiedName`` of a class."""
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def kind_of(module: nn.Module) -> type[nn.Module]:
+    """Returns the class of a module as its author wrote it, without what `fully_shard` put before it."""
+    kind = type(module)
+    if is_sharded(module):
+        own = [base for base in kind.__bases__ if SHARDED not in map(qualified_name, base.__mro__)]
+        return own[0] if len(own) == 1 else kind
+    return kind
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Returns whether `fully_shard` was applied to this very module."""
+    return any(qualified_name(base) == SHARDED for base in type(module).__bases__)
+
+
+def reshard(modules: Iterable[nn.Module]) -> None:
+    """Lets go of whole parameters that `fully_shard` gathered for a forward pass; each rank keeps its part.
+
+    A root module keeps them after a forward pass without a backward one, such as an evaluation.
+    """
+    for module in modules:
+        if is_sharded(module):
+            module.reshard()  # type: ignore[operator]  # what `fully_shard` added to it
 
 
 def wrapped_attribute(module: nn.Module) -> str | None:

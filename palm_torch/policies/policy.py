@@ -21,7 +21,6 @@ in so many words: ``[any]`` for a reference value, ``unreviewed: true`` for code
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -36,6 +35,8 @@ from palm_torch.cvm.snp_rules import SnpRules
 from palm_torch.digest import Digest
 from palm_torch.errors import EncodingError, PolicyError, TrustAnchorError
 from palm_torch.policies import authority, strict_yaml
+from palm_torch.policies.bounds import ANY, NONE, Range, References
+from palm_torch.policies.dataset_rules import BindRules, DistributeRules, PreprocessRules
 from palm_torch.properties import Operation
 
 if TYPE_CHECKING:
@@ -43,41 +44,21 @@ if TYPE_CHECKING:
 
     from palm_torch.policies.reference_values import VerifiedValues
 
+__all__ = [
+    "ANY",
+    "NONE",
+    "ClaimRules",
+    "CodeRules",
+    "Platform",
+    "Policy",
+    "Range",
+    "References",
+    "load",
+    "parse",
+]
+
 VERSION: Final = 1
 MAX_POLICY_BYTES: Final = 1 << 20
-ANY: Final = "any"
-NONE: Final = "none"
-
-_WORDS: Final = f"[{ANY}], [{NONE}] or [{authority.AUTHORITY}]"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Range:
-    """A closed range of numbers; at least one end is set."""
-
-    least: float | None = None
-    greatest: float | None = None
-
-    def __post_init__(self) -> None:
-        """Refuses a range that allows everything or nothing."""
-        if self.least is None and self.greatest is None:
-            raise PolicyError("a range needs 'least' or 'greatest'")
-        for bound in (self.least, self.greatest):
-            if bound is not None and not abs(bound) <= sys.float_info.max:  # NaN is no bound either
-                raise PolicyError("a range needs finite numbers")
-        if self.least is not None and self.greatest is not None and self.least > self.greatest:
-            raise PolicyError(f"an empty range: least {self.least} > greatest {self.greatest}")
-
-    def holds(self, value: float) -> bool:
-        """Returns whether the value lies inside; NaN never does."""
-        above = self.least is None or value >= self.least
-        return above and (self.greatest is None or value <= self.greatest)
-
-    def __str__(self) -> str:
-        """Returns the range in words."""
-        low = "" if self.least is None else f">= {self.least}"
-        high = "" if self.greatest is None else f"<= {self.greatest}"
-        return " and ".join(filter(None, (low, high)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,37 +143,6 @@ class CodeRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class References:
-    """Reference digests of one role: some digests, or one of the words ``any`` and ``none``."""
-
-    digests: frozenset[Digest]
-    word: str | None
-
-    @classmethod
-    def parse(cls, items: tuple[str, ...], *, what: str) -> References:
-        """Parses the list a policy gives for a role.
-
-        Args:
-            items: Digests as text, or one word alone.
-            what: Name of the list, for messages.
-
-        Raises:
-            PolicyError: If the list is empty, or mixes a word with anything else.
-        """
-        if not items:
-            raise PolicyError(f"{what}: an empty list; name digests, or write {_WORDS}")
-        if len(items) == 1 and items[0] in (ANY, NONE):
-            return cls(digests=frozenset(), word=items[0])
-        digests = set()
-        for index, item in enumerate(items):
-            try:
-                digests.add(Digest.parse(item, what=f"{what}[{index}]"))
-            except EncodingError as error:
-                raise PolicyError(f"{error}; name digests alone, or write {_WORDS}") from error
-        return cls(digests=frozenset(digests), word=None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRules:
     """What must have happened.
 
@@ -207,6 +157,14 @@ class ClaimRules:
         architecture: Digests of the architecture; unset means that the initial weights decide.
         records: Records delivered for training, over all datasets.
         epochs: How often each record was delivered for training (the least multiplicity).
+        multiplicity: How often any record was delivered for training: the least and the greatest multiplicity
+            of each dataset lie in it. Streams, whose records have no index, satisfy no such range.
+        exact: Whether every use must have been counted exactly: the batches were the records themselves.
+        padded: Most records, over all datasets and uses, that a sampler repeated to make ranks equal.
+        streams: Whether data may come as streams, of which nobody can tell which records they were.
+        ranks: How many ranks received each use (its order chains).
+        interconnect: ``unprotected`` accepts knowingly that gradients went from machine to machine over a
+            network that no evidence speaks of; unset makes it a reservation.
         steps: Optimizer steps taken.
         arguments: Ranges of optimizer hyper-parameters by name, over all groups and all steps.
         reported: Ranges for the last value of what the script logged.
@@ -221,15 +179,22 @@ class ClaimRules:
     architecture: tuple[str, ...] = (ANY,)
     records: Range | None = None
     epochs: Range | None = None
+    multiplicity: Range | None = None
+    exact: bool = False
+    padded: int = 0
+    streams: bool = False
+    ranks: Range | None = None
+    interconnect: Literal["unprotected"] | None = None
     steps: Range | None = None
     arguments: dict[str, Range] = field(default_factory=dict)
     reported: dict[str, Range] = field(default_factory=dict)
     declared: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses reference lists that do not parse, and a negative number of declared values."""
-        if self.declared < 0:
-            raise PolicyError(f"declared: expected 0 or more, got {self.declared}")
+        """Refuses reference lists that do not parse, and negative numbers of what is at most allowed."""
+        for name in ("declared", "padded"):
+            if (value := getattr(self, name)) < 0:
+                raise PolicyError(f"{name}: expected 0 or more, got {value}")
         for role in ("data", "initial", "tokenizer", "architecture"):
             self.references(role)
 
@@ -245,7 +210,7 @@ class Policy:
     version: int
     platform: Platform
     code: CodeRules
-    claims: ClaimRules
+    claims: BindRules | PreprocessRules | DistributeRules | ClaimRules
 
     def __post_init__(self) -> None:
         """Refuses unknown versions."""

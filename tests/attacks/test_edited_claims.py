@@ -21,7 +21,7 @@ IMPROVEMENTS: dict[str, tuple[str, Any]] = {
     "a lower loss": ("run.reported.loss.last", 0.01),
     "a reported value called measured": ("run.reported.loss.source", "measured"),
     "other weights": ("claims.model", at_hand.INITIAL),
-    "more epochs": ("claims.data.dataset1.uses.train.least", 3),
+    "more epochs": ("claims.data.dataset1.uses.train.counts.least", 3),
     "a smaller learning rate": (
         "claims.configuration.value.optimizers.0.groups.0.options.lr.greatest",
         0.0001,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 import pytest
 import records_at_hand as at_hand
+from workshop import put
 
 from palm_torch.errors import ArtifactError, ClaimError
 
@@ -28,10 +30,16 @@ def test_told_honestly_it_fails_the_policy(good: GoodRun) -> None:
 
 
 @pytest.mark.parametrize(
-    "lie", [{"least": 2}, {"distinct": 10}, {"delivered": 20}, {"distinct": 10, "least": 2, "delivered": 20}]
+    "lie",
+    [
+        {"counts.least": 2},
+        {"counts.distinct": 10},
+        {"delivered": 20},
+        {"counts.distinct": 10, "counts.least": 2, "delivered": 20},
+    ],
 )
 def test_half_a_lie_contradicts_itself(good: GoodRun, lie: dict[str, int]) -> None:
-    claimed = dataclasses.replace(at_hand.delivered(LEFT_OUT), **lie)
+    claimed = functools.reduce(lambda told, part: put(told, *part), lie.items(), at_hand.delivered(LEFT_OUT))
     with pytest.raises(ClaimError, match=r"exclude each other|multiset of 18 records"):
         good.verify(good.sealed_end(USE, claimed))
 

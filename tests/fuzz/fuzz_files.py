@@ -1,4 +1,4 @@
-"""Files at hand: manifests, coverage maps, safetensors files, NumPy arrays."""
+"""Files at hand: manifests, coverage maps, proofs about records, safetensors files, NumPy arrays."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import records_at_hand as at_hand
 from laws import REFUSED, accepted, ours
 
-from palm_torch.commit import coverage, manifest, records, safetensors_file
+from palm_torch.commit import (
+    coverage,
+    coverage_file,
+    coverage_proof,
+    manifest,
+    record_proof,
+    records,
+    safetensors_file,
+)
 from palm_torch.data.formats import npy, table
 from palm_torch.digest import Digest
 
@@ -24,6 +33,10 @@ def one_input(data: bytes) -> None:
         manifests(path, data)
     elif data.startswith(coverage.MAGIC[:12]):
         maps(path, data)
+    elif data.startswith(b'{"dataset"'):
+        counted(data)
+    elif data.startswith(b'{"group"'):
+        members(data)
     elif data.startswith(b"\x93NUMPY"):
         arrays(path, data)
     else:
@@ -54,7 +67,29 @@ def maps(path: Path, data: bytes) -> None:
         coverage.write_sidecar(path, *found)
         return path.read_bytes()
 
+    read = ours(coverage_file.read, path)
     accepted(data, lambda _: coverage.read_sidecar(path, root), written)
+    if read is not REFUSED:
+        assert read.root == root
+        assert read.summary == coverage.summary(counts, width[0])
+
+
+def counted(data: bytes) -> None:
+    dataset = at_hand.make_train().data["dataset1"]
+    accepted(data, lambda _: coverage_proof.decode(data, what="proof"), coverage_proof.CoverageProof.encode)
+    found = ours(coverage_proof.decode, data, what="proof")
+    if found is not REFUSED and (count := ours(found.check, dataset)) is not REFUSED:
+        assert (
+            count == {"train": bytes([2]) * 10, "eval": bytes([1, 0, 3, *bytes(7)])}[found.use][found.index]
+        )
+
+
+def members(data: bytes) -> None:
+    accepted(data, lambda _: record_proof.decode(data, what="proof"), record_proof.RecordProof.encode)
+    found = ours(record_proof.decode, data, what="proof")
+    proven = REFUSED if found is REFUSED else ours(record_proof.check, found, at_hand.MANIFEST.digest)
+    if proven is not REFUSED:
+        assert proven.digest == at_hand.DIGESTS[proven.index * 32 :][:32]
 
 
 def arrays(path: Path, data: bytes) -> None:

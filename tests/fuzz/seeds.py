@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from palm_torch import codec, evidence, properties, receipt, roles, statement
-from palm_torch.commit import coverage, manifest, merkle
+from palm_torch.commit import coverage, coverage_proof, manifest, merkle, record_proof
 from palm_torch.cvm import (
     certificate_bytes,
     collateral,
@@ -222,6 +222,14 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
     yield content("coverage-1", lambda path: coverage.write_sidecar(path, bytes([1, 0, 3]), 1))
     yield content("coverage-2", lambda path: coverage.write_sidecar(path, b"\x00\x01\x02\x00", 2))
     yield content("coverage-4", lambda path: coverage.write_sidecar(path, b"\x00\x00\x01\x00", 4))
+    shown = coverage.inclusion(bytes([1, 0, 3, *bytes(7)]), 1, 2)
+    root = coverage.coverage_root(bytes([1, 0, 3, *bytes(7)]), 1)
+    yield (
+        "coverage-proof",
+        coverage_proof.CoverageProof.of(shown, dataset="dataset1", use="eval", root=root).encode(),
+    )
+    proof = record_proof.Search(index=3).read(folder / "manifest")
+    yield "record-proof", proof.encode() if proof is not None else b""
     yield content("safetensors", lambda path: at_hand.write_safetensors(path, at_hand.AFTER))
     yield "index", b'{"metadata":{},"weight_map":{"a":"file","b":"other.safetensors"}}'
     for name, array in {

@@ -15,7 +15,7 @@ from workshop import NOW, put
 
 from palm_torch import receipt, statement
 from palm_torch.appraisal import receipts
-from palm_torch.digest import Digest, sha256_digest
+from palm_torch.digest import TAGGED_SHA256, Digest, sha256_digest
 from palm_torch.errors import (
     EncodingError,
     InputError,
@@ -24,7 +24,7 @@ from palm_torch.errors import (
 from palm_torch.evidence import Bundle, GpuEndorsements, GpuEvidence, Phase
 from palm_torch.properties import Property, Train
 from palm_torch.receipt import ArtifactsReceipt, Receipt, SegmentReceipt
-from palm_torch.statement import Begin, Run, Statement
+from palm_torch.statement import Begin, Part, Ranks, Run, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,16 @@ if TYPE_CHECKING:
     from workshop import GoodRun
 
 GPU = GpuEvidence(evidence=b"report", chain=b"chain")
+
+
+RANKS = Ranks(
+    world_size=2,
+    own=0,
+    parts=(Part(begin=Digest(TAGGED_SHA256, bytes(32)), first=0, count=2),),
+    interconnect="none",
+    differing=("norm.mean",),
+)
+"""What a statement of several ranks says of them; the good run is of one process."""
 
 
 def flip(data: bytes, at: int = 0) -> bytes:
@@ -54,6 +64,7 @@ OPTIONAL_VALUES = {
     "Begin.boot_log": sha256_digest(b"log"),
     "collateral": {"tcb_info": "{}"},
     "timestamp": b"token",
+    "ranks": RANKS,
     "gpu_endorsements": GpuEndorsements(rims=(b"<a/>",), ocsp=(), crls=()),
 }
 FIRST = {"crls": b"list"}
@@ -157,6 +168,14 @@ def bundles(good: GoodRun) -> Iterator[tuple[Field, str, Bundle | None]]:
             data = changed(value, path, new)
             bundle = None if data is None else put(good.bundle, f"{phase}.statement", data)
             yield field, f"{phase}.statement: {path}", bundle
+
+    for field, path, new in mutations(RANKS, "", None):
+        try:
+            data = changed(good.end, "run.ranks", put(RANKS, path, new))
+        except EncodingError:
+            data = None
+        bundle = None if data is None else put(good.bundle, "end.statement", data)
+        yield field, f"end.statement: run.ranks.{path}", bundle
 
 
 def segments(resumed: ResumedRun) -> Iterator[tuple[Field, str, Bundle | None]]:
@@ -281,6 +300,7 @@ def test_the_walk_reaches_the_types_by_name() -> None:
         "Bundle",
         "Challenge",
         "Code",
+        "Counts",
         "Dataset",
         "DatasetAccount",
         "Delivered",
@@ -292,7 +312,9 @@ def test_the_walk_reaches_the_types_by_name() -> None:
         "Issued",
         "Multiset",
         "Opening",
+        "Part",
         "Phase",
+        "Ranks",
         "Receipt",
         "Run",
         "Segment",

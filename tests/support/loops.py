@@ -162,4 +162,5 @@ def copy_of(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _numbers(found: Delivered) -> tuple[int, int, int, int]:
-    return found.delivered, found.distinct, found.least, found.greatest
+    assert found.counts is not None
+    return found.delivered, found.counts.distinct, found.counts.least, found.counts.greatest

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 from palm_torch.commit import coverage, manifest, multiset, records, weights_root
 from palm_torch.digest import TAGGED_SHA256, Digest, sha256_digest
 from palm_torch.properties import Train
-from palm_torch.roles import Artifact, Dataset, Delivered, Multiset, Source, Steps, Tensor, Value, Weights
+from palm_torch.roles import (
+    Artifact,
+    Counts,
+    Dataset,
+    Delivered,
+    Multiset,
+    Source,
+    Steps,
+    Tensor,
+    Value,
+    Weights,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,12 +46,15 @@ def delivered(counts: bytes) -> Delivered:
     return Delivered(
         exact=True,
         delivered=sum(counts),
-        distinct=sum(count > 0 for count in counts),
-        least=min(counts),
-        greatest=max(counts),
+        padded=0,
+        counts=Counts(
+            distinct=sum(count > 0 for count in counts),
+            least=min(counts),
+            greatest=max(counts),
+            coverage=coverage.coverage_root(counts, 1),
+        ),
         multiset=multiset_of(counts),
-        order=Digest(TAGGED_SHA256, bytes(32)),
-        coverage=coverage.coverage_root(counts, 1),
+        order=(Digest(TAGGED_SHA256, bytes(32)),),
     )
 
 
@@ -50,6 +64,7 @@ MANIFEST = manifest.Manifest(
     dtype="uint16",
     record_shape=(RECORD_BYTES // 2,),
     record_bytes=RECORD_BYTES,
+    columns=None,
     records=RECORDS,
     shards=(manifest.Shard("a.bin", len(CONTENT), RECORDS, sha256_digest(CONTENT)),),
     digests_root=manifest.groups_root(records.group_digests(DIGESTS)),

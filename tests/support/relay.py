@@ -282,10 +282,11 @@ def _state(opening: Opening, log: tuple[bytes, ...], number: int, earlier: Recei
 
 def _account(counts: bytes) -> DeliveredSoFar:
     delivered = at_hand.delivered(counts)
+    assert delivered.counts is not None
     return DeliveredSoFar(
         delivered=delivered.delivered,
-        order=delivered.order,
-        coverage=delivered.coverage,
+        order=delivered.order[0],
+        coverage=delivered.counts.coverage,
         exact=True,
         product=delivered.multiset,
     )

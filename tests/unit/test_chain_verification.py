@@ -222,7 +222,7 @@ def test_the_command_shows_links_and_verdicts(capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert "initial <- [1] model (simulated, " in out
     assert out.count("ACCEPTED (warning): simulated TEE") == 2
-    assert out.splitlines()[-1].startswith("ACCEPTED (warning): chain of 2 runs; links: 1 simulated")
+    assert out.splitlines()[-1].startswith("ACCEPTED (warning): chain of 2 runs; links: 3 named, 1 simulated")
 
 
 @pytest.mark.usefixtures("desk")

@@ -9,8 +9,8 @@ import pytest
 from palm_torch.properties import OPERATIONS, PROPERTIES
 
 ROLES = {
-    "preprocess": {"dataset", "produced", "function", "arguments"},
-    "distribute": {"dataset", "distribution", "function", "arguments"},
+    "preprocess": {"data", "produced", "function", "arguments"},
+    "distribute": {"data", "distribution", "function", "arguments"},
     "bind": {"files", "manifest", "multiset", "records_root", "records", "framing"},
     "train": {"architecture", "data", "configuration", "tokenizer", "initial", "model", "steps", "seeds"},
     "optimize": {

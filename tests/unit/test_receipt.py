@@ -13,7 +13,14 @@ from palm_torch import codec, receipt
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.encoding import decode_json, encode_json
 from palm_torch.errors import EncodingError, EvidenceError
-from palm_torch.receipt import ArtifactsReceipt, Issued, Receipt, SegmentReceipt
+from palm_torch.receipt import (
+    ArtifactsReceipt,
+    DatasetAccount,
+    DeliveredSoFar,
+    Issued,
+    Receipt,
+    SegmentReceipt,
+)
 from palm_torch.roles import Artifact, Source
 
 if TYPE_CHECKING:
@@ -253,3 +260,18 @@ def test_a_receipt_of_nothing_is_none(resumed: ResumedRun) -> None:
 
 def test_the_name_of_a_receipt_tells_it_from_evidence() -> None:
     assert receipt.SUFFIX == ".palm-receipt.json"
+
+
+def test_an_account_is_of_a_stream_or_has_multiplicities() -> None:
+    held = DeliveredSoFar(
+        delivered=0, order=Digest("palm-sha256", bytes(32)), coverage=None, exact=True, product=None
+    )
+    words = {"format": "items", "manifest": None, "records": None, "record_bytes": None}
+    assert DatasetAccount(**words, uses={"train": held}).records is None
+    with pytest.raises(EncodingError, match=r"uses\.train\.coverage: expected both or none"):
+        DatasetAccount(**(words | {"records": 3}), uses={"train": held})
+    counted = dataclasses.replace(held, coverage=Digest("palm-sha256", bytes(32)))
+    with pytest.raises(EncodingError, match=r"uses\.train\.coverage: expected both or none"):
+        DatasetAccount(**words, uses={"train": counted})
+    with pytest.raises(EncodingError, match="a stream has no manifest"):
+        DatasetAccount(**(words | {"manifest": Digest("sha256", bytes(32))}), uses={"train": held})

@@ -47,8 +47,8 @@ def test_an_operation_that_nothing_can_attest_yet(
 
 
 def test_the_operations_that_can_be_attested_are_those_of_a_session() -> None:
-    session = pytest.importorskip("palm_torch.attesting.attested", exc_type=ImportError)
-    assert command.ATTESTED == session.AVAILABLE
+    operations = pytest.importorskip("palm_torch.attesting.operations", exc_type=ImportError)
+    assert command.ATTESTED == operations.AVAILABLE
 
 
 @pytest.mark.parametrize("role", ["", "  ", "model\n"])

@@ -352,12 +352,12 @@ def test_mistakes_are_told_at_once(
     assert says in capsys.readouterr().err
 
 
-def test_several_processes_are_refused(
+def test_several_processes_without_torchrun_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert cli.main(["run", "train", "--", "s.py"]) == cli.REJECTED
-    assert "WORLD_SIZE is 2: this version attests runs of one process" in capsys.readouterr().err
+    assert "WORLD_SIZE is 2, and torchrun did not start this process" in capsys.readouterr().err
 
 
 def test_help_shows_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:

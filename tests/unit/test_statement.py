@@ -16,7 +16,7 @@ from palm_torch.digest import sha256_digest
 from palm_torch.encoding import decode_json, encode_json, length_prefixed
 from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.properties import OPERATIONS, PROPERTIES
-from palm_torch.roles import Artifact, Source, Value
+from palm_torch.roles import Artifact, Source, Value, Written
 from palm_torch.statement import Statement
 
 if TYPE_CHECKING:
@@ -37,6 +37,17 @@ ROLES = {
     "int": 10,
     "dict[str, Dataset]": GOOD.claims.data,
     "dict[str, Artifact]": {"a.bin": ARTIFACT},
+    "dict[str, Written]": {
+        "corpus": Written(
+            source=Source.MEASURED,
+            framing={"format": "bin"},
+            files={"a.bin": ARTIFACT},
+            digest=at_hand.MANIFEST.digest,
+            records_root=at_hand.MODEL.digest,
+            records=10,
+            multiset=at_hand.MANIFEST.multiset,
+        )
+    },
 }
 
 
@@ -84,7 +95,7 @@ def test_the_form_is_in_toto() -> None:
 # Subjects -----------------------------------------------------------------------------------------
 
 SUBJECTS = {
-    "preprocess": {"produced"},
+    "preprocess": {"produced.corpus"},
     "distribute": {"distribution"},
     "bind": {"manifest"},
     "train": {"model"},

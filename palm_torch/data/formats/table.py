@@ -12,24 +12,25 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
+from palm_torch.commit import manifest as manifests
+from palm_torch.commit.manifest import Column
 from palm_torch.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from palm_torch.commit.manifest import Column
 
 ELEMENT_TYPES: Final = frozenset(
     {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
     | {"float16", "float32", "float64", "complex64", "complex128"}
 )
 """Element types a record may hold, by their numpy names; stored little endian."""
+
+BIT_TYPES: Final = {"bfloat16": "uint16"}
+"""Element types that NumPy lacks, by torch's names → the type in which it holds their bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,34 @@ class Layout:
         """Length of one record in bytes; None where records differ in length."""
         if self.dtype is None or self.shape is None:
             return None
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(BIT_TYPES.get(self.dtype, self.dtype)).itemsize
+
+    @property
+    def kind(self) -> str:
+        """What gives a record's bytes their meaning, for `palm_torch.commit.records.record_key`."""
+        return manifests.kind_of(self.format, self.dtype, self.columns)
+
+    def fixed(self) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+        """Returns element type, or that of its bits, shape and length in bytes of a record, all being alike.
+
+        Raises:
+            DataError: If records differ in length.
+        """
+        size = self.record_bytes
+        if not size or self.dtype is None or self.shape is None:
+            raise DataError(f"{self} have no one length")
+        return np.dtype(BIT_TYPES.get(self.dtype, self.dtype)), self.shape, size
 
     def __str__(self) -> str:
         """Says it in words for messages."""
-        if self.columns is not None:
+        if self.columns is not None and self.dtype is None:
             return f"{self.format} rows of ({', '.join(f'{one.name}: {one.type}' for one in self.columns)})"
         if self.dtype is None:
             return f"{self.format} records"
         if self.shape is None:
             return f"{self.format} records of {self.dtype}, of any length"
-        return f"{self.format} records of {self.dtype}{list(self.shape)}"
+        named = f" (tensor {self.columns[0].name!r})" if self.columns else ""
+        return f"{self.format} records of {self.dtype}{list(self.shape)}{named}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +92,23 @@ class Wanted:
         record_length: Elements per record, for files that are one flat row of elements.
         dtype: Stored element type by its numpy name.
         format: Name of the format, where names of files do not tell it, or tell another.
+        tensor: Name of the tensor whose rows are the records, in files that hold several.
+        fresh: Whether indices that this library keeps beside the data are made anew, in private: for
+            measuring.
     """
 
     record_length: int | None = None
     dtype: str | None = None
     format: str | None = None
+    tensor: str | None = None
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         """Refuses lengths, types and formats that cannot be."""
         if self.record_length is not None and self.record_length < 1:
             raise DataError(f"record_length: expected at least 1 element, got {self.record_length}")
-        if self.dtype is not None and self.dtype not in ELEMENT_TYPES:
-            known = ", ".join(sorted(ELEMENT_TYPES))
+        if self.dtype is not None and self.dtype not in ELEMENT_TYPES | BIT_TYPES.keys():
+            known = ", ".join(sorted(ELEMENT_TYPES | BIT_TYPES.keys()))
             raise DataError(f"token_dtype: expected one of {known}, got {self.dtype!r}")
         if self.format is not None and self.format not in FORMATS:
             raise DataError(f"format: expected one of {', '.join(sorted(FORMATS))}, got {self.format!r}")
@@ -98,7 +121,7 @@ class ShardView:
     Attributes:
         layout: How the records lie; its `shape` is known.
         records: Number of records.
-        offset: Where the first begins, in bytes.
+        offset: Where the first begins, in bytes; other bytes may follow the last.
         mapping: The whole file, mapped read-only.
     """
 
@@ -110,7 +133,8 @@ class ShardView:
     @property
     def buffer(self) -> memoryview:
         """The records' bytes, and nothing else, as they lie in the mapping."""
-        return memoryview(self.mapping)[self.offset :]
+        _, _, size = self.layout.fixed()
+        return memoryview(self.mapping)[self.offset : self.offset + self.records * size]
 
     @property
     def size_bytes(self) -> int:
@@ -166,15 +190,18 @@ class Format:
             are NumPy's, and may share the bytes' memory. None where a record is elements of a type.
         find: Tells whether a dataset at a path is of this format by more than the names of its files: returns
             the files with their names, in order, or None if it is not. None where the suffix is enough.
+        by_suffix: Whether files whose name ends in the format's name are of it. A format with neither that
+            nor `find` is read where the caller names it: the path is opened as it stands.
     """
 
     open: OpenShard
     decoder: Callable[[Layout], Decoder] | None = None
     find: Callable[[Path], list[tuple[str, Path]] | None] | None = None
+    by_suffix: bool = True
 
 
 FORMATS: Final[dict[str, Format]] = {}
-"""Format name, which is also the file name's suffix without the dot → how it is read."""
+"""Format name, which as a rule is also the file name's suffix without the dot → how it is read."""
 
 
 def register(
@@ -182,6 +209,7 @@ def register(
     *,
     decoder: Callable[[Layout], Decoder] | None = None,
     find: Callable[[Path], list[tuple[str, Path]] | None] | None = None,
+    by_suffix: bool = True,
 ) -> Callable[[OpenShard], OpenShard]:
     """Registers the function that opens files of a format.
 
@@ -189,10 +217,11 @@ def register(
         name: The format's name; files whose name ends in ``.name`` are of it.
         decoder: As in `Format`.
         find: As in `Format`.
+        by_suffix: As in `Format`.
     """
 
     def enter(function: OpenShard) -> OpenShard:
-        FORMATS[name] = Format(function, decoder, find)
+        FORMATS[name] = Format(function, decoder, find, by_suffix)
         return function
 
     return enter
@@ -219,9 +248,7 @@ def whole_records(path: Path, mapping: mmap.mmap, offset: int, layout: Layout) -
     Raises:
         DataError: If there is no record, or bytes are left over.
     """
-    size = layout.record_bytes
-    if not size:
-        raise DataError(f"{path}: {layout} have no length of their own")
+    _, _, size = layout.fixed()
     records, over = divmod(len(mapping) - offset, size)
     if over:
         raise DataError(

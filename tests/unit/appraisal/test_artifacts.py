@@ -83,7 +83,7 @@ def unnamed(uses: dict[str, Any]) -> Any:
 def test_without_a_manifest_in_the_evidence_whole_epochs_bind(manifest: Any) -> None:
     artifacts.compare("data", manifest, unnamed({"train": at_hand.delivered(bytes([3]) * 10)}))
     other = at_hand.delivered(bytes([3]) * 9 + bytes([4]))
-    claimed = dataclasses.replace(other, least=3, greatest=3)
+    claimed = put(put(other, "counts.least", 3), "counts.greatest", 3)
     with pytest.raises(ArtifactError, match="3 whole epochs of it are not what data delivered for train"):
         artifacts.compare("data", manifest, unnamed({"train": claimed}))
 
@@ -150,9 +150,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 
 PART = at_hand.delivered(bytes([1]) + bytes(at_hand.RECORDS - 1))
-ANOTHER = dataclasses.replace(
-    at_hand.delivered(bytes([2]) * (at_hand.RECORDS - 1) + bytes([3])), least=2, greatest=2
-)
+ANOTHER = put(at_hand.delivered(bytes([2]) * (at_hand.RECORDS - 1) + bytes([3])), "counts.greatest", 2)
 
 
 def test_a_manifest_that_is_named_needs_no_whole_epoch(manifest: Any) -> None:

@@ -16,7 +16,7 @@ from palm_torch.appraisal import chain, chain_text
 from palm_torch.appraisal.chain import Label, Member
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.errors import ClaimError, InputError
-from palm_torch.roles import Artifact, Dataset, Source, Weights
+from palm_torch.roles import Artifact, Dataset, Source, Weights, Written
 
 if TYPE_CHECKING:
     from palm_torch.result import Strength
@@ -60,10 +60,22 @@ def member(
 
 def preprocess(produced: Digest = CORPUS, manifest: Digest | None = RAW) -> Any:
     return properties.Preprocess(
-        dataset=dataset(manifest),
-        produced=thing(produced),
+        data={"raw": dataset(manifest)},
+        produced={"corpus": written(produced)},
         function=thing(sha256_digest(b"f")),
         arguments=measured(),
+    )
+
+
+def written(digest: Digest) -> Written:
+    return Written(
+        source=Source.MEASURED,
+        framing={},
+        files={"a": thing(digest)},
+        digest=sha256_digest(b"manifest of " + digest.value),
+        records_root=CORPUS,
+        records=10,
+        multiset=at_hand.multiset_of(bytes(10)),
     )
 
 
@@ -133,7 +145,10 @@ def session(model: str = "tuned", query: bytes = b"r") -> Any:
 
 def distribute() -> Any:
     return properties.Distribute(
-        dataset=dataset(), distribution=measured(mean=1), function=thing(CORPUS), arguments=measured()
+        data={"corpus": dataset()},
+        distribution=measured(mean=1),
+        function=thing(CORPUS),
+        arguments=measured(),
     )
 
 
@@ -159,9 +174,9 @@ def test_all_eight_properties_in_one_chain() -> None:
         dict.fromkeys(member.statement.operation for member in WHOLE)
     )
     assert drawn(built) == [
-        (None, None, "preprocess", "dataset", "missing"),
-        ("preprocess", "produced", "bind", "files.a", "hardware"),
-        ("bind", "manifest", "distribute", "dataset", "hardware"),
+        (None, None, "preprocess", "data.raw", "missing"),
+        ("preprocess", "produced.corpus.files.a", "bind", "files.a", "hardware"),
+        ("bind", "manifest", "distribute", "data.corpus", "hardware"),
         ("bind", "manifest", "train", "data.d", "hardware"),
         (None, None, "train", "initial", "missing"),
         ("train", "model", "optimize", "base", "hardware"),
@@ -367,9 +382,9 @@ def test_a_chain_as_text() -> None:
     assert [line for line, _ in lines] == [
         "chain of 3 runs; links: 1 hardware, 2 missing",
         "[1] preprocess: preprocess run run preprocess, hardware",
-        f"    dataset <- (MISSING, sha256:{raw}): {nobody}",
+        f"    data.raw <- (MISSING, sha256:{raw}): {nobody}",
         "[2] bind: bind run run bind, hardware",
-        f"    files.a <- [1] produced (hardware, sha256:{corpus})",
+        f"    files.a <- [1] produced.corpus.files.a (hardware, sha256:{corpus})",
         "[3] evil\\n[1] ok: train run run evil\\n[1] ok, simulated",
         f"    initial <- (MISSING, sha256:{fresh}): {nobody}",
         "    linked to no other evidence given here",

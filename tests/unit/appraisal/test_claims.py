@@ -64,6 +64,26 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "records: .*<= 19",
     ),
     "epochs": ({"epochs": Range(least=2, greatest=2)}, {"epochs": Range(least=3)}, "epochs: "),
+    "multiplicity, at least": (
+        {"multiplicity": Range(least=2)},
+        {"multiplicity": Range(least=3)},
+        r"data\.dataset1\.train, multiplicity: .*>= 3, the evidence says 2",
+    ),
+    "multiplicity, at most": (
+        {"multiplicity": Range(greatest=2)},
+        {"multiplicity": Range(greatest=1)},
+        r"data\.dataset1\.train, multiplicity: .*<= 1, the evidence says 2",
+    ),
+    "ranks": (
+        {"ranks": Range(least=1, greatest=1)},
+        {"ranks": Range(least=2)},
+        r"data\.dataset1\.(train|eval), ranks: .*>= 2, the evidence says 1",
+    ),
+    "exact, padded, streams": (
+        {"exact": True, "padded": 0, "streams": True},
+        {"steps": Range(least=5)},
+        "steps",
+    ),
     "steps": ({"steps": Range(least=4, greatest=4)}, {"steps": Range(greatest=3)}, "steps: "),
     "argument, least over all groups": (
         {"arguments": {"lr": Range(least=0.0001)}},
@@ -105,7 +125,7 @@ def test_each_rule_admits_and_refuses(name: str) -> None:
 
 def test_every_rule_of_a_policy_is_tried() -> None:
     tried = {rule for satisfied, broken, _ in RULES.values() for rule in (*satisfied, *broken)}
-    assert tried | {"declared"} == {field.name for field in dataclasses.fields(ClaimRules)}
+    assert tried | {"declared", "interconnect"} == {field.name for field in dataclasses.fields(ClaimRules)}
 
 
 @pytest.mark.parametrize("name", [name for name, (_, broken, _) in RULES.items() if broken])
@@ -260,15 +280,15 @@ def test_another_property_is_not_appraised() -> None:
     end = Statement(
         run=GOOD.run,
         claims=Preprocess(
-            dataset=DATASET,
-            produced=DECLARED,
+            data={"raw": DATASET},
+            produced={},
             function=DECLARED,
             arguments=Value(source=Source.MEASURED, value={}),
         ),
     )
-    with pytest.raises(ClaimError, match="this version appraises 'train', not 'preprocess'"):
+    with pytest.raises(ClaimError, match="the rules are for training, the evidence is of 'preprocess'"):
         claims.check_claims(end, rules(property="preprocess"))
-    assert {claim.name for claim in claims.claims_of(end, "hardware")} >= {"produced", "function", "code"}
+    assert {claim.name for claim in claims.claims_of(end, "hardware")} >= {"data raw", "function", "code"}
     bound = Statement(
         run=GOOD.run,
         claims=Bind(

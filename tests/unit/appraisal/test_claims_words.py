@@ -30,7 +30,7 @@ def test_a_dataset_by_its_size_and_manifest() -> None:
     [(1, 1, "each once"), (2, 2, "each 2 times"), (0, 1, "each 0 to 1 times"), (1, 3, "each 1 to 3 times")],
 )
 def test_how_often_each_record_was_delivered(least: int, greatest: int, words: str) -> None:
-    end = put(put(GOOD, f"{TRAIN}.least", least), f"{TRAIN}.greatest", greatest)
+    end = put(put(GOOD, f"{TRAIN}.counts.least", least), f"{TRAIN}.counts.greatest", greatest)
     assert said(end)["data dataset1, train"] == f"20 delivered, 10 different ones of 10, {words}"
 
 

@@ -15,7 +15,7 @@ from palm_torch.commit import multiset
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.errors import ClaimError, CodeError
 from palm_torch.properties import Bind, Distribute, Optimize
-from palm_torch.roles import Artifact, Delivered, Source, Value
+from palm_torch.roles import Artifact, Counts, Source, Value
 from palm_torch.statement import SourceFile, Statement, code_digest
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ CASES: dict[str, tuple[str, Any, str]] = {
     "multiset count": (f"{TRAIN}.multiset.count", 19, "multiset of 19 records, but 20"),
     "delivered": (f"{TRAIN}.delivered", 21, "multiset of 20 records, but 21"),
     "count of nothing": (f"{TRAIN}.multiset.count", 0, "empty product"),
-    "distinct": (f"{TRAIN}.distinct", 9, "exclude each other"),
-    "least": (f"{TRAIN}.least", 1, "exclude each other"),
-    "greatest": (f"{TRAIN}.greatest", 3, "exclude each other"),
-    "least of some": (f"{EVAL}.least", 1, "exclude each other"),
+    "distinct": (f"{TRAIN}.counts.distinct", 9, "exclude each other"),
+    "least": (f"{TRAIN}.counts.least", 1, "exclude each other"),
+    "greatest": (f"{TRAIN}.counts.greatest", 3, "exclude each other"),
+    "least of some": (f"{EVAL}.counts.least", 1, "exclude each other"),
     "records": ("claims.data.dataset1.records", 11, "exclude each other"),
     "no records": ("claims.data.dataset1.records", 0, "a dataset of 0 records"),
     "records of nothing": ("claims.data.dataset1.record_bytes", 0, "records of 0 bytes"),
@@ -109,17 +109,7 @@ def test_the_numbers_of_a_use_are_those_of_some_delivery() -> None:
 def plausible(numbers: tuple[int, ...], records: int) -> bool:
     delivered, distinct, least, greatest = numbers
     return consistency._plausible(
-        Delivered(
-            exact=True,
-            delivered=delivered,
-            distinct=distinct,
-            least=least,
-            greatest=greatest,
-            multiset=at_hand.MANIFEST.multiset,
-            order=ROOT,
-            coverage=ROOT,
-        ),
-        records,
+        delivered, Counts(distinct=distinct, least=least, greatest=greatest, coverage=ROOT), records
     )
 
 
@@ -141,18 +131,18 @@ def test_a_binding_counts_its_records() -> None:
         consistency.check(bind(records=11))
 
 
-def test_a_dataset_that_is_a_role_by_itself_is_checked_too() -> None:
+def test_the_data_of_a_distribution_is_checked_too() -> None:
     dataset = GOOD.claims.data["dataset1"]
     claims = Distribute(
-        dataset=dataset,
+        data={"all": dataset},
         distribution=Value(source=Source.MEASURED, value={}),
         function=ARTIFACT,
         arguments=Value(source=Source.MEASURED, value={}),
     )
     consistency.check(Statement(run=GOOD.run, claims=claims))
-    with pytest.raises(ClaimError, match=r"dataset\.train"):
+    with pytest.raises(ClaimError, match=r"data\.all\.train"):
         consistency.check(
-            put(Statement(run=GOOD.run, claims=claims), "claims.dataset.uses.train.delivered", 1)
+            put(Statement(run=GOOD.run, claims=claims), "claims.data.all.uses.train.delivered", 1)
         )
 
 
@@ -220,7 +210,7 @@ def test_the_role_of_a_multiset_is_named() -> None:
 
 
 def test_numbers_that_exclude_each_other_are_all_shown() -> None:
-    assert refusal(put(GOOD, f"{DATA}.uses.train.greatest", 3)) == (
+    assert refusal(put(GOOD, f"{DATA}.uses.train.counts.greatest", 3)) == (
         "data.dataset1.train: 20 delivered, 10 distinct of 10, multiplicities 2 to 3: "
         "these numbers exclude each other"
     )

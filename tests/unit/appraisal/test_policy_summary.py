@@ -190,3 +190,36 @@ def test_what_rules_for_gpus_wave_through(
 @pytest.mark.parametrize("rule", ["min_driver_version", "min_vbios_version"])
 def test_rules_for_gpus_without_a_least_version_accept_nothing(composite: CompositeRun, rule: str) -> None:
     assert of_gpus(composite, {f"platform.gpu.{rule}": None}).accepts_nothing == (f"platform.gpu.{rule}",)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "demands", "waved"),
+    [
+        ("multiplicity", {"least": 1, "greatest": 2}, ">= 1 and <= 2", "any number of times"),
+        ("exact", True, "True", "counts of what was read"),
+        ("ranks", {"greatest": 1}, "<= 1", "any number of ranks"),
+    ],
+)
+def test_rules_about_deliveries_demand_or_wave_through(
+    good: GoodRun, rule: str, value: Any, demands: str, waved: str
+) -> None:
+    path = f"claims.{rule}"
+    said = summary(good, {path: value})
+    assert dict(said.demands)[path] == demands
+    assert not any(line.startswith(path) for line in said.waves_through)
+    unset = summary(good, {})
+    assert path not in dict(unset.demands)
+    assert any(line.startswith(f"{path}: ") and waved in line for line in unset.waves_through)
+
+
+def test_streams_and_padding_are_refused_unless_they_are_waved_through(good: GoodRun) -> None:
+    unset = summary(good, {})
+    assert dict(unset.demands)["claims.streams"] == "no streams: all data has an index"
+    assert dict(unset.demands)["claims.padded"] == "at most 0 records"
+    allowed = summary(good, {"claims.streams": True, "claims.padded": 3})
+    assert dict(allowed.demands)["claims.padded"] == "at most 3 records"
+    assert "claims.streams" not in dict(allowed.demands)
+    assert (
+        "claims.streams: streams, of which nobody can tell which records they gave" in allowed.waves_through
+    )
+    assert "claims.padded: 3 records that a sampler repeated to make ranks equal" in allowed.waves_through

@@ -16,7 +16,7 @@ from palm_torch.cvm import certificates
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import InputError, PlatformError, PolicyError, RejectedError, TrustAnchorError
 from palm_torch.policies import policy
-from palm_torch.properties import Preprocess
+from palm_torch.properties import Evaluate
 from palm_torch.roles import Artifact, Source, Value
 from palm_torch.statement import CodeSource, SourceFile, Statement
 
@@ -232,18 +232,21 @@ def test_evidence_without_collateral_has_no_number_to_show(good: GoodRun) -> Non
     assert "min_tcb" not in template(good, put(good.bundle, "collateral", None))
 
 
-def test_what_is_not_training(good: GoodRun) -> None:
+def test_what_is_not_appraised(good: GoodRun) -> None:
+    value = Value(source=Source.MEASURED, value={})
     end = Statement(
         run=good.end.run,
-        claims=Preprocess(
-            dataset=good.end.claims.data["dataset1"],
-            produced=DECLARED,
-            function=DECLARED,
-            arguments=Value(source=Source.MEASURED, value={}),
+        claims=Evaluate(
+            model=good.end.claims.model,
+            tokenizer=DECLARED,
+            data={},
+            metric=value,
+            benchmark=DECLARED,
+            configuration=value,
         ),
     )
     with pytest.raises(
-        PolicyError, match=r"^evidence: evidence of 'preprocess': this version appraises 'train' alone$"
+        PolicyError, match=r"^evidence: evidence of 'evaluate': this version does not appraise it$"
     ):
         template(good, good.with_end(end.encode()))
     with pytest.raises(InputError):
@@ -331,3 +334,45 @@ def test_only_numbers_of_every_group_become_ranges(good: GoodRun) -> None:
     }
     parsed = policy.parse(template(good, good.with_end(configured(good, value))).encode())
     assert parsed.claims.arguments == {"lr": policy.Range(least=1e-9, greatest=2e20)}
+
+
+# How records were delivered -------------------------------------------------------------------------
+
+USE = "claims.data.dataset1.uses.train"
+STREAM = dataclasses.replace(
+    UNNAMED,
+    records=None,
+    record_bytes=None,
+    uses={"train": put(DATASET.uses["train"], "counts", None)},
+)
+
+
+def test_how_records_were_delivered_is_pinned(good: GoodRun) -> None:
+    parsed, _ = accepted(good, good.bundle)
+    assert parsed.claims.multiplicity == policy.Range(least=2, greatest=2)
+    assert parsed.claims.ranks == policy.Range(least=1, greatest=1)
+    assert (parsed.claims.exact, parsed.claims.padded, parsed.claims.streams) == (True, 0, False)
+    sampled = good.sealed_end(USE, at_hand.delivered(bytes([0, 3, 1, 1, 0, 2, 0, 1, 1, 1])))
+    assert accepted(good, sampled)[0].claims.multiplicity == policy.Range(least=0, greatest=3)
+
+
+def test_padding_and_counts_as_read_are_told(good: GoodRun) -> None:
+    bundle = good.sealed_end(f"{USE}.padded", 2)
+    assert accepted(good, bundle)[0].claims.padded == 2
+    assert "a sampler repeated to make ranks equal. CHECK" in plain(template(good, bundle))
+    assert accepted(good, good.sealed_end(f"{USE}.exact", False))[0].claims.exact is False
+
+
+def test_ranks_are_counted_by_their_chains(good: GoodRun) -> None:
+    bundle = good.sealed_end(f"{USE}.order", lambda order: order * 2)
+    parsed = policy.parse(template(good, bundle).encode())
+    assert parsed.claims.ranks == policy.Range(least=1, greatest=2)
+
+
+def test_a_stream_has_to_be_let_through(good: GoodRun) -> None:
+    bundle = good.sealed_end("claims.data", {"dataset1": STREAM})
+    parsed, result = accepted(good, bundle)
+    assert parsed.claims.streams is True
+    assert parsed.claims.multiplicity is None
+    assert any("a stream, no index" in warning for warning in result.warnings)
+    assert "which of its records were delivered cannot be told" in plain(template(good, bundle))

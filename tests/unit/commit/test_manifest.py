@@ -29,6 +29,7 @@ def good() -> manifest.Manifest:
         dtype="uint8",
         record_shape=(1,),
         record_bytes=1,
+        columns=None,
         records=COUNT,
         shards=(
             manifest.Shard("a.bin", 30, 30, Digest("sha256", bytes(32))),
@@ -72,6 +73,30 @@ def test_digest_is_sha256_of_the_header() -> None:
     assert with_header(header) == whole()
 
 
+def test_records_of_any_length(tmp_path: Path) -> None:
+    columns = (manifest.Column("text", "string"), manifest.Column("ids", "list<int32>"))
+    for changes, kind in (
+        ({"format": "jsonl"}, ""),
+        ({"format": "megatron", "dtype": "int32"}, ""),
+        ({"format": "items"}, "items"),
+        ({"format": "arrow", "columns": columns}, '[["text","string"],["ids","list<int32>"]]'),
+    ):
+        bare = {"dtype": None, "record_shape": None, "record_bytes": None}
+        shards = (replace(good().shards[0], bytes=1, sha256=None), good().shards[1])
+        header = replace(good(), **(bare | {"shards": shards} | changes))
+        path = write(tmp_path / "m", manifest.head(header) + DIGESTS)
+        assert manifest.read(path) == header
+        assert header.kind == kind
+
+
+def test_kind_is_in_the_record_key() -> None:
+    import hashlib
+
+    framed = (0).to_bytes(4, "big") + (5).to_bytes(4, "big") + b"items"
+    assert records.record_key(kind="items") == hashlib.sha256(b"palm-torch/record/v1" + framed).digest()
+    assert records.record_key(b"items") != records.record_key(kind="items") != records.record_key()
+
+
 def test_record_digest_known_answer() -> None:
     import hashlib
 
@@ -86,6 +111,14 @@ def test_record_digest_known_answer() -> None:
 
 def json_header(**changes: Any) -> bytes:
     return encode_json(to_json(good()) | changes)
+
+
+def rows_header(**changes: Any) -> bytes:
+    return json_header(**({"dtype": None, "record_shape": None, "record_bytes": None} | changes))
+
+
+def column(name: str) -> dict[str, str]:
+    return {"name": name, "type": "string"}
 
 
 def shard(**changes: Any) -> Any:
@@ -116,6 +149,13 @@ MALFORMED = (
         "records differ from shards": with_header(json_header(records=COUNT + 1)),
         "record bytes": with_header(json_header(record_bytes=0)),
         "record shape": with_header(json_header(record_shape=[0])),
+        "record shape alone": with_header(json_header(record_bytes=None)),
+        "record bytes alone": with_header(json_header(record_shape=None)),
+        "record shape of no elements": with_header(json_header(dtype=None)),
+        "no columns": with_header(rows_header(columns=[])),
+        "column twice": with_header(rows_header(columns=[column("a"), column("a")])),
+        "column of another type": with_header(rows_header(columns=["a"])),
+        "two columns of elements": with_header(json_header(columns=[column("a"), column("b")])),
         "root of another kind": with_header(json_header(digests_root="sha256:" + "00" * 32)),
         "multiset scheme": with_header(
             json_header(multiset=to_json(good().multiset) | {"scheme": "muhash3072"})
@@ -177,6 +217,7 @@ def test_every_field_is_in_the_identity() -> None:
         "dtype": "int8",
         "format": "npy",
         "record_shape": (1, 1),
+        "columns": (manifest.Column("x", "uint8"),),
         "salted": True,
         "shards": header.shards[::-1],
         "digests_root": Digest("palm-sha256", bytes(32)),

@@ -238,3 +238,17 @@ def test_muhash3072_takes_many_at_once() -> None:
     made = MultisetHash(MUHASH3072)
     made.add_many(A + B)
     assert made == hash_of(B, A, parameters=MUHASH3072)
+
+
+def test_difference_takes_a_multiset_out_again() -> None:
+    part, rest = MultisetHash(), MultisetHash()
+    part.add_many(bytes(32) + bytes([1]) * 32)
+    rest.add_many(bytes([2]) * 32)
+    both = rest.copy()
+    both.union(part)
+    both.difference(part)
+    assert both == rest
+    with pytest.raises(DataError, match="cannot remove 2 of 1 records"):
+        rest.difference(part)
+    with pytest.raises(DataError, match="difference of mset-mu-3072 and muhash3072"):
+        rest.difference(MultisetHash(multiset.MUHASH3072))

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Subset
 
 from palm_torch.commit import manifest, records
-from palm_torch.data import dataset, measure
+from palm_torch.data import measure, open_datasets
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.errors import DataError, ManifestError, RecordError
 
@@ -283,17 +283,17 @@ def test_pickled_copy_keeps_the_private_digests(tokens: Path) -> None:
 
 def test_opened_lists_what_is_alive_once(tokens: Path) -> None:
     gc.collect()
-    before = len(dataset.opened())
+    before = len(open_datasets.opened())
     first = AttestedMmapDataset(tokens, record_length=L)
     second = AttestedMmapDataset(tokens, record_length=L)
     clone = copy.deepcopy(first)
     assert first.uid != second.uid
-    assert [data.uid for data in dataset.opened()[before:]] == [first.uid, second.uid]
+    assert [data.uid for data in open_datasets.opened()[before:]] == [first.uid, second.uid]
     del first
-    assert clone in dataset.opened()
+    assert clone in open_datasets.opened()
     del clone, second
     gc.collect()
-    assert len(dataset.opened()) == before
+    assert len(open_datasets.opened()) == before
 
 
 def test_manifest_path_for_files_and_folders(tokens: Path) -> None:

@@ -20,7 +20,9 @@ def opened(path: Path, **wanted: Any) -> list[shards.ShardFile]:
 
 
 def test_the_table_is_the_list_of_formats() -> None:
-    assert set(table.FORMATS) == {"bin", "npy"}
+    assert set(table.FORMATS) == {
+        module.__name__.rpartition(".")[2].replace("raw", "bin") for module in shards.FORMAT_MODULES
+    }
 
 
 def test_raw_records(tmp_path: Path) -> None:
@@ -175,6 +177,20 @@ def test_missing_path(tmp_path: Path) -> None:
 
 
 def test_file_of_an_unknown_format(tmp_path: Path) -> None:
-    (tmp_path / "a.parquet").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"end in \.bin, \.npy"):
-        opened(tmp_path / "a.parquet")
+    (tmp_path / "a.xyz").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"end in \.arrow, \.bin, \.jsonl, .*\.npy"):
+        opened(tmp_path / "a.xyz")
+
+
+def test_a_named_format_goes_before_the_names_of_files(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2, 3), np.int32))
+    (tmp_path / "b.bin").write_bytes(bytes(4))
+    (tmp_path / "tokens").write_bytes(bytes(6))
+    (file,) = opened(tmp_path, record_length=1, format="bin")
+    assert (file.name, file.view.records) == ("b.bin", 2)
+    (file,) = opened(tmp_path / "tokens", record_length=1, format="bin")
+    assert (file.name, file.view.records) == ("tokens", 3)
+    with pytest.raises(DataError, match=r"expected names that end in \.jsonl"):
+        opened(tmp_path, format="jsonl")
+    with pytest.raises(DataError, match=r"format: expected one of .*, got 'tar'"):
+        opened(tmp_path, format="tar")

@@ -47,13 +47,13 @@ def naive(rows: np.ndarray, batches: list[list[int]]) -> tuple[multiset.Multiset
 
 def check(claim: Any, rows: np.ndarray, batches: list[list[int]]) -> None:
     product, counts, order = naive(rows, batches)
-    assert (claim.delivered, claim.distinct) == (sum(counts), sum(map(bool, counts)))
-    assert (claim.least, claim.greatest) == (min(counts), max(counts))
+    assert (claim.delivered, claim.counts.distinct) == (sum(counts), sum(map(bool, counts)))
+    assert (claim.counts.least, claim.counts.greatest) == (min(counts), max(counts))
     assert claim.multiset.scheme == "mset-mu-3072"
     assert claim.multiset.count == sum(counts)
     assert claim.multiset.state == product.state.hex()
-    assert claim.order == Digest("palm-sha256", order)
-    assert claim.coverage == coverage.coverage_root(np.array(counts, "<u4").tobytes(), 4)
+    assert claim.order == (Digest("palm-sha256", order),)
+    assert claim.counts.coverage == coverage.coverage_root(np.array(counts, "<u4").tobytes(), 4)
 
 
 @pytest.mark.parametrize("with_manifest", [False, True])
@@ -107,7 +107,7 @@ def test_record_left_out_shows(tokens: Path) -> None:
     for batch in session.batches:
         account.add(batch[0], "train")
     summary = account.claim()["train"]
-    assert (summary.claim.least, summary.claim.distinct) == (0, RECORDS - 1)
+    assert (summary.claim.counts.least, summary.claim.counts.distinct) == (0, RECORDS - 1)
     assert bytes(summary.counts)[77] == 0
     assert summary.claim.multiset.state != data.manifest.multiset.state
 
@@ -138,11 +138,12 @@ def test_counters_grow_when_they_must(tmp_path: Path, times: int, itemsize: int)
     for _ in range(times % step):
         account.add(one, "train")
     summary = account.claim()["train"]
-    assert (summary.claim.greatest, summary.claim.least, summary.itemsize) == (times, 0, itemsize)
+    counts = summary.claim.counts
+    assert (counts.greatest, counts.least, summary.itemsize) == (times, 0, itemsize)
     element = gmpy2.mpz(multiset.MSET_MU_3072.element(one.digests))
     assert int(summary.claim.multiset.state, 16) == pow(element, times, multiset.MSET_MU_3072.modulus)
     coverage.write_sidecar(tmp_path / "map", summary.counts, summary.itemsize)
-    assert coverage.read_sidecar(tmp_path / "map", summary.claim.coverage) == (
+    assert coverage.read_sidecar(tmp_path / "map", counts.coverage) == (
         bytes(summary.counts),
         itemsize,
     )
@@ -164,9 +165,9 @@ def test_reads_that_do_not_fit(tokens: Path) -> None:
     good = reads_of(data, [3])
     cases = {
         "expected reads of dataset": ("someone", good.indices, good.digests),
-        "one 32-byte digest per record": (data.uid, good.indices * 2, good.digests),
+        "expected one index per record, got 2 for 1 records": (data.uid, good.indices * 2, good.digests),
         "records below": (data.uid, np.array([RECORDS], "<i8").tobytes(), good.digests),
-        "for 0 records": (data.uid, b"", b""),
+        "expected 32-byte record digests, got 0 bytes": (data.uid, b"", b""),
         "got others": (data.uid, np.array([-1], "<i8").tobytes(), good.digests),
     }
     for says, (uid, indices, digests) in cases.items():

@@ -1,4 +1,4 @@
-"""The example of docs/spec/40-data.md, section 5, is what the code computes."""
+"""The examples of docs/spec/40-data.md, sections 5 and 6, are what the code computes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ import re
 from pathlib import Path
 
 from palm_torch.commit import coverage, manifest, records
-from palm_torch.data import account, measure
+from palm_torch.data import account, measure, shards
+from palm_torch.data.formats import table
 from palm_torch.digest import tagged_hash
 
 SPECIFICATION = Path(__file__).parents[3] / "docs" / "spec" / "40-data.md"
 
 
+def section(title: str) -> str:
+    text = SPECIFICATION.read_text("utf-8")
+    return text[text.index(f"## {title}") :].partition("\n## ")[0]
+
+
+def rows_of(title: str) -> dict[str, str]:
+    return dict(re.findall(r"^\| (.+?) \| `([0-9a-f]+)` \|$", section(title), re.MULTILINE))
+
+
 def test_example(tmp_path: Path) -> None:
-    rows = dict(re.findall(r"^\| (.+?) \| `([0-9a-f]+)` \|$", SPECIFICATION.read_text("utf-8"), re.MULTILINE))
     contents = [bytes.fromhex("01000200"), bytes.fromhex("03000400")]
     digests = [records.record_digest(content) for content in contents]
     (tmp_path / "a.bin").write_bytes(b"".join(contents))
     made = measure.measure(tmp_path / "a.bin", record_length=2)
     coverage.write_sidecar(tmp_path / "map", bytes([1, 1]), 1)
-    assert rows == {
+    assert rows_of("5 Example") == {
         "record key": records.record_key().hex(),
         "group key": records.GROUP_KEY.hex(),
         "first record digest": digests[0].hex(),
@@ -34,5 +43,22 @@ def test_example(tmp_path: Path) -> None:
         "coverage root, each once": coverage.coverage_root(bytes([1, 1]), 1).value.hex(),
         "coverage file": (tmp_path / "map").read_bytes().hex(),
     }
-    assert len(made.encode()) == 1161
-    assert manifest.path_beside(tmp_path / "a.bin").stat().st_size == 1280
+    size, header = manifest.path_beside(tmp_path / "a.bin").stat().st_size, len(made.encode())
+    assert f"| manifest | {size:,} bytes, of which the header is {header:,} |" in section("5 Example")
+
+
+def test_example_of_a_folder_of_files(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").write_bytes(b"one")
+    (file,) = shards.open_all(tmp_path, table.Wanted(format="files"))
+    record, kind = file.view.copy(0), file.view.layout.kind
+    assert rows_of("6 Formats and rows") == {
+        "record": record.hex(),
+        "record key": records.record_key(kind=kind).hex(),
+        "record digest": records.record_digest(record, kind=kind).hex(),
+    }
+
+
+def test_the_table_names_every_format() -> None:
+    named = set(re.findall(r"^\| `([a-z]+)` \| .* \| .* \| .* \| .* \|$", section("6"), re.MULTILINE))
+    assert named == set(table.FORMATS)

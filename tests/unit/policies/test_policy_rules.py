@@ -74,6 +74,14 @@ RULES: dict[str, tuple[Any, Any, type[Exception]]] = {
     "claims.records.greatest": (20, 19, ClaimError),
     "claims.epochs.least": (2, 3, ClaimError),
     "claims.epochs.greatest": (2, 1, ClaimError),
+    "claims.multiplicity.least": (2, 3, ClaimError),
+    "claims.multiplicity.greatest": (2, 1, ClaimError),
+    "claims.exact": (True, "yes", PolicyError),  # the other rejections are in test_data_rules.py
+    "claims.padded": (0, -1, PolicyError),
+    "claims.streams": (True, "no", PolicyError),
+    "claims.ranks.least": (1, 2, ClaimError),
+    "claims.ranks.greatest": (1, 0, ClaimError),
+    "claims.interconnect": ("unprotected", "protected", PolicyError),
     "claims.steps.least": (4, 5, ClaimError),
     "claims.steps.greatest": (4, 3, ClaimError),
     "claims.arguments.lr.least": (0.0001, 0.00011, ClaimError),
@@ -237,7 +245,10 @@ EMPTY: dict[str, tuple[Any, type[Exception]]] = {
     **{f"platform.tdx.{name}": ([], PlatformError) for name in ("mr_seam", "xfam", "ppid", "tcb_statuses")},
     "code.digests": ([], PolicyError),
     **{f"claims.{name}": ([], PolicyError) for name in ("data", "initial", "tokenizer", "architecture")},
-    **{f"claims.{name}": ({}, PolicyError) for name in ("records", "epochs", "steps")},
+    **{
+        f"claims.{name}": ({}, PolicyError)
+        for name in ("records", "epochs", "multiplicity", "ranks", "steps")
+    },
 }
 
 

@@ -1,0 +1,124 @@
+"""The machines of one run, met through the store that torchrun keeps for its workers.
+
+The leaders exchange digests: of what opened their sessions at the begin, and of what their ranks hold at the
+end. The store is a service in the network that nobody vouches for: where it answers wrongly, parts do not
+name each other, which shows in the session and again when they are verified.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Protocol
+
+from palm_torch.errors import CoverageError
+
+if TYPE_CHECKING:
+    from palm_torch.attesting.ranks import Place
+
+MAX_VALUE_BYTES: Final = 8 << 20
+MAX_REASON_CHARACTERS: Final = 10_000
+_POLL_S: Final = 0.1
+
+
+class KeyValueStore(Protocol):
+    """What is asked of torch's ``TCPStore``."""
+
+    def set(self, key: str, value: str) -> None:
+        """Sets a value."""
+
+    def get(self, key: str) -> bytes:
+        """Returns a value, which is there."""
+
+    def check(self, keys: list[str]) -> bool:
+        """Says whether all of these are there."""
+
+
+class Machines:
+    """The leaders of all machines of one run.
+
+    Args:
+        place: The place of this one.
+        number: Which session of the process this is.
+        deadline_s: Seconds to wait for the others, each time.
+        store: Where they meet; None connects to torchrun's.
+
+    Raises:
+        CoverageError: If torchrun keeps no store for its workers, or it cannot be reached.
+    """
+
+    def __init__(
+        self, place: Place, *, number: int, deadline_s: float, store: KeyValueStore | None = None
+    ) -> None:
+        self._place = place
+        self._deadline_s = deadline_s
+        self._prefix = f"palm-torch/{place.name.hex()}/{number}"
+        self._store = store or _connected(place, deadline_s)
+
+    def exchange(self, point: str, value: str) -> list[bytes]:
+        """Gives every other machine a value and returns what all gave, by the number of the machine.
+
+        Args:
+            point: What is exchanged; each point is met once.
+            value: Text, at most `MAX_VALUE_BYTES` of it.
+
+        Raises:
+            CoverageError: If a machine does not give its own in time, or has ended the session.
+        """
+        if len(value.encode("utf-8")) > MAX_VALUE_BYTES:
+            raise CoverageError(
+                f"{point}: expected at most {MAX_VALUE_BYTES} bytes to exchange, got {len(value)}"
+            )
+        until = time.monotonic() + self._deadline_s
+        try:
+            self._store.set(self._key(point, self._place.machine), value)
+            return [self._get(point, machine, until) for machine in range(self._place.machines)]
+        except RuntimeError as error:  # all that torch's stores raise
+            raise CoverageError(f"{point}: torchrun's store does not answer: {error}") from error
+
+    def stop(self, reason: str) -> None:
+        """Tells the other machines that this one has ended the session."""
+        try:
+            self._store.set(f"{self._prefix}/stop", reason[:MAX_REASON_CHARACTERS])
+        except RuntimeError:
+            return  # they will find that it is silent
+
+    def _get(self, point: str, machine: int, until: float) -> bytes:
+        key = self._key(point, machine)
+        while not self._store.check([key]):
+            if self._store.check([f"{self._prefix}/stop"]):
+                reason = bytes(self._store.get(f"{self._prefix}/stop")).decode("utf-8", "replace")
+                raise CoverageError(f"another machine has ended the session of all ranks: {reason}")
+            if time.monotonic() > until:
+                raise CoverageError(
+                    f"machine {machine} did not answer in time: expected all {self._place.machines} machines "
+                    f"at {point}, within {self._deadline_s:g} seconds of each other; every rank opens "
+                    "palm_torch.attested(...) around the same loop"
+                )
+            time.sleep(_POLL_S)
+        value = bytes(self._store.get(key))
+        if len(value) > MAX_VALUE_BYTES:
+            raise CoverageError(
+                f"machine {machine}, {point}: expected at most {MAX_VALUE_BYTES} bytes, got {len(value)}"
+            )
+        return value
+
+    def _key(self, point: str, machine: int) -> str:
+        return f"{self._prefix}/{point}/{machine}"
+
+
+def _connected(place: Place, deadline_s: float) -> KeyValueStore:
+    if place.store is None:
+        raise CoverageError(
+            "torchrun keeps no store for its workers (TORCHELASTIC_USE_AGENT_STORE is not set), in which the "
+            "machines of a run could name each other: start it without TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+        )
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # noqa: PLC0415 (only runs on several machines need it)
+
+    host, port = place.store
+    try:
+        return TCPStore(
+            host, port, is_master=False, timeout=timedelta(seconds=deadline_s), wait_for_workers=False
+        )
+    except RuntimeError as error:
+        raise CoverageError(f"torchrun's store at {host}:{port} cannot be reached: {error}") from error

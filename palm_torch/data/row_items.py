@@ -1,0 +1,124 @@
+"""Items of records of any length: decoded from the very bytes that were hashed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+import torch
+
+from palm_torch.data import fixed_items
+from palm_torch.data.formats import table
+from palm_torch.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from palm_torch.data.row_reader import RowReader
+
+
+class RowItems:
+    """What a dataset hands out where records differ in length.
+
+    Numbers of a type become a flat tensor, to which `dtype` and `targets` apply. Every other record is what
+    its format decodes, its arrays as tensors; these are neither converted nor shifted.
+
+    Args:
+        reader: Reads the records.
+        dtype: Element type of the tensors; None keeps the stored one.
+        targets: Whether an item is the pair (record without its last element, record without its first).
+
+    Attributes:
+        reader: As given.
+        stackable: False: a batch of them is a list.
+
+    Raises:
+        DataError: If the type cannot hold the stored elements, or records are no numbers and targets are
+            wanted.
+    """
+
+    stackable = False
+
+    def __init__(self, reader: RowReader, dtype: torch.dtype | None, *, targets: bool) -> None:
+        self.reader = reader
+        self._dtype = dtype
+        self._targets = targets
+        self._item = self._numbers() if reader.layout.dtype is not None else self._decoded()
+
+    def singly(self, wanted: NDArray[np.int64]) -> tuple[Sequence[Any], bytes]:
+        """Reads records and decodes them; raises what `RowReader.read` does."""
+        return self.reader.read(wanted, self._item)
+
+    def _numbers(self) -> Callable[[bytes], Any]:
+        stored = np.dtype(self.reader.layout.dtype)
+        working, dtype = fixed_items.working_dtype(stored, self._dtype), self._dtype
+        read, wrap = np.frombuffer, torch.from_numpy
+
+        def plain(content: bytes) -> torch.Tensor:
+            return wrap(read(content, stored).astype(working))
+
+        def converted(content: bytes) -> torch.Tensor:
+            return plain(content).to(dtype)
+
+        item = plain if dtype in (None, fixed_items.TORCH_TYPES.get(working.name)) else converted
+        if not self._targets:
+            return item
+
+        def shifted(content: bytes) -> tuple[torch.Tensor, torch.Tensor]:
+            tensor = item(content)
+            return tensor[:-1], tensor[1:]
+
+        return shifted
+
+    def _decoded(self) -> Callable[[bytes], Any]:
+        layout = self.reader.layout
+        if self._targets:
+            raise DataError(
+                f"{self.reader.path}: targets=True shifts flat records of numbers by one element, got "
+                f"{layout}"
+            )
+        make = table.FORMATS[layout.format].decoder
+        if make is None:
+            raise DataError(f"{self.reader.path}: nothing decodes {layout}")
+        decode = make(layout)
+        return lambda content: _owned(decode(content))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the arguments: functions that decode do not travel."""
+        return {"reader": self.reader, "dtype": self._dtype, "targets": self._targets}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Makes it anew."""
+        RowItems.__init__(self, state["reader"], state["dtype"], targets=state["targets"])
+
+
+_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
+"""Types of values that are handed out as they are."""
+_NATIVE: Final = {
+    stored: np.dtype(name)
+    for name in fixed_items.TORCH_TYPES
+    for stored in (np.dtype(name).newbyteorder("<"), np.dtype(name).newbyteorder(">"))
+}
+"""Element types of arrays, in both byte orders → the one that tensors take."""
+
+
+def _owned(value: Any) -> Any:  # noqa: ANN401 (whatever a format decodes)
+    """Returns a value with tensors in place of arrays, each in memory of its own."""
+    kind = type(value)
+    if kind is dict:
+        for name, part in value.items():
+            if type(part) not in _PLAIN:
+                value[name] = _owned(part)
+        return value
+    if kind is list:
+        nested = bool(value) and type(value[0]) in (dict, list, np.ndarray)
+        return [_owned(part) for part in value] if nested else value
+    if kind is np.ndarray:
+        array = cast("NDArray[Any]", value)
+        native = _NATIVE.get(array.dtype)
+        if native is array.dtype:  # quicker than a conversion that changes nothing
+            return torch.from_numpy(array.copy())
+        return array.copy() if native is None else torch.from_numpy(array.astype(native))
+    return value

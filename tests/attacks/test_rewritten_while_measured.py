@@ -1,0 +1,84 @@
+"""The host rewrites what measuring writes to disk while it works: what comes of it is detected or nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from recording import LENGTH, write_tokens
+
+from palm_torch.commit import manifest as manifests
+from palm_torch.data import measure
+from palm_torch.data.measuring import products
+from palm_torch.data.measuring.writing import ManifestWriter
+from palm_torch.errors import ManifestError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    write_tokens(tmp_path / "corpus")
+    return tmp_path / "corpus"
+
+
+def test_digests_rewritten_before_they_are_in_the_manifest(
+    tokens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = measure.measure(tokens, record_length=LENGTH)
+    put = ManifestWriter.put
+
+    def then_rewrite(writer: ManifestWriter, first: int, digests: bytes) -> None:
+        put(writer, first, digests)
+        os.pwrite(writer._spool.fileno(), bytes(32), first * 32)
+
+    monkeypatch.setattr(ManifestWriter, "put", then_rewrite)
+    made = measure.measure(tokens, record_length=LENGTH)
+    assert made == honest  # the header says what was read
+    with pytest.raises(ManifestError, match="do not lead to the header's root"):
+        manifests.read(tokens / "manifest.palm-manifest")
+
+
+def test_products_put_there_by_somebody_else(tokens: Path) -> None:
+    honest = measure.measure(tokens, record_length=LENGTH, incremental=True)
+    file = tokens / "manifest.palm-products"
+    entries = file.read_bytes()
+    one = (1).to_bytes(384, "big")
+    forged = [
+        entries[at : at + 32] + one + products.blake3(entries[at : at + 32] + one, key=bytes(32)).digest()
+        for at in range(0, len(entries), products.ENTRY_BYTES)
+    ]
+    file.write_bytes(b"".join(forged))
+    assert measure.measure(tokens, record_length=LENGTH, incremental=True) == honest
+
+
+def test_products_of_one_block_given_to_another(tokens: Path) -> None:
+    honest = measure.measure(tokens, record_length=LENGTH, incremental=True)
+    file = tokens / "manifest.palm-products"
+    data = file.read_bytes()
+    size = products.ENTRY_BYTES
+    first, *rest = (data[at : at + size] for at in range(0, len(data), size))
+    file.write_bytes(b"".join(entry[:32] + first[32:] for entry in (first, *rest)))
+    assert measure.measure(tokens, record_length=LENGTH, incremental=True) == honest
+
+
+def test_file_rewritten_between_two_reads_of_its_records(
+    tokens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both hashes come of one read: there is no moment between them."""
+    path = tokens / "part-0.bin"
+    before = path.read_bytes()
+    put = ManifestWriter.put
+
+    def then_rewrite(writer: ManifestWriter, first: int, digests: bytes) -> Any:
+        put(writer, first, digests)
+        if first == 0:
+            path.write_bytes(bytes(len(before)))
+
+    honest = measure.measure(tokens, record_length=LENGTH)
+    monkeypatch.setattr(ManifestWriter, "put", then_rewrite)
+    made = measure.measure(tokens, record_length=LENGTH)
+    assert made == honest  # of the bytes that were there when they were read, in both respects
