@@ -14,8 +14,7 @@ from palm_torch import gpu_files as endorsement_files
 from palm_torch import receipt as receipt_files
 from palm_torch import request as request_files
 from palm_torch.appraisal import freshness as freshnesses
-from palm_torch.appraisal import receipts, verifier
-from palm_torch.appraisal import seen as seen_store
+from palm_torch.appraisal import verifier
 from palm_torch.cvm import platforms
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import InputError, PolicyError, RequestError
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from palm_torch.collateral_file import CollateralFile
     from palm_torch.evidence import Bundle
+    from palm_torch.gpu_files import Tokens
     from palm_torch.policies.policy import Policy
     from palm_torch.result import AttestationResult
 
@@ -59,6 +59,8 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
     rims: Sequence[str | Path] = (),
     ocsp: Sequence[str | Path] = (),
     gpu_crls: Sequence[str | Path] = (),
+    nras: Sequence[str | Path] = (),
+    jwks: str | Path | None = None,
 ) -> AttestationResult:
     """Appraises an evidence file, or a receipt, against a policy file, offline.
 
@@ -82,9 +84,14 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         collateral: What the platform's vendor says of it, a file that ``palm-torch collateral fetch`` wrote;
             it takes the place of what the evidence carries, and evidence of hardware may carry none.
         rims: Reference manifests of GPUs' drivers and firmware images, XML files; if there are some, they
-            take the place of those that the evidence carries.
+            take the place of those that the evidence carries. The name of a file, or text ``NAME=FILE``, says
+            under which name NVIDIA keeps it, and so for which board it is.
         ocsp: Answers about the status of GPUs' certificates, DER files; likewise.
         gpu_crls: Revocation lists of GPUs' certificates, DER files; likewise.
+        nras: Tokens of NVIDIA's attestation service about GPUs of this evidence, JSON files. They decide
+            nothing, and are repeated in the result as its opinions; one that is not genuine, not in force,
+            about something else or unfavourable is an error.
+        jwks: The keys of that service, a JSON Web Key Set; goes with `nras`.
 
     Returns:
         The result: what was checked, what was not, the reservations, and every claim with its strength.
@@ -101,11 +108,14 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         timestamp_root=timestamp_root,
         gpu_files=endorsement_files.read(rims=rims, ocsp=ocsp, crls=gpu_crls),
     )
+    tokens = endorsement_files.read_tokens(nras=nras, jwks=jwks)
     given = None if collateral is None else collateral_file.read(Path(collateral))
     data = bundles.read(Path(evidence))
     if receipt_files.is_receipt(data):
-        if timestamp_root is not None or seen is not None:
-            raise InputError(f"{evidence}: a receipt; time stamps and the store are for sealed evidence")
+        if timestamp_root is not None or seen is not None or tokens is not None:
+            raise InputError(
+                f"{evidence}: a receipt; time stamps, the store and opinions are for sealed evidence"
+            )
         return appraiser.receipt(
             data,
             what=str(evidence),
@@ -124,6 +134,7 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         request=None if request is None else read_request(Path(request)),
         artifacts=_paths(artifacts),
         collateral=given,
+        tokens=tokens,
     )
     if seen is not None and record(
         [(bundles.decode(data), result)], Path(seen), at=appraiser.now, again=again
@@ -205,6 +216,7 @@ class Appraiser:
         request: bytes | None,
         artifacts: Mapping[str, Path] | None = None,
         collateral: CollateralFile | None = None,
+        tokens: Tokens | None = None,
     ) -> AttestationResult:
         """Appraises sealed evidence; as `verify`, but with bytes in hand.
 
@@ -215,6 +227,7 @@ class Appraiser:
             request: The request that it should answer, the file's bytes; None if there was none.
             artifacts: Files to compare with what it says of a role.
             collateral: What the platform's vendor says of it; None takes what the evidence carries.
+            tokens: What NVIDIA's attestation service thought of its GPUs.
         """
         return verifier.verify(
             data,
@@ -227,6 +240,7 @@ class Appraiser:
             collateral=collateral,
             gpu_files=self.gpu_files,
             files=artifacts,
+            tokens=tokens,
             what=what,
         )
 
@@ -252,6 +266,8 @@ class Appraiser:
             closing: The sealed evidence of its session, the file's bytes; None leaves it unclosed.
             collateral: What the platform's vendor says of it; None takes what the receipt carries.
         """
+        from palm_torch.appraisal import receipts  # noqa: PLC0415 (evidence needs no part of it, and starts faster)
+
         return receipts.verify(
             receipt_files.decode(data, what=what),
             policy=policy,
@@ -290,6 +306,8 @@ def record(
         FreshnessError: If a request was answered before, or a run or one of its sessions was accepted before.
         InputError: If the store cannot be used.
     """
+    from palm_torch.appraisal import seen as seen_store  # noqa: PLC0415 (loads SQLite: without, it starts faster)
+
     items = [
         seen_store.Accepted(
             nonce=bundle.challenge.nonce if bundle.challenge.kind == "challenged" else None,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palm_torch.cvm.gpu import VerifiedGpu
+    from palm_torch.cvm.gpu_measurements import Rims
     from palm_torch.cvm.gpu_state import GpuState
     from palm_torch.cvm.platforms import Requirements
     from palm_torch.evidence import Bundle
@@ -83,15 +84,21 @@ def checks(attested: Attested, *, when: str) -> list[Check]:
     ]
     compared = [rims for gpu in attested.gpus if (rims := gpu.rims) is not None]
     if compared:
-        pairs = {f"driver {rims.driver.version}, VBIOS {rims.vbios.version}": rims for rims in compared}
+        pairs = sorted({_described(rims) for rims in compared})
         found.append(
             Check(
                 name="reference manifests",
-                detail=f"the GPUs run what the manifests of {'; '.join(sorted(pairs))} describe, "
+                detail=f"the GPUs run what the manifests of {'; '.join(pairs)} describe, "
                 f"under the root {compared[0].driver.anchor.name}",
             )
         )
     return found
+
+
+def _described(rims: Rims) -> str:
+    name = rims.vbios.name
+    board = "" if name is None or name.by != "verifier" else f" ({name.id})"
+    return f"driver {rims.driver.version}, VBIOS {rims.vbios.version}{board}"
 
 
 def left_open(attested: Iterable[Attested]) -> list[str]:
@@ -105,6 +112,20 @@ def left_open(attested: Iterable[Attested]) -> list[str]:
 def all_of(attested: Iterable[Attested]) -> list[VerifiedGpu]:
     """Returns the reports of all GPUs of several phases and sessions."""
     return [gpu for item in attested for gpu in item.gpus]
+
+
+def places(attested: Sequence[Attested]) -> list[tuple[str, VerifiedGpu]]:
+    """Returns the GPUs of a run, each with its place in the evidence, in words.
+
+    Args:
+        attested: Those at begin, those at end, and those at the begin of each segment, oldest first.
+    """
+    names = ("begin", "end", *(f"begin of segment {number}" for number in range(1, len(attested))))
+    return [
+        (f"GPU {number} at {name}", gpu)
+        for name, item in zip(names, attested, strict=False)  # there are more names than it takes
+        for number, gpu in enumerate(item.gpus)
+    ]
 
 
 def devices(end: Statement, attested: Attested, earlier: Sequence[CheckedSegment]) -> Check:

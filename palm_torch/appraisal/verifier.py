@@ -22,17 +22,19 @@
 13. Code is the code the policy names.
 14. Claims are what the policy demands.
 15. Files at hand are those the evidence speaks of.
+16. Somebody else's opinions at hand are theirs, about these GPUs and good. They decide nothing
+    (`palm_torch.appraisal.opinions` numbers these steps).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from palm_torch import evidence, statement
 from palm_torch.appraisal import (
-    artifacts,
     claims,
     code_rules,
     composite,
@@ -52,10 +54,12 @@ from palm_torch.sessions import gpus, openings, seals, segments
 from palm_torch.statement import Begin, Statement
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
     from palm_torch.collateral_file import CollateralFile
+    from palm_torch.gpu_files import Tokens
     from palm_torch.policies.policy import Policy
 
 NOT_CHECKED: Final = (
@@ -95,6 +99,7 @@ class _Decoded:
     end: Statement
     collateral: Mapping[str, str]
     gpu_files: GpuEndorsements | None
+    gpus_at_hand: gpus.AtHand | None
 
 
 def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
@@ -108,7 +113,9 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     freshness_rule: freshness.Rule = "required",
     collateral: CollateralFile | None = None,
     gpu_files: GpuEndorsements | None = None,
+    gpus_at_hand: gpus.AtHand | None = None,
     files: Mapping[str, Path] | None = None,
+    tokens: Tokens | None = None,
     what: str = "evidence",
 ) -> AttestationResult:
     """Appraises one evidence bundle.
@@ -126,7 +133,10 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
             for evidence that carries none.
         gpu_files: What the makers of GPUs say of them; a kind of file of which there are some takes the
             place of the bundle's own.
+        gpus_at_hand: What `palm_torch.sessions.gpus.read` made of them and of the bundle's own, if that was
+            done already; they are not read again.
         files: Files to compare with what the evidence says of a role: role → path.
+        tokens: What NVIDIA's attestation service thought of the GPUs, and its keys.
         what: Name of the bundle, for messages about malformed bytes.
 
     Returns:
@@ -140,13 +150,14 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         raise InputError("at: expected a time with a time zone")
     findings = _Findings()
     try:
-        decoded = _decode(data, what, collateral, gpu_files)  # 1
+        decoded = _decode(data, what, collateral, gpu_files, gpus_at_hand)  # 1
         findings.passed("encoding", f"{len(data)} bytes, canonical, version 1")
         time = moment.of(decoded.bundle, at=at, source=time_source, root=timestamp_root)  # 2
         findings.checks += time.checks
         findings.reservations += time.reservations
         findings.not_checked += time.not_checked
-        return _verify(decoded, policy, time, challenge, freshness_rule, files or {}, findings)
+        result, attested = _verify(decoded, policy, time, challenge, freshness_rule, files or {}, findings)
+        return result if tokens is None else _with_opinions(result, tokens, attested, time.at)  # 16
     except RejectedError as error:
         error.checks = tuple(findings.checks)
         raise
@@ -160,7 +171,7 @@ def _verify(
     rule: freshness.Rule,
     files: Mapping[str, Path],
     findings: _Findings,
-) -> AttestationResult:
+) -> tuple[AttestationResult, tuple[gpus.Attested, ...]]:
     bundle, begin, end, at = decoded.bundle, decoded.begin, decoded.end, time.at
 
     state = _check_challenge(decoded, challenge, rule, time.latest, findings)  # 2
@@ -206,17 +217,13 @@ def _verify(
     findings.not_checked += claims.waved_through(policy.claims)
     findings.reservations += reservations.of_statement(end)
     findings.reservations += unmeasured.of_statement(end)
-    for role, path in files.items():  # 15
-        artifacts.compare(role, path, end)
-        findings.passed("artifact", f"{path} is the {role} of the evidence")
-    if not files:
-        findings.not_checked.append(NO_FILE)
+    _compare_files(files, end, findings)  # 15
 
     simulations = composite.simulation(machine=any(quote.simulated for quote in quotes), attested=attested)
     findings.reservations[:0] = simulations
     simulated = bool(simulations)
     strength = strength_of(simulated=simulated, reservations=findings.reservations)
-    return AttestationResult(
+    result = AttestationResult(
         tier=Tier.WARNING if findings.reservations else Tier.AFFIRMING,
         simulated=simulated,
         operation=end.operation,
@@ -230,10 +237,24 @@ def _verify(
         not_checked=tuple(findings.not_checked),
         claims=claims.claims_of(end, strength),
     )
+    return result, attested
+
+
+def _with_opinions(
+    result: AttestationResult, tokens: Tokens, attested: Sequence[gpus.Attested], at: datetime
+) -> AttestationResult:
+    """Step 16: adds opinions to a result that stands without them."""
+    from palm_torch.appraisal import opinions  # noqa: PLC0415 (few verifiers hold any; without, it starts faster)
+
+    return dataclasses.replace(result, opinions=opinions.of_gpus(tokens, composite.places(attested), now=at))
 
 
 def _decode(
-    data: bytes, what: str, given: CollateralFile | None, gpu_files: GpuEndorsements | None
+    data: bytes,
+    what: str,
+    given: CollateralFile | None,
+    gpu_files: GpuEndorsements | None,
+    gpus_at_hand: gpus.AtHand | None,
 ) -> _Decoded:
     bundle = evidence.decode(data, what=what)
     collateral = bundle.collateral if given is None else given.fields_for(bundle.attester)
@@ -245,6 +266,7 @@ def _decode(
         end=statement.decode(bundle.end.statement),
         collateral=collateral,
         gpu_files=gpu_files,
+        gpus_at_hand=gpus_at_hand,
     )
 
 
@@ -265,7 +287,9 @@ def _verify_sessions(
 ) -> tuple[tuple[segments.CheckedSegment, ...], tuple[gpus.Attested, ...]]:
     """Steps 8 and 9: the earlier sessions, and the GPUs of all of them, at begin and end of the last."""
     bundle, begin = decoded.bundle, decoded.begin
-    at_hand = gpus.read(bundle.gpu_endorsements, decoded.gpu_files, requirements=requirements, now=at)  # 8
+    at_hand = decoded.gpus_at_hand  # 8
+    if at_hand is None:
+        at_hand = gpus.read(bundle.gpu_endorsements, decoded.gpu_files, requirements=requirements, now=at)
     first, last = composite.verify(
         bundle, begin, decoded.end, requirements=requirements, at_hand=at_hand, now=at
     )
@@ -277,6 +301,17 @@ def _verify_sessions(
     gpus.check_all_used(at_hand, composite.all_of(attested))
     findings.not_checked += composite.left_open(attested)
     return earlier, attested
+
+
+def _compare_files(files: Mapping[str, Path], end: Statement, findings: _Findings) -> None:
+    if not files:
+        findings.not_checked.append(NO_FILE)
+        return
+    from palm_torch.appraisal import artifacts  # noqa: PLC0415 (reads models and manifests: without, it starts faster)
+
+    for role, path in files.items():
+        artifacts.compare(role, path, end)
+        findings.passed("artifact", f"{path} is the {role} of the evidence")
 
 
 def _check_challenge(
