@@ -5,7 +5,7 @@ One simulated part, be it the machine, a GPU or who signed a reference manifest,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from palm_torch.appraisal import reservations
 from palm_torch.errors import PlatformError, prefixed
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from palm_torch.sessions.gpus import AtHand, Attested
     from palm_torch.sessions.segments import CheckedSegment
     from palm_torch.statement import Begin, Statement
+
+EARLIER_AT_BEGIN: Final = (
+    "the GPUs of earlier sessions when those ended: they attested at begin; at a checkpoint the driver alone "
+    "was asked for their state"
+)
+"""What a resumed run leaves open about GPUs."""
 
 
 def verify(
@@ -70,7 +76,7 @@ def checks(attested: Attested, *, when: str) -> list[Check]:
 
     Args:
         attested: The GPUs.
-        when: At which ends of the session, in words.
+        when: At which ends of which session, in words.
     """
     if not attested.gpus:
         return []
@@ -101,12 +107,18 @@ def _described(rims: Rims) -> str:
     return f"driver {rims.driver.version}, VBIOS {rims.vbios.version}{board}"
 
 
-def left_open(attested: Iterable[Attested]) -> list[str]:
-    """Returns what no evidence of GPUs shows, and what that of these leaves open; nothing without any."""
+def left_open(attested: Iterable[Attested], *, earlier: bool = False) -> list[str]:
+    """Returns what no evidence of GPUs shows, and what that of these leaves open; nothing without any.
+
+    Args:
+        attested: The GPUs of every phase and session.
+        earlier: Whether some are those of earlier sessions of the run.
+    """
     every = all_of(attested)
     if not every:
         return []
-    return list(dict.fromkeys([*(line for gpu in every for line in gpu.caveats), *gpus.NOT_CHECKED]))
+    before = [EARLIER_AT_BEGIN] if earlier else []
+    return list(dict.fromkeys([*(line for gpu in every for line in gpu.caveats), *gpus.NOT_CHECKED, *before]))
 
 
 def all_of(attested: Iterable[Attested]) -> list[VerifiedGpu]:

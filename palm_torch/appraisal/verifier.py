@@ -297,9 +297,11 @@ def _verify_sessions(
     earlier = segments.verify(  # 9
         bundle, begin, requirements=requirements, at=at, collateral=decoded.collateral, at_hand=at_hand
     )
+    for item in earlier:
+        findings.checks += composite.checks(item.session.gpus, when=f"at the begin of segment {item.number}")
     attested = (first, last, *(item.session.gpus for item in earlier))
     gpus.check_all_used(at_hand, composite.all_of(attested))
-    findings.not_checked += composite.left_open(attested)
+    findings.not_checked += composite.left_open(attested, earlier=bool(earlier))
     return earlier, attested
 
 

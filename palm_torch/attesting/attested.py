@@ -104,6 +104,7 @@ def attested(  # noqa: PLR0913 (each is a file or a choice of the caller's own)
         gpus=gpus.SessionGpus(
             gpus.collector_for(attester, gpu_collector),
             endorsements=gpu_files.read(rims=rims, ocsp=ocsp, crls=gpu_crls, travel=True),
+            required=gpu_collector != "auto",
         ),
         resume=resume,
     )
@@ -153,7 +154,11 @@ def launched(  # noqa: PLR0913 (as `attested`)
             attesters.select(attester),  # anew: what a session had of the machine, it has given back
             nonce=nonce,
             collateral=given,
-            gpus=gpus.SessionGpus(gpus.collector_for(attester, gpu_collector), endorsements=travelling),
+            gpus=gpus.SessionGpus(
+                gpus.collector_for(attester, gpu_collector),
+                endorsements=travelling,
+                required=gpu_collector != "auto",
+            ),
             resume=resume,
             opened=opened,
             command=command,

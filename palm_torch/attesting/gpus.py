@@ -39,12 +39,18 @@ class SessionGpus:
         collector: The way to them; None where there are none.
         endorsements: What their maker says of them, to travel with the evidence; without any, a verifier has
             to bring its own.
+        required: Whether there has to be evidence of GPUs, since somebody asked for a way to them by name.
     """
 
     def __init__(
-        self, collector: GpuCollector | None = None, *, endorsements: GpuEndorsements | None = None
+        self,
+        collector: GpuCollector | None = None,
+        *,
+        endorsements: GpuEndorsements | None = None,
+        required: bool = False,
     ) -> None:
         self._collector = collector
+        self._required = required
         self._given = endorsements
         self._why = NO_COLLECTOR
         self._states: tuple[GpuState, ...] = ()
@@ -61,18 +67,20 @@ class SessionGpus:
             What the driver says about each, for the begin statement; nothing if there will be no evidence.
 
         Raises:
-            AttesterError: If something was given to travel with evidence of GPUs, and there will be none, or
-                none that it could be about.
+            AttesterError: If evidence of GPUs was asked for, or something was given to travel with it, and
+                there will be none, or none that it could be about.
         """
         self._states, self._why = self._look()
+        if self._required and not self._states:
+            raise AttesterError(f"a GPU collector was asked for, but no GPU attests: {self._why}")
         if self._given is not None and not self._states:
             raise AttesterError(f"{GIVEN}, but there will be no evidence of GPUs: {self._why}")
         if self._given is not None and self.simulated:
             raise AttesterError(f"{GIVEN}, but simulated GPUs bring their own: give none")
         return self._said(self._states)
 
-    def at_end(self) -> tuple[dict[str, Any], ...]:
-        """Looks at them when the run has ended; returns as `at_begin`.
+    def look_again(self) -> tuple[dict[str, Any], ...]:
+        """Looks at them at a checkpoint, and when the run has ended; returns as `at_begin`.
 
         Raises:
             AttesterError: If the driver does not answer, or says something else than at begin.
@@ -100,23 +108,30 @@ class SessionGpus:
             return ()
         return self._collector.collect([binding.gpu_nonce(ctx, index) for index in range(len(self._states))])
 
-    def check_given(self, found: tuple[GpuEvidence, ...], ctx: bytes) -> None:
-        """Checks what was given to travel with the evidence, so that no run ends in what everybody refuses.
+    def check(self, found: tuple[GpuEvidence, ...], ctx: bytes) -> None:
+        """Verifies the first evidence of the GPUs, so that no run ends in what everybody refuses.
+
+        Which GPUs and versions are wanted is for a verifier to say; that they are genuine, in the state the
+        driver tells, and that what travels along is about them, shows now.
 
         Args:
             found: What `collect` returned.
             ctx: What it was asked over.
 
         Raises:
-            InputError: If something that was given does not parse, or is about none of these GPUs.
-            RejectedError: If it is not NVIDIA's, or not about what they run.
+            InputError: If a report, or something that was given, does not parse or is about none of the GPUs.
+            RejectedError: Of the class that fits, if no verifier would accept them.
         """
-        if self._given is None:
+        if not found:
             return
         now = datetime.now(UTC)
-        requirements = platforms.Requirements(gpu=gpu_evidence.rules_for_own(len(found)))
-        with prefixed("files that shall travel with the evidence of GPUs"):
-            at_hand = verifying.read(self._given, None, requirements=requirements, now=now)
+        requirements = platforms.Requirements(
+            gpu=gpu_evidence.rules_for_own(len(found)),
+            simulated_gpu_root=self.simulated_root(),
+            simulated_rim_root=self._simulated_rim_root(),
+        )
+        with prefixed("evidence of GPUs, with the files that shall travel with it"):
+            at_hand = verifying.read(self.endorsements(), None, requirements=requirements, now=now)
             attested = verifying.verify(
                 Phase(statement=b"", quote=b"", gpus=found),
                 self._said(self._states),
@@ -139,6 +154,13 @@ class SessionGpus:
             return None
         return TrustAnchor.from_certificate(
             self._collector.root_certificate(), name="this machine's simulated GPU root"
+        )
+
+    def _simulated_rim_root(self) -> TrustAnchor | None:
+        if not isinstance(self._collector, simulated_gpu.SimulatedGpus):
+            return None
+        return TrustAnchor.from_certificate(
+            self._collector.rim_root_certificate(), name="this machine's simulated signer of manifests"
         )
 
     def why_unattested(self, device: Device) -> str | None:

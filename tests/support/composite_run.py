@@ -127,7 +127,7 @@ def make_composite_run(
     sealer.begin(dataclasses.replace(begin, gpu=sealer.gpus.at_begin()).encode())
     for kind, payload in workshop.EVENTS:
         sealer.record(kind, payload)
-    end = put(workshop.make_statement(sealer.run_id), "run.gpu", sealer.gpus.at_end())
+    end = put(workshop.make_statement(sealer.run_id), "run.gpu", sealer.gpus.look_again())
     bundle = evidence.decode(sealer.end(end.encode()).encode())
     return CompositeRun(folder=folder, machine=machine, request=asked, bundle=bundle, gpus=gpus)
 

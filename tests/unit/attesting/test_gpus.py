@@ -65,7 +65,7 @@ def test_gpus_that_compute_confidentially_attest_over_nonces_of_their_own() -> N
     found = gpus.SessionGpus(collector)
     assert found.collect(CTX) == ()  # nothing has been looked at yet
     said = tuple(state.to_json() for state in states)
-    assert (found.at_begin(), found.at_end()) == (said, said)
+    assert (found.at_begin(), found.look_again()) == (said, said)
     nonces = [binding.gpu_nonce(CTX, index) for index in range(2)]
     assert [item.evidence for item in found.collect(CTX)] == nonces
     assert collector.asked == nonces
@@ -94,7 +94,7 @@ def test_gpus_that_compute_confidentially_attest_over_nonces_of_their_own() -> N
 )
 def test_others_leave_the_reason(collector: Any, why: str) -> None:
     found = gpus.SessionGpus(collector)
-    assert (found.at_begin(), found.at_end(), found.collect(CTX)) == ((), (), ())
+    assert (found.at_begin(), found.look_again(), found.collect(CTX)) == ((), (), ())
     assert why in (found.why_unattested(H100) or "")
     assert found.endorsements() is None
 
@@ -114,7 +114,7 @@ def test_gpus_that_are_others_at_the_end(change: dict[str, Any]) -> None:
     found.at_begin()
     collector.states = (gpu_world.state(**change),)
     with pytest.raises(AttesterError, match="said something else of them when the run began"):
-        found.at_end()
+        found.look_again()
 
 
 def test_a_driver_that_does_not_answer_at_the_end() -> None:
@@ -123,7 +123,7 @@ def test_a_driver_that_does_not_answer_at_the_end() -> None:
     found.at_begin()
     collector.failure = AttesterError("NVML: GPU is lost")
     with pytest.raises(AttesterError, match="GPU is lost"):
-        found.at_end()
+        found.look_again()
 
 
 # Files that are given ---------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def checked(
     """Begins a session with files that were given, up to what a verifier would say of them."""
     found = gpus.SessionGpus(Stand(machine), endorsements=given and dataclasses.replace(given, **changes))
     found.at_begin()
-    found.check_given(found.collect(CTX), CTX)
+    found.check(found.collect(CTX), CTX)
     return found
 
 
@@ -215,7 +215,7 @@ def test_files_that_a_verifier_would_refuse_are_refused_at_begin(
         ({"ocsp": (b"x",)}, EncodingError, "OCSP"),
         ({"crls": (revoked,)}, SignatureError, "revoked"),
     ):
-        with pytest.raises(error, match=f"^files that shall travel with the evidence of GPUs: .*{message}"):
+        with pytest.raises(error, match=f"^evidence of GPUs, with the files that .*: .*{message}"):
             checked(machine, whole, **changes)
 
 

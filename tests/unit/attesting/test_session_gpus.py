@@ -251,7 +251,7 @@ def test_files_that_are_not_about_the_gpus_end_the_session_where_it_begins(
     (tmp_path / "answer.der").write_bytes(b"x")
     run = attested("train", attester="simulated", ocsp=[tmp_path / "answer.der"])
     with (
-        pytest.raises(EncodingError, match=r"^files that shall travel with the evidence of GPUs: .*OCSP"),
+        pytest.raises(EncodingError, match=r"^evidence of GPUs, with the files that .*: OCSP"),
         run,
     ):
         pytest.fail("a session began")
