@@ -59,7 +59,10 @@ def _report(run: Any, now: Any) -> Callable[[], object]:  # noqa: ANN401 (as abo
     nonce = binding.gpu_nonce(seals.begin_context(run.bundle.opening), 0)
 
     def work() -> object:
-        rims = [rim.verify_rim(xml, anchors=(requirements.rim_anchor,), now=now) for xml in endorsements.rims]
+        rims = [
+            rim.verify_rim(item.xml, anchors=(requirements.rim_anchor,), now=now)
+            for item in endorsements.rims
+        ]
         return gpu.verify_gpu(
             evidence.evidence,
             evidence.chain,

@@ -100,7 +100,8 @@ def examine(
     needed = (session, boot_log, account) if register.state == "ok" else (boot_log, account)
     in_the_way = [found for found in needed if found.state == "problem"]
     chosen, why = _choice(root, files, in_the_way, simulated)
-    usable = frozenset(need for need in NEEDS if need == chosen or (need == "gpu" and gpu.state == "ok"))
+    gpus_attest = gpu.state == "ok" and chosen != "none"  # a quote has to seal what they say
+    usable = frozenset(need for need in NEEDS if need == chosen or (need == "gpu" and gpus_attest))
     return Diagnosis(
         findings=findings, attester=chosen, why=why, gpus=_evidence_of_gpus(chosen, gpu), usable=usable
     )

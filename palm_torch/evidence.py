@@ -76,16 +76,31 @@ class GpuEvidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceManifest:
+    """What the maker of GPUs says that a driver, or the firmware image of a board, measures to.
+
+    Attributes:
+        id: Name under which the maker keeps it, as whoever fetched it says; None if nobody says, which a
+            verifier's own may have. The document does not name the board that it is for, this name does;
+            nobody signs it.
+        xml: The reference integrity manifest (RIM).
+    """
+
+    id: str | None
+    xml: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GpuEndorsements:
     """What the maker of the GPUs says of them: signed by it, and not part of what a quote seals.
 
     Attributes:
-        rims: Reference integrity manifests, XML.
+        rims: Reference manifests.
         ocsp: Answers about the status of certificates, DER.
         crls: Revocation lists, DER.
     """
 
-    rims: tuple[bytes, ...]
+    rims: tuple[ReferenceManifest, ...]
     ocsp: tuple[bytes, ...]
     crls: tuple[bytes, ...]
 
@@ -94,7 +109,7 @@ class GpuEndorsements:
         if not (self.rims or self.ocsp or self.crls):
             raise EncodingError("GPU endorsements: expected at least one, or null")
         for name, files, most, most_bytes in (
-            ("rims", self.rims, MAX_RIMS, MAX_RIM_BYTES),
+            ("rims", tuple(item.xml for item in self.rims), MAX_RIMS, MAX_RIM_BYTES),
             ("ocsp", self.ocsp, MAX_OCSP_ANSWERS, MAX_OCSP_ANSWER_BYTES),
             ("crls", self.crls, MAX_GPU_CRLS, MAX_GPU_CRL_BYTES),
         ):
@@ -207,6 +222,8 @@ class Bundle:
         _at_most("segments", len(self.segments), MAX_SEGMENTS, "segments")
         _at_most("boot_log", len(self.boot_log or b""), MAX_BOOT_LOG_BYTES, "bytes")
         _check_register_log(self.register_log)
+        if self.gpu_endorsements is not None and any(rim.id is None for rim in self.gpu_endorsements.rims):
+            raise EncodingError("gpu_endorsements: rims: expected the name under which each of them is kept")
         _at_most("timestamp", len(self.timestamp or b""), MAX_TIMESTAMP_BYTES, "bytes")
         _check_log(self.log)
 

@@ -131,7 +131,11 @@ def _gpu(found: GpuEvidence, name: str) -> Json:
 def _gpu_endorsements(found: GpuEndorsements | None) -> Json:
     if found is None:
         return None
-    return {"rims": len(found.rims), "ocsp": len(found.ocsp), "crls": len(found.crls)}
+    return {
+        "rims": [rim.id for rim in found.rims],
+        "ocsp": len(found.ocsp),
+        "crls": len(found.crls),
+    }
 
 
 def _read(data: bytes, what: str) -> Json:

@@ -78,6 +78,29 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """What somebody else thought of a part of the evidence, beside it: it decides nothing.
+
+    Attributes:
+        issuer: Who thinks so.
+        about: The part of the evidence that it is about.
+        says: What they think.
+        warns: What they warn of; None if of nothing.
+        keys: Names of the verifier's keys by which they signed it.
+        issued: When they said so, ISO 8601.
+        expires: Until when they stand by it, ISO 8601.
+    """
+
+    issuer: str
+    about: str
+    says: str
+    warns: str | None
+    keys: tuple[str, ...]
+    issued: str
+    expires: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttestationResult:
     """The appraisal of evidence that was not rejected.
 
@@ -95,6 +118,7 @@ class AttestationResult:
         reservations: Why the result is not affirming.
         not_checked: What was not checked.
         claims: What the evidence says.
+        opinions: What others thought of it, if the verifier brought their word: nothing above hangs on it.
     """
 
     tier: Tier
@@ -109,6 +133,7 @@ class AttestationResult:
     reservations: tuple[Reservation, ...]
     not_checked: tuple[str, ...]
     claims: tuple[Claim, ...]
+    opinions: tuple[Opinion, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -12,8 +12,6 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from palm_torch import wording
-from palm_torch.appraisal import chain_text
-from palm_torch.appraisal.chain import Label
 from palm_torch.escaping import printable
 
 if TYPE_CHECKING:
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from palm_torch.chain_verification import VerifiedChain
     from palm_torch.encoding import Json
     from palm_torch.inspection import Inspected
     from palm_torch.result import AttestationResult, Check
@@ -119,24 +116,34 @@ def show_result(out: Console, result: AttestationResult) -> None:
         )
     out.print(table)
     for strength in dict.fromkeys(claim.strength for claim in result.claims):
-        _line(out, f"  {strength}: {wording.STRENGTHS[strength]}", "dim")
-    _line(out, f"  {wording.DIGESTS}", "dim")
+        line(out, f"  {strength}: {wording.STRENGTHS[strength]}", "dim")
+    line(out, f"  {wording.DIGESTS}", "dim")
     if result.reservations:
         out.print("\nWHAT KEEPS IT FROM BEING AFFIRMING, and what to do", style="bold")
         for item in result.reservations:
-            _line(out, f"  - {printable(item.reason)}", "yellow")
-            _line(out, f"    what to do: {printable(item.advice)}")
-    _show_left_open(out, result.not_checked)
+            line(out, f"  - {printable(item.reason)}", "yellow")
+            line(out, f"    what to do: {printable(item.advice)}")
+    if result.opinions:
+        out.print("\nWHAT OTHERS THINK, beside the evidence: nothing above hangs on it", style="bold")
+    for opinion in result.opinions:
+        said = (
+            f"{opinion.issuer} on {opinion.about}: {opinion.says} (signed by {', '.join(opinion.keys)}, in "
+        )
+        line(out, printable(f"  - {said}force from {opinion.issued} to {opinion.expires})"), "cyan")
+        if opinion.warns is not None:
+            line(out, printable(f"    it warns: {opinion.warns}"), "yellow")
+    show_left_open(out, result.not_checked)
     out.print()
-    for line in wording.WORDS:
-        _line(out, line, "dim")
+    for words in wording.WORDS:
+        line(out, words, "dim")
 
 
-def _show_left_open(out: Console, lines: Sequence[str]) -> None:
-    if lines:
+def show_left_open(out: Console, left_open: Sequence[str]) -> None:
+    """Prints what is not shown; nothing if nothing is left open."""
+    if left_open:
         out.print("\nNOT SHOWN by this evidence", style="bold")
-    for line in lines:
-        _line(out, f"  - {printable(line)}", "dim")
+    for item in left_open:
+        line(out, f"  - {printable(item)}", "dim")
 
 
 def show_refused(out: Console, error: Exception, checks: Sequence[Check]) -> None:
@@ -147,27 +154,7 @@ def show_refused(out: Console, error: Exception, checks: Sequence[Check]) -> Non
         out.print()
     advice = wording.advice(error)
     if advice:
-        _line(out, f"what to do: {advice}")
-
-
-def show_chain(out: Console, verified: VerifiedChain) -> None:
-    """Prints each run with where everything that it used came from, and each verdict."""
-    out.print("CHAIN: for each run, what it used, and which other run that came from", style="bold")
-    for line, label in chain_text.render(verified.chain, escape=printable)[1:]:
-        out.print(f"  {line}", style="yellow" if label is Label.MISSING else "")
-    out.print()
-    for label in chain_text.labels(verified.chain):
-        _line(out, f"  {label.value}: {wording.LINKS[label.value]}", "dim")
-    out.print("\nVERDICTS; `palm-torch verify` with one file alone shows every check and claim", style="bold")
-    for name, result in verified.results.items():
-        _line(out, f"  {printable(name)}: {verdict(result)}", "yellow" if result.reservations else "green")
-        _line(out, f"    may I rely on it? {wording.worth(result)}")
-    _show_left_open(out, verified.not_checked)
-
-
-def chain_verdict(verified: VerifiedChain) -> str:
-    """Returns the one line that says what came out of a chain."""
-    return f"ACCEPTED ({verified.tier.value}): {chain_text.summary(verified.chain)}"
+        line(out, f"what to do: {advice}")
 
 
 def show_checks(out: Console, checks: Sequence[Check]) -> None:
@@ -280,7 +267,10 @@ def _gpus(phase: Json) -> Iterable[tuple[str, str]]:
 def _gpu_endorsements(counts: Json) -> str:
     if not isinstance(counts, dict):
         return "none"
-    return f"{counts['rims']} RIMs, {counts['ocsp']} OCSP answers, {counts['crls']} revocation lists"
+    rims = counts["rims"] if isinstance(counts["rims"], list) else []
+    return f"{len(rims)} RIMs, {counts['ocsp']} OCSP answers, {counts['crls']} revocation lists" + "".join(
+        f"; {name}" for name in rims
+    )
 
 
 def _registers(phase: Json) -> Iterable[tuple[str, str]]:
@@ -308,6 +298,6 @@ def _texts(*texts: str) -> list[Text]:
     return [_text(text) for text in texts]
 
 
-def _line(out: Console, text: str, style: str = "") -> None:
+def line(out: Console, text: str, style: str = "") -> None:
     """Prints a line as it is, to be copied whole: nothing is broken or cut."""
     out.print(text, style=style, soft_wrap=True)

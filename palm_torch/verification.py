@@ -14,9 +14,8 @@ from palm_torch import evidence as bundles
 from palm_torch import gpu_files as endorsement_files
 from palm_torch import receipt as receipt_files
 from palm_torch import request as request_files
-from palm_torch.appraisal import files_at_hand, receipts, verifier
+from palm_torch.appraisal import files_at_hand, verifier
 from palm_torch.appraisal import freshness as freshnesses
-from palm_torch.appraisal import seen as seen_store
 from palm_torch.cvm import platforms
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import InputError, PolicyError, RequestError
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from palm_torch.appraisal.parts import Whole
     from palm_torch.collateral_file import CollateralFile
     from palm_torch.evidence import Bundle
+    from palm_torch.gpu_files import Tokens
     from palm_torch.policies.policy import Policy
     from palm_torch.result import AttestationResult
 
@@ -67,6 +67,8 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
     inclusions: Sequence[str | Path] = (),
     recompute: data_at_hand.ByRole = None,
     salt: bytes | None = None,
+    nras: Sequence[str | Path] = (),
+    jwks: str | Path | None = None,
 ) -> AttestationResult:
     """Appraises an evidence file, or a receipt, against a policy file, offline.
 
@@ -90,7 +92,8 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         collateral: What the platform's vendor says of it, a file that ``palm-torch collateral fetch`` wrote;
             it takes the place of what the evidence carries, and evidence of hardware may carry none.
         rims: Reference manifests of GPUs' drivers and firmware images, XML files; if there are some, they
-            take the place of those that the evidence carries.
+            take the place of those that the evidence carries. The name of a file, or text ``NAME=FILE``, says
+            under which name NVIDIA keeps it, and so for which board it is.
         ocsp: Answers about the status of GPUs' certificates, DER files; likewise.
         gpu_crls: Revocation lists of GPUs' certificates, DER files; likewise.
         parts: The evidence of the other machines of a run, each with its coverage files beside it: all are
@@ -102,6 +105,10 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         recompute: The data of these manifests, a path or paths by role: every record that was delivered is
             read and hashed again. Needs the extra that reads its format.
         salt: Secret of private data, for `recompute`.
+        nras: Tokens of NVIDIA's attestation service about GPUs of this evidence, JSON files. They decide
+            nothing, and are repeated in the result as its opinions; one that is not genuine, not in force,
+            about something else or unfavourable is an error.
+        jwks: The keys of that service, a JSON Web Key Set; goes with `nras`.
 
     Returns:
         The result: what was checked, what was not, the reservations, and every claim with its strength.
@@ -118,6 +125,7 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         timestamp_root=timestamp_root,
         gpu_files=endorsement_files.read(rims=rims, ocsp=ocsp, crls=gpu_crls),
     )
+    tokens = endorsement_files.read_tokens(nras=nras, jwks=jwks)
     given = None if collateral is None else collateral_file.read(Path(collateral))
     of_data = data_at_hand.gather(
         datasets=datasets, coverage=coverage, inclusions=inclusions, recompute=recompute, salt=salt
@@ -126,8 +134,10 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
     if receipt_files.is_receipt(data):
         if of_data != files_at_hand.NO_DATA:
             raise InputError(f"{evidence}: a receipt; manifests, maps and proofs are for sealed evidence")
-        if timestamp_root is not None or seen is not None:
-            raise InputError(f"{evidence}: a receipt; time stamps and the store are for sealed evidence")
+        if timestamp_root is not None or seen is not None or tokens is not None:
+            raise InputError(
+                f"{evidence}: a receipt; time stamps, the store and opinions are for sealed evidence"
+            )
         return appraiser.receipt(
             data,
             what=str(evidence),
@@ -148,6 +158,7 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         artifacts=_paths(artifacts),
         collateral=given,
         data_at_hand=of_data,
+        tokens=tokens,
     )
     if parts and (coverage or inclusions):
         raise InputError(
@@ -231,7 +242,7 @@ class Appraiser:
         """
         return policy_files.load(path, references=self.references)
 
-    def sealed(
+    def sealed(  # noqa: PLR0913 (each is another thing that a caller may hold)
         self,
         data: bytes,
         *,
@@ -242,6 +253,7 @@ class Appraiser:
         collateral: CollateralFile | None = None,
         whole: Whole | None = None,
         data_at_hand: files_at_hand.Data = files_at_hand.NO_DATA,
+        tokens: Tokens | None = None,
     ) -> AttestationResult:
         """Appraises sealed evidence; as `verify`, but with bytes in hand.
 
@@ -254,6 +266,7 @@ class Appraiser:
             collateral: What the platform's vendor says of it; None takes what the evidence carries.
             whole: What this part of a run says together with others.
             data_at_hand: What the caller holds of the data; coverage maps are looked up beside `what`.
+            tokens: What NVIDIA's attestation service thought of its GPUs.
         """
         return verifier.verify(
             data,
@@ -268,6 +281,7 @@ class Appraiser:
             files=artifacts,
             whole=whole,
             data_at_hand=dataclasses.replace(data_at_hand, evidence=Path(what)),
+            tokens=tokens,
             what=what,
         )
 
@@ -293,6 +307,8 @@ class Appraiser:
             closing: The sealed evidence of its session, the file's bytes; None leaves it unclosed.
             collateral: What the platform's vendor says of it; None takes what the receipt carries.
         """
+        from palm_torch.appraisal import receipts  # noqa: PLC0415 (evidence needs no part of it, and starts faster)
+
         return receipts.verify(
             receipt_files.decode(data, what=what),
             policy=policy,
@@ -337,6 +353,8 @@ def record(
         FreshnessError: If a request was answered before, or a run or one of its sessions was accepted before.
         InputError: If the store cannot be used.
     """
+    from palm_torch.appraisal import seen as seen_store  # noqa: PLC0415 (loads SQLite: without, it starts faster)
+
     items = [
         seen_store.Accepted(
             nonce=bundle.challenge.nonce

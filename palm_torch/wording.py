@@ -50,10 +50,14 @@ _REFUSALS: Final = {
         "another maker signed it than your policy trusts. Evidence of a simulated machine looks like this "
         "under a policy for hardware: then ask for a run on real hardware. Otherwise take it for forged"
     ),
-    "SignatureError": "take it for altered or forged: ask whoever made it for the original",
+    "SignatureError": (
+        "where the message speaks of a time outside of a window, get newer statements of the maker's, or "
+        "check --at; otherwise take it for altered or forged, and ask whoever made it for the original"
+    ),
     "PlatformError": (
         "it comes from another machine image, or one in another state, than your policy allows: ask for a "
-        "run on an allowed one, or have that image reviewed and add its values"
+        "run on an allowed one, or have that image reviewed and add its values; where the message asks for "
+        "files, get those"
     ),
     "BindingError": "parts of it were exchanged or altered after the run: ask for the original file",
     "FreshnessError": (

@@ -5,7 +5,7 @@ One simulated part, be it the machine, a GPU or who signed a reference manifest,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from palm_torch.appraisal import reservations
 from palm_torch.errors import PlatformError, prefixed
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from palm_torch.cvm.gpu import VerifiedGpu
+    from palm_torch.cvm.gpu_measurements import Rims
     from palm_torch.cvm.gpu_state import GpuState
     from palm_torch.cvm.platforms import Requirements
     from palm_torch.evidence import Bundle
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from palm_torch.sessions.gpus import AtHand, Attested
     from palm_torch.sessions.segments import CheckedSegment
     from palm_torch.statement import Begin, Statement
+
+EARLIER_AT_BEGIN: Final = (
+    "the GPUs of earlier sessions when those ended: they attested at begin; at a checkpoint the driver alone "
+    "was asked for their state"
+)
+"""What a resumed run leaves open about GPUs."""
 
 
 def verify(
@@ -69,7 +76,7 @@ def checks(attested: Attested, *, when: str) -> list[Check]:
 
     Args:
         attested: The GPUs.
-        when: At which ends of the session, in words.
+        when: At which ends of which session, in words.
     """
     if not attested.gpus:
         return []
@@ -83,28 +90,54 @@ def checks(attested: Attested, *, when: str) -> list[Check]:
     ]
     compared = [rims for gpu in attested.gpus if (rims := gpu.rims) is not None]
     if compared:
-        pairs = {f"driver {rims.driver.version}, VBIOS {rims.vbios.version}": rims for rims in compared}
+        pairs = sorted({_described(rims) for rims in compared})
         found.append(
             Check(
                 name="reference manifests",
-                detail=f"the GPUs run what the manifests of {'; '.join(sorted(pairs))} describe, "
+                detail=f"the GPUs run what the manifests of {'; '.join(pairs)} describe, "
                 f"under the root {compared[0].driver.anchor.name}",
             )
         )
     return found
 
 
-def left_open(attested: Iterable[Attested]) -> list[str]:
-    """Returns what no evidence of GPUs shows, and what that of these leaves open; nothing without any."""
+def _described(rims: Rims) -> str:
+    name = rims.vbios.name
+    board = "" if name is None or name.by != "verifier" else f" ({name.id})"
+    return f"driver {rims.driver.version}, VBIOS {rims.vbios.version}{board}"
+
+
+def left_open(attested: Iterable[Attested], *, earlier: bool = False) -> list[str]:
+    """Returns what no evidence of GPUs shows, and what that of these leaves open; nothing without any.
+
+    Args:
+        attested: The GPUs of every phase and session.
+        earlier: Whether some are those of earlier sessions of the run.
+    """
     every = all_of(attested)
     if not every:
         return []
-    return list(dict.fromkeys([*(line for gpu in every for line in gpu.caveats), *gpus.NOT_CHECKED]))
+    before = [EARLIER_AT_BEGIN] if earlier else []
+    return list(dict.fromkeys([*(line for gpu in every for line in gpu.caveats), *gpus.NOT_CHECKED, *before]))
 
 
 def all_of(attested: Iterable[Attested]) -> list[VerifiedGpu]:
     """Returns the reports of all GPUs of several phases and sessions."""
     return [gpu for item in attested for gpu in item.gpus]
+
+
+def places(attested: Sequence[Attested]) -> list[tuple[str, VerifiedGpu]]:
+    """Returns the GPUs of a run, each with its place in the evidence, in words.
+
+    Args:
+        attested: Those at begin, those at end, and those at the begin of each segment, oldest first.
+    """
+    names = ("begin", "end", *(f"begin of segment {number}" for number in range(1, len(attested))))
+    return [
+        (f"GPU {number} at {name}", gpu)
+        for name, item in zip(names, attested, strict=False)  # there are more names than it takes
+        for number, gpu in enumerate(item.gpus)
+    ]
 
 
 def devices(end: Statement, attested: Attested, earlier: Sequence[CheckedSegment]) -> Check:

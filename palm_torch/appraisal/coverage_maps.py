@@ -85,11 +85,8 @@ def recognised(given: tuple[Path, ...], evidence: Path | None, end: Statement) -
 
 
 def datasets(end: Statement) -> Iterator[tuple[str, Dataset]]:
-    """Yields role and dataset for every dataset of a statement; the role of one of several has a dot."""
+    """Yields full role, such as ``data.dataset1``, and dataset for every dataset of a statement."""
     for role, filled in end.roles().items():
-        if isinstance(filled, Dataset):
-            yield role, filled
-        elif isinstance(filled, dict):
-            for name, item in filled.items():
-                if isinstance(item, Dataset):
-                    yield f"{role}.{name}", item
+        for name, item in filled.items() if isinstance(filled, dict) else ():
+            if isinstance(item, Dataset):
+                yield f"{role}.{name}", item

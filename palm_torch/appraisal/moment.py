@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from palm_torch.cvm import timestamp
 from palm_torch.errors import FreshnessError, InputError
 from palm_torch.result import Check, Reservation
 
 if TYPE_CHECKING:
+    from palm_torch.cvm.timestamp import VerifiedTime
     from palm_torch.evidence import Bundle
 
 ACCURATE: Final = timedelta(minutes=1)
@@ -61,16 +61,24 @@ def of(bundle: Bundle, *, at: datetime | None, source: str, root: bytes | None) 
         FreshnessError: If a root was given and there is no token, or `at` lies before it.
         RejectedError: Of the class that fits, if the token is not what it should be.
     """
-    if root is None:
-        if at is None:
-            raise InputError("at: expected a time, or the root of a time-stamping authority to take it from")
-        if bundle.timestamp is None:
-            return Moment(at=at, latest=at, source=source)
-        timestamp.read_token(bundle.timestamp, digest=bundle.digest_to_stamp())
-        return Moment(at=at, latest=at, source=source, not_checked=(NO_ROOT,))
-    if bundle.timestamp is None:
+    if bundle.timestamp is not None:
+        return _of_token(bundle, bundle.timestamp, at=at, source=source, root=root)
+    if root is not None:
         raise FreshnessError("the root of a time-stamping authority was given, but the evidence has no token")
-    stamp = timestamp.verify_token(bundle.timestamp, digest=bundle.digest_to_stamp(), root=root)
+    given = _required(at)
+    return Moment(at=given, latest=given, source=source)
+
+
+def _of_token(
+    bundle: Bundle, token: bytes, *, at: datetime | None, source: str, root: bytes | None
+) -> Moment:
+    from palm_torch.cvm import timestamp  # noqa: PLC0415 (most evidence has no token, and starts faster)
+
+    if root is None:
+        given = _required(at)
+        timestamp.read_token(token, digest=bundle.digest_to_stamp())
+        return Moment(at=given, latest=given, source=source, not_checked=(NO_ROOT,))
+    stamp = timestamp.verify_token(token, digest=bundle.digest_to_stamp(), root=root)
     if at is not None and at < stamp.time:
         raise FreshnessError(
             f"verification at {at.isoformat()} lies before the time stamp, {stamp.time.isoformat()}"
@@ -93,7 +101,13 @@ def of(bundle: Bundle, *, at: datetime | None, source: str, root: bytes | None) 
     )
 
 
-def _latest(stamp: timestamp.VerifiedTime) -> datetime:
+def _required(at: datetime | None) -> datetime:
+    if at is None:
+        raise InputError("at: expected a time, or the root of a time-stamping authority to take it from")
+    return at
+
+
+def _latest(stamp: VerifiedTime) -> datetime:
     try:
         return stamp.time + (stamp.accuracy or timedelta(0))
     except OverflowError:  # an authority that is content with any time whatever

@@ -38,7 +38,7 @@ _UNSET: Final = {
     "platform.gpu.require_cc": "GPUs in which confidential computing is off",
     "platform.gpu.require_production": "GPUs in an environment that is not the production one",
     "platform.gpu.require_revocation": "GPUs for whose certificates no status was at hand",
-    "platform.gpu.max_revocation_age_days": "statuses of certificates of any age that have not expired",
+    "platform.gpu.max_revocation_age_days": "statuses of any age that have not expired, if any are at hand",
     "code.packages": "any installed packages",
     "claims.initial_taken": "initial weights taken before the first batch, or only before the first step",
     "claims.records": "any number of records",
@@ -63,6 +63,12 @@ _SAID: Final = {
     "claims.streams": "streams, of which nobody can tell which records they gave",
 }
 """What passes when a rule is set."""
+
+_AGES: Final = {
+    "platform.tdx.max_collateral_age_days": "at most {} days old",
+    "platform.gpu.max_revocation_age_days": "the status of every certificate, at most {} days old",
+}
+"""What a rule demands that is a number of days, 0 among them."""
 
 _REFUSED: Final = {
     "platform.snp.allow_smt": "the guest's processor cores run no other threads",
@@ -110,6 +116,11 @@ class Summary:
 def summarize(policy: Policy) -> Summary:
     """Returns a policy in words."""
     rules = _rules(policy)
+    for path, says in _AGES.items():
+        if rules.get(path) is not None:
+            rules[path] = says.format(rules[path])
+    if rules.get("platform.gpu.max_revocation_age_days") is not None:
+        del rules["platform.gpu.require_revocation"]  # the age asks for no less
     unset = [path for path in _UNSET if path in rules and rules[path] in _NOTHING[path.rpartition(".")[0]]]
     waved = [f"{path}: {_UNSET[path]}" for path in unset]
     waved += [f"claims.{says}" for says in claims.waved_through(policy.claims)]

@@ -120,17 +120,15 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     try:
         sealed = None if closing is None else evidence.decode(closing, what=CLOSING)
         requirements = policy.platform.requirements()
+        at_hand = gpus.read(
+            None if sealed is None else sealed.gpu_endorsements, gpu_files, requirements=requirements, now=at
+        )
         session = openings.verify(  # 1
             found.session if collateral is None else dataclasses.replace(found.session, collateral=None),
             requirements=requirements,
             at=at,
             collateral=_collateral_of(found, sealed, collateral),
-            at_hand=gpus.read(
-                None if sealed is None else sealed.gpu_endorsements,
-                gpu_files,
-                requirements=requirements,
-                now=at,
-            ),
+            at_hand=at_hand,
         )
         checks.append(Check(name="session", detail=f"its begin quote leads to {session.quote.anchor.name}"))
         content = openings.verify_receipt(found.envelope, session)  # 2
@@ -150,7 +148,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
                 challenge=challenge,
                 freshness_rule=freshness_rule,
                 collateral=collateral,
-                gpu_files=gpu_files,
+                gpus_at_hand=at_hand,
                 what=CLOSING,
             )
             _check_place(found, content, sealed)

@@ -23,10 +23,13 @@
 14. Claims are what the policy demands; those of a part, together with the parts at hand.
 15. Files at hand are those the evidence speaks of: weights, manifests with what was delivered of their
     records (`palm_torch.appraisal.datasets_at_hand` numbers these steps), proofs for single records.
+16. Somebody else's opinions at hand are theirs, about these GPUs and good. They decide nothing
+    (`palm_torch.appraisal.opinions` numbers these steps).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,9 +59,11 @@ from palm_torch.sessions import gpus, openings, seals, segments
 from palm_torch.statement import Begin, Statement
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from palm_torch.collateral_file import CollateralFile
+    from palm_torch.gpu_files import Tokens
     from palm_torch.policies.policy import Policy
 
 NOT_CHECKED: Final = (
@@ -101,6 +106,7 @@ class _Decoded:
     end: Statement
     collateral: Mapping[str, str]
     gpu_files: GpuEndorsements | None
+    gpus_at_hand: gpus.AtHand | None
 
 
 def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
@@ -114,9 +120,11 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     freshness_rule: freshness.Rule = "required",
     collateral: CollateralFile | None = None,
     gpu_files: GpuEndorsements | None = None,
+    gpus_at_hand: gpus.AtHand | None = None,
     files: Mapping[str, Path] | None = None,
     whole: Whole | None = None,
     data_at_hand: files_at_hand.Data = files_at_hand.NO_DATA,
+    tokens: Tokens | None = None,
     what: str = "evidence",
 ) -> AttestationResult:
     """Appraises one evidence bundle.
@@ -134,9 +142,12 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
             for evidence that carries none.
         gpu_files: What the makers of GPUs say of them; a kind of file of which there are some takes the
             place of the bundle's own.
+        gpus_at_hand: What `palm_torch.sessions.gpus.read` made of them and of the bundle's own, if that was
+            done already; they are not read again.
         files: Files to compare with what the evidence says of a role: role → path.
         whole: What this part of a run says together with others at hand: its claims are judged by that.
         data_at_hand: Manifests, coverage maps and proofs to compare with what the evidence says of its data.
+        tokens: What NVIDIA's attestation service thought of the GPUs, and its keys.
         what: Name of the bundle, for messages about malformed bytes.
 
     Returns:
@@ -150,14 +161,15 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         raise InputError("at: expected a time with a time zone")
     findings = _Findings()
     try:
-        decoded = _decode(data, what, collateral, gpu_files)  # 1
+        decoded = _decode(data, what, collateral, gpu_files, gpus_at_hand)  # 1
         findings.passed("encoding", f"{len(data)} bytes, canonical, version 1")
         time = moment.of(decoded.bundle, at=at, source=time_source, root=timestamp_root)  # 2
         findings.checks += time.checks
         findings.reservations += time.reservations
         findings.not_checked += time.not_checked
         at_hand = _AtHand(files or {}, data_at_hand, whole)
-        return _verify(decoded, policy, time, challenge, freshness_rule, at_hand, findings)
+        result, attested = _verify(decoded, policy, time, challenge, freshness_rule, at_hand, findings)
+        return result if tokens is None else _with_opinions(result, tokens, attested, time.at)  # 16
     except RejectedError as error:
         error.checks = tuple(findings.checks)
         raise
@@ -171,7 +183,7 @@ def _verify(
     rule: freshness.Rule,
     at_hand: _AtHand,
     findings: _Findings,
-) -> AttestationResult:
+) -> tuple[AttestationResult, tuple[gpus.Attested, ...]]:
     bundle, begin, end, at = decoded.bundle, decoded.begin, decoded.end, time.at
     whole = at_hand.whole
 
@@ -231,7 +243,7 @@ def _verify(
     findings.reservations[:0] = simulations
     simulated = bool(simulations)
     strength = strength_of(simulated=simulated, reservations=findings.reservations)
-    return AttestationResult(
+    result = AttestationResult(
         tier=Tier.WARNING if findings.reservations else Tier.AFFIRMING,
         simulated=simulated,
         operation=end.operation,
@@ -245,10 +257,24 @@ def _verify(
         not_checked=tuple(findings.not_checked),
         claims=claims.claims_of(end, strength),
     )
+    return result, attested
+
+
+def _with_opinions(
+    result: AttestationResult, tokens: Tokens, attested: Sequence[gpus.Attested], at: datetime
+) -> AttestationResult:
+    """Step 16: adds opinions to a result that stands without them."""
+    from palm_torch.appraisal import opinions  # noqa: PLC0415 (few verifiers hold any; without, it starts faster)
+
+    return dataclasses.replace(result, opinions=opinions.of_gpus(tokens, composite.places(attested), now=at))
 
 
 def _decode(
-    data: bytes, what: str, given: CollateralFile | None, gpu_files: GpuEndorsements | None
+    data: bytes,
+    what: str,
+    given: CollateralFile | None,
+    gpu_files: GpuEndorsements | None,
+    gpus_at_hand: gpus.AtHand | None,
 ) -> _Decoded:
     bundle = evidence.decode(data, what=what)
     collateral = bundle.collateral if given is None else given.fields_for(bundle.attester)
@@ -260,6 +286,7 @@ def _decode(
         end=statement.decode(bundle.end.statement),
         collateral=collateral,
         gpu_files=gpu_files,
+        gpus_at_hand=gpus_at_hand,
     )
 
 
@@ -280,7 +307,9 @@ def _verify_sessions(
 ) -> tuple[tuple[segments.CheckedSegment, ...], tuple[gpus.Attested, ...]]:
     """Steps 8 and 9: the earlier sessions, and the GPUs of all of them, at begin and end of the last."""
     bundle, begin = decoded.bundle, decoded.begin
-    at_hand = gpus.read(bundle.gpu_endorsements, decoded.gpu_files, requirements=requirements, now=at)  # 8
+    at_hand = decoded.gpus_at_hand  # 8
+    if at_hand is None:
+        at_hand = gpus.read(bundle.gpu_endorsements, decoded.gpu_files, requirements=requirements, now=at)
     first, last = composite.verify(
         bundle, begin, decoded.end, requirements=requirements, at_hand=at_hand, now=at
     )
@@ -288,9 +317,11 @@ def _verify_sessions(
     earlier = segments.verify(  # 9
         bundle, begin, requirements=requirements, at=at, collateral=decoded.collateral, at_hand=at_hand
     )
+    for item in earlier:
+        findings.checks += composite.checks(item.session.gpus, when=f"at the begin of segment {item.number}")
     attested = (first, last, *(item.session.gpus for item in earlier))
     gpus.check_all_used(at_hand, composite.all_of(attested))
-    findings.not_checked += composite.left_open(attested)
+    findings.not_checked += composite.left_open(attested, earlier=bool(earlier))
     return earlier, attested
 
 

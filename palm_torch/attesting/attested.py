@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from palm_torch.roles import Artifact
 
 
-def attested(
+def attested(  # noqa: PLR0913 (each is a file or a choice of the caller's own)
     operation: str,
     *,
     request: str | Path | None = None,
     attester: str = "auto",
     collateral: str | Path | None = None,
     rims: Sequence[str | Path] = (),
+    ocsp: Sequence[str | Path] = (),
+    gpu_crls: Sequence[str | Path] = (),
     gpu_collector: str = "auto",
     resume: Mapping[str, object] | None = None,
     ranks_deadline_s: float = ranks_channel.DEADLINE_S,
@@ -50,7 +52,11 @@ def attested(
             it travels with the evidence, and a run on TDX cannot be resumed without it. A verifier can bring
             its own, newer one.
         rims: NVIDIA's reference manifests of the GPUs' driver and firmware images, files that travel with the
-            evidence. A verifier can bring its own.
+            evidence. A verifier can bring its own. The name of a file, or text ``NAME=FILE``, says under
+            which name NVIDIA keeps it, and so for which board it is.
+        ocsp: Answers about the status of the GPUs' certificates, DER files; likewise. They are good for as
+            long as they say, which may be a day.
+        gpu_crls: Revocation lists of the GPUs' certificates, DER files; likewise.
         gpu_collector: Who asks this machine's GPUs: ``nvml`` is the driver's library, ``nvattest`` and
             ``nv-sdk`` are NVIDIA's tools; ``auto`` takes NVML where there is a driver.
         resume: What `Session.state_dict` returned in an earlier session, as it was saved with the checkpoint;
@@ -67,9 +73,12 @@ def attested(
             when ``with`` enters a session with `resume`, not that of the checkpoint.
         RequestError: If the request is malformed, expired or for another operation.
         EvidenceError: If `resume` is not what `Session.state_dict` returned, `collateral` is no collateral
-            file, or one about another kind of platform, or one of `rims` is no manifest.
-        AttesterError: If the attester or the collector asked for is not there or does not attest, or `rims`
-            are not those of what the GPUs run.
+            file, or one about another kind of platform; or, when ``with`` enters the session, a file about
+            GPUs does not parse, or is about none of them.
+        AttesterError: If the attester or the collector asked for is not there or does not attest, or there
+            are no GPUs that files about GPUs could serve.
+        RejectedError: When ``with`` enters the session, of the class that fits, if a file about GPUs is not
+            NVIDIA's, or not about what they run.
         SignatureError: When ``with`` enters a session with `resume`, if a signature in the checkpoint does
             not hold. Other faults are told by the other kinds of `RejectedError`: `TrustAnchorError` and
             `PlatformError` if another machine or image made it, `BindingError` if its parts do not belong
@@ -85,6 +94,8 @@ def attested(
             "attester": None if attester == "auto" else attester,
             "collateral": collateral,
             "rims": tuple(rims) or None,
+            "ocsp": tuple(ocsp) or None,
+            "gpu_crls": tuple(gpu_crls) or None,
             "gpu_collector": None if gpu_collector == "auto" else gpu_collector,
         }
         return joining.join(
@@ -97,18 +108,20 @@ def attested(
         deadline_s=ranks_deadline_s,
         nonce=None if request is None else _read_request(Path(request), operation),
         collateral=None if collateral is None else collateral_file.read(Path(collateral)),
-        endorsements=gpu_files.read(rims=rims, ocsp=(), crls=()),
+        endorsements=gpu_files.read(rims=rims, ocsp=ocsp, crls=gpu_crls, travel=True),
         resume=resume,
     )
 
 
-def launched(
+def launched(  # noqa: PLR0913 (as `attested`)
     operation: str,
     *,
     request: str | None,
     attester: str,
     collateral: str | None,
     rims: Sequence[str] = (),
+    ocsp: Sequence[str] = (),
+    gpu_crls: Sequence[str] = (),
     gpu_collector: str = "auto",
     opened: Callable[[], Mapping[str, Artifact]],
     command: Sequence[str],
@@ -121,6 +134,8 @@ def launched(
         attester: As in `attested`.
         collateral: As in `attested`.
         rims: As in `attested`.
+        ocsp: As in `attested`.
+        gpu_crls: As in `attested`.
         gpu_collector: As in `attested`.
         opened: Returns the files that the script has opened, when the run ends.
         command: The script and its words, as they were given; sealed as an input of the run.
@@ -134,7 +149,7 @@ def launched(
     measured = operations.available(operation)
     nonce = None if request is None else _read_request(Path(request), operation)
     given = None if collateral is None else collateral_file.read(Path(collateral))
-    manifests = gpu_files.read(rims=rims, ocsp=(), crls=())
+    travelling = gpu_files.read(rims=rims, ocsp=ocsp, crls=gpu_crls, travel=True)
 
     def make(resume: Mapping[str, object] | None) -> Session:
         return _session(
@@ -143,7 +158,7 @@ def launched(
             gpu_collector,
             nonce=nonce,
             collateral=given,
-            endorsements=manifests,
+            endorsements=travelling,
             resume=resume,
             opened=opened,
             command=command,
@@ -166,7 +181,11 @@ def _session(
 ) -> Session:
     """Returns the session of this process: its own, or that of a rank among others."""
     place = ranks.place()
-    found = gpus.SessionGpus(gpus.collector_for(attester, gpu_collector), endorsements=endorsements)
+    found = gpus.SessionGpus(
+        gpus.collector_for(attester, gpu_collector),
+        endorsements=endorsements,
+        required=gpu_collector != "auto",
+    )
     if place is None:
         return Session(operation, attesters.select(attester), gpus=found, **arguments)
     if place.leads:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from palm_torch.cvm import binding, certificates, gpu_collector, gpu_state, rim, simulated_gpu
+from palm_torch.cvm import binding, gpu_collector, gpu_state, platforms, simulated_gpu
 from palm_torch.cvm.certificates import TrustAnchor
-from palm_torch.errors import AttesterError, MissingExtraError
+from palm_torch.errors import AttesterError, MissingExtraError, prefixed
+from palm_torch.evidence import Phase
+from palm_torch.sessions import gpu_evidence
+from palm_torch.sessions import gpus as verifying
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from palm_torch.cvm.gpu_collector import GpuCollector
     from palm_torch.cvm.gpu_state import GpuState
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 SIMULATED: Final = "simulated-gpu"
 """The attester that a simulated GPU belongs to."""
+
+GIVEN: Final = "manifests, answers or revocation lists were given (rims, ocsp, gpu_crls)"
 
 NO_COLLECTOR: Final = f"this machine shows no driver of NVIDIA's (/{gpu_collector.DRIVER})"
 
@@ -34,12 +39,18 @@ class SessionGpus:
         collector: The way to them; None where there are none.
         endorsements: What their maker says of them, to travel with the evidence; without any, a verifier has
             to bring its own.
+        required: Whether there has to be evidence of GPUs, since somebody asked for a way to them by name.
     """
 
     def __init__(
-        self, collector: GpuCollector | None = None, *, endorsements: GpuEndorsements | None = None
+        self,
+        collector: GpuCollector | None = None,
+        *,
+        endorsements: GpuEndorsements | None = None,
+        required: bool = False,
     ) -> None:
         self._collector = collector
+        self._required = required
         self._given = endorsements
         self._why = NO_COLLECTOR
         self._states: tuple[GpuState, ...] = ()
@@ -56,18 +67,20 @@ class SessionGpus:
             What the driver says about each, for the begin statement; nothing if there will be no evidence.
 
         Raises:
-            AttesterError: If manifests were given, and there will be no evidence that they could serve, or
-                one that a GPU needs is not among them.
-            InputError: If a manifest does not parse.
-            RejectedError: If it is not one of NVIDIA's.
+            AttesterError: If evidence of GPUs was asked for, or something was given to travel with it, and
+                there will be none, or none that it could be about.
         """
         self._states, self._why = self._look()
-        if self._given is not None:
-            self._check_rims(self._given.rims)
+        if self._required and not self._states:
+            raise AttesterError(f"a GPU collector was asked for, but no GPU attests: {self._why}")
+        if self._given is not None and not self._states:
+            raise AttesterError(f"{GIVEN}, but there will be no evidence of GPUs: {self._why}")
+        if self._given is not None and self.simulated:
+            raise AttesterError(f"{GIVEN}, but simulated GPUs bring their own: give none")
         return self._said(self._states)
 
-    def at_end(self) -> tuple[dict[str, Any], ...]:
-        """Looks at them when the run has ended; returns as `at_begin`.
+    def look_again(self) -> tuple[dict[str, Any], ...]:
+        """Looks at them at a checkpoint, and when the run has ended; returns as `at_begin`.
 
         Raises:
             AttesterError: If the driver does not answer, or says something else than at begin.
@@ -95,6 +108,40 @@ class SessionGpus:
             return ()
         return self._collector.collect([binding.gpu_nonce(ctx, index) for index in range(len(self._states))])
 
+    def check(self, found: tuple[GpuEvidence, ...], ctx: bytes) -> None:
+        """Verifies the first evidence of the GPUs, so that no run ends in what everybody refuses.
+
+        Which GPUs and versions are wanted is for a verifier to say; that they are genuine, in the state the
+        driver tells, and that what travels along is about them, shows now.
+
+        Args:
+            found: What `collect` returned.
+            ctx: What it was asked over.
+
+        Raises:
+            InputError: If a report, or something that was given, does not parse or is about none of the GPUs.
+            RejectedError: Of the class that fits, if no verifier would accept them.
+        """
+        if not found:
+            return
+        now = datetime.now(UTC)
+        requirements = platforms.Requirements(
+            gpu=gpu_evidence.rules_for_own(len(found)),
+            simulated_gpu_root=self.simulated_root(),
+            simulated_rim_root=self._simulated_rim_root(),
+        )
+        with prefixed("evidence of GPUs, with the files that shall travel with it"):
+            at_hand = verifying.read(self.endorsements(), None, requirements=requirements, now=now)
+            attested = verifying.verify(
+                Phase(statement=b"", quote=b"", gpus=found),
+                self._said(self._states),
+                ctx,
+                requirements=requirements,
+                at_hand=at_hand,
+                now=now,
+            )
+            verifying.check_all_used(at_hand, attested.gpus)
+
     def endorsements(self) -> GpuEndorsements | None:
         """Returns what the maker says of the GPUs, as it travels with the evidence; None for nothing."""
         if self._states and isinstance(self._collector, simulated_gpu.SimulatedGpus):
@@ -107,6 +154,13 @@ class SessionGpus:
             return None
         return TrustAnchor.from_certificate(
             self._collector.root_certificate(), name="this machine's simulated GPU root"
+        )
+
+    def _simulated_rim_root(self) -> TrustAnchor | None:
+        if not isinstance(self._collector, simulated_gpu.SimulatedGpus):
+            return None
+        return TrustAnchor.from_certificate(
+            self._collector.rim_root_certificate(), name="this machine's simulated signer of manifests"
         )
 
     def why_unattested(self, device: Device) -> str | None:
@@ -132,53 +186,9 @@ class SessionGpus:
             return (), str(error)
         return states, ""
 
-    def _check_rims(self, manifests: Sequence[bytes]) -> None:
-        """Checks now what a verifier would refuse after the run: manifests of others, or for nothing here."""
-        if not self._states:
-            raise AttesterError(
-                f"rims: manifests were given, but there will be no evidence of GPUs: {self._why}"
-            )
-        if self.simulated:
-            raise AttesterError("rims: simulated GPUs bring manifests of their own; give none")
-        running = {("driver", state.driver) for state in self._states}
-        running |= {("vbios", state.vbios) for state in self._states}
-        products = dict[tuple[str, str], list[str]]()
-        for number, xml in enumerate(manifests):
-            what = f"rims[{number}]"
-            found = rim.verify_rim(
-                xml, anchors=(certificates.NVIDIA_CORIM_ROOT,), now=datetime.now(UTC), what=what
-            )
-            if (found.kind, found.version) not in running:
-                raise AttesterError(
-                    f"{what}: a manifest of {found.kind} {found.version}, which no GPU here runs: expected "
-                    f"{' or '.join(sorted(f'{kind} {version}' for kind, version in running))}"
-                )
-            products.setdefault((found.kind, found.version), []).append(found.product)
-        for number, state in enumerate(self._states if manifests else ()):
-            _check_pair(number, state, products)
-
     @staticmethod
     def _said(states: Sequence[GpuState]) -> tuple[dict[str, Any], ...]:
         return tuple(state.to_json() for state in states)
-
-
-def _check_pair(number: int, state: GpuState, products: Mapping[tuple[str, str], Sequence[str]]) -> None:
-    """Checks that one manifest of the driver and one of the firmware, of one chip, are for a GPU."""
-    drivers = products.get(("driver", state.driver), ())
-    images = products.get(("vbios", state.vbios), ())
-    for kind, version, found in (("driver", state.driver, drivers), ("vbios", state.vbios, images)):
-        if not found:
-            raise AttesterError(
-                f"rims: none is of {kind} {version}, which GPU {number} ({state.name}) runs: give that one "
-                "as well, or none at all"
-            )
-        if len(set(found)) != len(found):
-            raise AttesterError(f"rims: two are of {kind} {version} for one chip: give one")
-    if not set(drivers) & set(images):
-        raise AttesterError(
-            f"rims: that of driver {state.driver} is for {', '.join(drivers)}, that of vbios {state.vbios} "
-            f"for {', '.join(images)}: GPU {number} ({state.name}) needs two for its own chip"
-        )
 
 
 def collector_for(attester: str, kind: str = "auto") -> GpuCollector | None:

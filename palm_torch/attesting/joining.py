@@ -38,6 +38,8 @@ OPTIONS: Final = {
     "attester": "--attester NAME",
     "collateral": "--collateral FILE",
     "rims": "--rim FILE",
+    "ocsp": "--ocsp FILE",
+    "gpu_crls": "--gpu-crl FILE",
     "gpu_collector": "--gpu-collector NAME",
 }
 """What `palm-torch run` is given instead of an argument of `palm_torch.attested`."""

@@ -60,6 +60,8 @@ class Plan:
         attester: As in `palm_torch.attested`.
         collateral: As in `palm_torch.attested`.
         rims: As in `palm_torch.attested`.
+        ocsp: As in `palm_torch.attested`.
+        gpu_crls: As in `palm_torch.attested`.
         gpu_collector: As in `palm_torch.attested`.
         safe_path: Whether Python was asked not to search the script's folder for modules (``-P``).
     """
@@ -72,6 +74,8 @@ class Plan:
     attester: str = "auto"
     collateral: str | None = None
     rims: tuple[str, ...] = ()
+    ocsp: tuple[str, ...] = ()
+    gpu_crls: tuple[str, ...] = ()
     gpu_collector: str = "auto"
     safe_path: bool = False
 
@@ -85,7 +89,8 @@ class Plan:
     def from_words(cls, words: Sequence[str]) -> Plan:
         """Reads what `to_words` wrote."""
         options = json.loads(words[0])
-        return cls(words=tuple(words[1:]), **{**options, "rims": tuple(options["rims"])})
+        several = {name: tuple(options[name]) for name in ("rims", "ocsp", "gpu_crls")}
+        return cls(words=tuple(words[1:]), **{**options, **several})
 
     def command(self) -> list[str]:
         """Returns what Python was asked to run: a script, or ``-m`` and a module, and their words."""
@@ -137,6 +142,8 @@ def _attest(
             attester=plan.attester,
             collateral=plan.collateral,
             rims=plan.rims,
+            ocsp=plan.ocsp,
+            gpu_crls=plan.gpu_crls,
             gpu_collector=plan.gpu_collector,
             opened=files.result,
             command=plan.command(),

@@ -158,7 +158,7 @@ class OwnSegment:
             inputs=_beside(script.inputs, opened),
             outputs=dict(script.outputs),
             reported=script.series(),
-            gpu=sealer.gpus.at_end(),
+            gpu=sealer.gpus.look_again(),
         )
 
     def checkpoint(
@@ -175,9 +175,10 @@ class OwnSegment:
         Raises:
             MeasurementError: If the run cannot be measured now; see `Training.snapshot`.
             SealError: If the receipt cannot be signed or logged, or the checkpoint could not be read again.
-            AttesterError: If the runtime register cannot be extended.
+            AttesterError: If the runtime register cannot be extended, or the GPUs are in another state.
         """
         snapshot = measured.snapshot()
+        sealer.gpus.look_again()
         state = SegmentState(
             type=segment_state.TYPE,
             session=sealer.opening(fresh=True),

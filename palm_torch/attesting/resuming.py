@@ -25,8 +25,7 @@ from palm_torch.cvm.certificates import TrustAnchor
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.errors import AttesterError, FreshnessError, MeasurementError, SessionError
 from palm_torch.evidence import Segment
-from palm_torch.sessions import gpus as attested_gpus
-from palm_torch.sessions import segments
+from palm_torch.sessions import gpu_evidence, segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,7 +78,7 @@ def check_chain(
     if own.begin.gpus:
         requirements = dataclasses.replace(
             requirements,
-            gpu=attested_gpus.rules_for_own(len(own.begin.gpus)),
+            gpu=gpu_evidence.rules_for_own(len(own.begin.gpus)),
             simulated_gpu_root=gpus.simulated_root(),
         )
     return segments.verify_chain(chain, requirements=requirements, at=at, collateral=own.collateral)

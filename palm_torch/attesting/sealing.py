@@ -130,6 +130,8 @@ class Sealer:
         Raises:
             AttesterError: If the platform or a GPU does not attest.
             SealError: If the statement is larger than a bundle can hold.
+            InputError: If a report of a GPU, or a file that shall travel with it, does not parse.
+            RejectedError: If no verifier would accept them.
         """
         self._register_log, self._register = self.attester.register_log(), self.attester.register()
         root = binding.begin_claims_root(begin_statement, self._spki)
@@ -137,6 +139,8 @@ class Sealer:
             self._begin = self._phase("begin", begin_statement, root)
         except InputError as error:
             raise SealError(f"the begin statement could not be sealed: {error}") from error
+        ctx = seals.context(self.challenge, run_id=self.run_id, phase="begin", claims_root=root)
+        self.gpus.check(self._begin.gpus, ctx)
 
     def record(self, kind: str, payload: dict[str, Json]) -> None:
         """Appends an event to the log and extends the runtime register with its digest.

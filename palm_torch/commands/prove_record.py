@@ -8,7 +8,7 @@ import click
 
 from palm_torch.commands import arguments, printing
 from palm_torch.commands.arguments import FILE
-from palm_torch.errors import ArtifactError, DataError, EncodingError, InputError, RejectedError, SealError
+from palm_torch.errors import ArtifactError, DataError, InputError, RejectedError, SealError
 from palm_torch.escaping import printable
 from palm_torch.exit_codes import ACCEPTED, MALFORMED, REJECTED
 from palm_torch.files import read_bounded, write_atomically
@@ -178,10 +178,7 @@ def _text_record(header: Manifest, text: str | None) -> bytes:
         return data
     types = [column.type for column in header.columns or ()]
     if header.dtype is None and types == ["string"]:
-        try:
-            return rows.Codec(header.columns or ()).encode([text])
-        except EncodingError as error:
-            raise DataError(f"--text: {error}") from error
+        return rows.Codec(header.columns or ()).encode([text])
     raise DataError(
         f"--text: a record of this dataset ({header.format}) is no text alone: write its canonical bytes "
         "(docs/spec/40-data.md) to a file and give that with --file; or give --index"

@@ -48,9 +48,23 @@ class _AfterTwoDashes(click.Command):
 @click.option(
     "--rim",
     "rims",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help="NVIDIA's reference manifest of the GPUs' driver or firmware, to travel with it; repeatable. Its "
+    "name is that of the file unless NAME is given.",
+)
+@click.option(
+    "--ocsp",
     type=FILE,
     multiple=True,
-    help="NVIDIA's reference manifest of the GPUs' driver or firmware, to travel with it; repeatable.",
+    help="Answer about the status of a GPU's certificate, DER, to travel with it; repeatable.",
+)
+@click.option(
+    "--gpu-crl",
+    "gpu_crls",
+    type=FILE,
+    multiple=True,
+    help="Revocation list of GPUs' certificates, DER, to travel with it; repeatable.",
 )
 @click.option(
     "--gpu-collector",
@@ -58,14 +72,16 @@ class _AfterTwoDashes(click.Command):
     show_default=True,
     help="Who asks the GPUs: auto, nvml, nvattest or nv-sdk.",
 )
-def run(
+def run(  # noqa: PLR0913, PLR0917 (one for each option)
     operation: str,
     words: tuple[str, ...],
     output: Path | None,
     request_path: Path | None,
     attester: str,
     collateral: Path | None,
-    rims: tuple[Path, ...],
+    rims: tuple[str, ...],
+    ocsp: tuple[Path, ...],
+    gpu_crls: tuple[Path, ...],
     gpu_collector: str,
 ) -> int:
     """Run a script in a measured session and write evidence of it.
@@ -87,6 +103,7 @@ def run(
     A script that fails leaves no evidence. The last line on standard error says where the evidence is.
     """  # noqa: D301 (\b is click's own mark)
     _require_torchrun()
+    from palm_torch import gpu_files
     from palm_torch.attesting.launch import Plan
 
     module = words[0] == "-m"
@@ -105,7 +122,9 @@ def run(
         request=None if request_path is None else str(request_path),
         attester=attester,
         collateral=None if collateral is None else str(collateral.absolute()),
-        rims=tuple(str(path.absolute()) for path in rims),
+        rims=tuple(gpu_files.absolute_rim(given) for given in rims),
+        ocsp=tuple(str(path.absolute()) for path in ocsp),
+        gpu_crls=tuple(str(path.absolute()) for path in gpu_crls),
         gpu_collector=gpu_collector,
         safe_path=bool(sys.flags.safe_path),
     )

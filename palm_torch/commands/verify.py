@@ -75,9 +75,10 @@ if TYPE_CHECKING:
 @click.option(
     "--rim",
     "rims",
-    type=FILE,
     multiple=True,
-    help="Reference manifest of a GPU's driver or firmware image, XML, in place of what came; repeatable.",
+    metavar="[NAME=]FILE",
+    help="Reference manifest of a GPU's driver or firmware image, XML, in place of what came; repeatable. "
+    "NVIDIA's name for it, which says for which board it is, is that of the file unless NAME is given.",
 )
 @click.option(
     "--ocsp",
@@ -127,6 +128,14 @@ if TYPE_CHECKING:
     multiple=True,
     help="Proof, from `coverage`, of how often one record was delivered; repeatable.",
 )
+@click.option(
+    "--nras",
+    type=FILE,
+    multiple=True,
+    help="Token of NVIDIA's attestation service about a GPU: an opinion, which is shown and decides nothing; "
+    "repeatable.",
+)
+@click.option("--jwks", type=FILE, help="With --nras: the service's keys, a JSON Web Key Set.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the rejection, as JSON.")
 def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     evidence: tuple[Path, ...],
@@ -142,7 +151,7 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     again: bool,
     closing: Path | None,
     collaterals: tuple[Path, ...],
-    rims: tuple[Path, ...],
+    rims: tuple[str, ...],
     ocsp: tuple[Path, ...],
     gpu_crls: tuple[Path, ...],
     parts: tuple[Path, ...],
@@ -151,6 +160,8 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     recompute: tuple[str, ...],
     salt_file: Path | None,
     inclusions: tuple[Path, ...],
+    nras: tuple[Path, ...],
+    jwks: Path | None,
     as_json: bool,
 ) -> int:
     """Appraise evidence, receipts, or a chain of evidence against a policy, offline.
@@ -158,10 +169,12 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     The verdict is the last line. With several pieces of evidence each is appraised, and what one run used
     is looked up among what the others produced.
     """
-    from palm_torch import chain_verification, verification
+    from palm_torch import verification
 
     if again and seen is None:
         raise click.UsageError("--again goes with --seen")
+    if bool(nras) is (jwks is None):
+        raise click.UsageError("--nras and --jwks go together: give both")
     at_hand = arguments.artifacts(artifacts)
     of_data: dict[str, Any] = {
         "datasets": arguments.by_role(datasets),
@@ -183,11 +196,13 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     }
     try:
         if len(evidence) > 1:
-            if at_hand or closing is not None or parts or salt_file or any(of_data.values()):
+            if at_hand or closing is not None or parts or salt_file or nras or any(of_data.values()):
                 raise click.UsageError(
-                    "--artifact, --closing, --part, --dataset, --coverage, --recompute, --salt-file and "
-                    "--inclusion go with a single piece of evidence"
+                    "--artifact, --closing, --nras, --part, --dataset, --coverage, --recompute, --salt-file "
+                    "and --inclusion go with a single piece of evidence"
                 )
+            from palm_torch import chain_verification
+
             verified = chain_verification.verify_chain(
                 evidence, policies=policies, requests=requests, collaterals=collaterals, **choices
             )
@@ -204,6 +219,8 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
             parts=parts,
             salt=None if salt_file is None else arguments.salt(salt_file),
             **of_data,
+            nras=nras,
+            jwks=jwks,
             **choices,
         )
     except RejectedError as error:
@@ -219,12 +236,13 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
 
 
 def _show_chain(verified: VerifiedChain, *, as_json: bool) -> int:
+    from palm_torch import chain_terminal
     from palm_torch.result import Tier
 
     if as_json:
         printing.print_json(verified.to_json())
         return ACCEPTED
-    terminal.show_chain(terminal.console(), verified)
+    chain_terminal.show(terminal.console(), verified)
     color = "green" if verified.tier is Tier.AFFIRMING else "yellow"
-    click.secho(f"\n{terminal.chain_verdict(verified)}", bold=True, fg=color)
+    click.secho(f"\n{chain_terminal.verdict(verified)}", bold=True, fg=color)
     return ACCEPTED

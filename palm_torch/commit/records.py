@@ -21,7 +21,7 @@ GROUP_KEY: Final = hashlib.sha256(b"palm-torch/record-group/v1").digest()
 
 
 def record_key(salt: bytes | None = None, *, kind: str = "") -> bytes:
-    """Returns the 32-byte key of the record digests: ``SHA-256(tag ‖ LP(salt))``, or with ``LP(kind)`` after it.
+    """Returns the 32-byte key of record digests: ``SHA-256(tag ‖ LP(salt))``, or with ``LP(kind)`` after it.
 
     Args:
         salt: Secret of a private dataset, any length, or None. Without it nobody can tell from the

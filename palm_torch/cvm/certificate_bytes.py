@@ -22,6 +22,8 @@ from palm_torch.errors import EncodingError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cryptography.hazmat.primitives.asymmetric import ec
+
 ECDSA_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
 """AlgorithmIdentifier of ecdsa-with-SHA256 (RFC 5758 section 3.2), without parameters."""
 
@@ -123,6 +125,14 @@ def decode_pem(data: bytes, *, what: str, count: int) -> tuple[bytes, ...]:
     if encode_pem(chain) != data:
         raise EncodingError(f"{what}: PEM is not in canonical form (64 characters a line, nothing around it)")
     return chain
+
+
+def is_for(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bool:
+    """Returns whether a certificate is for the public half of a key; not if its own key cannot be read."""
+    try:
+        return certificate.public_key() == key.public_key()
+    except FOREIGN_ERRORS:
+        return False
 
 
 def load_certificate(

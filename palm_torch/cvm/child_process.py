@@ -76,27 +76,38 @@ def run(
     output = _Reader(cast("IO[bytes]", process.stdout), max_bytes + 1)
     complaint = _Reader(cast("IO[bytes]", process.stderr), None)
     try:
-        deadline = Deadline.after(timeout_s)
-        output.join(deadline.remaining())
-        if len(output.data) > max_bytes:
-            raise AttesterError(f"{what}: expected at most {max_bytes} bytes of output, got more")
-        _await_end(process.pid, deadline)
+        _await_end(process.pid, Deadline.after(timeout_s), output, max_bytes)
     except TimeoutError as error:
         raise AttesterError(f"{what}: not done after {timeout_s:g} seconds") from error
     except ChildProcessError as error:
         raise AttesterError(f"{what}: its exit status is lost: SIGCHLD must not be ignored") from error
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # not waited for yet, so that the number is nobody else's
-        code = process.wait()
+        # not waited for yet, so that the number is nobody else's; a program of another user may not be ended
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        code = _status(process, what)
+        ended = output.join(_LAST_WORDS_S)
         complaint.join(_LAST_WORDS_S)
+    if len(output.data) > max_bytes:
+        raise AttesterError(f"{what}: expected at most {max_bytes} bytes of output, got more")
+    if not ended:
+        raise AttesterError(f"{what}: it ended, but something that it started keeps its output open")
     return Finished(code, bytes(output.data), complaint.text())
 
 
-def _await_end(pid: int, deadline: Deadline) -> None:
-    """Waits until a process has ended, and leaves its number to it."""
+def _await_end(pid: int, deadline: Deadline, output: _Reader, max_bytes: int) -> None:
+    """Waits until a process has ended or has said too much, and leaves its number to it."""
     while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if len(output.data) > max_bytes:
+            return
         time.sleep(min(_LOOK_AGAIN_S, deadline.remaining()))
+
+
+def _status(process: subprocess.Popen[bytes], what: str) -> int:
+    try:
+        return process.wait(_LAST_WORDS_S)
+    except subprocess.TimeoutExpired as error:
+        raise AttesterError(f"{what}: it could not be ended: process {process.pid} still runs") from error
 
 
 class _Reader:
@@ -108,9 +119,10 @@ class _Reader:
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def join(self, seconds: float) -> None:
-        """Waits for the end of what there is to read."""
+    def join(self, seconds: float) -> bool:
+        """Waits for the end of what there is to read; returns whether it came."""
         self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def text(self) -> str:
         return self.data.decode("utf-8", "replace").strip()

@@ -16,9 +16,9 @@ from palm_torch.cvm import jose, nras_claims
 from palm_torch.encoding import decode_hex
 from palm_torch.errors import (
     BindingError,
+    EncodingError,
     EvidenceError,
     FreshnessError,
-    InputError,
     PlatformError,
     SignatureError,
     TrustAnchorError,
@@ -143,6 +143,16 @@ def verify_nras(
     )
 
 
+def nonce_of(bundle: bytes) -> bytes:
+    """Returns the nonce that a bundle says it is about, 32 bytes; nothing is verified.
+
+    Raises:
+        EvidenceError: If the bundle does not parse.
+    """
+    overall, _ = _open(bundle)
+    return _nonce(jose.look_into(overall, what="token"))
+
+
 def detached_digest(token: str) -> str:
     """Returns the SHA-256 in hex that an overall token names a detached one by.
 
@@ -181,16 +191,18 @@ def _verify_token(
     begins, ends = _second(claims.key("nbf")), _second(claims.key("exp"))
     if not begins <= now < ends:
         raise FreshnessError(f"{what}: expected {begins} ≤ time < {ends}, got {now}")
-    answered = claims.key("eat_nonce").text()
-    try:
-        same = hmac.compare_digest(
-            decode_hex(answered, what=f"{what}: eat_nonce", length_bytes=NONCE_BYTES), nonce
-        )
-    except InputError as error:
-        raise EvidenceError(str(error)) from error
-    if not same:
-        raise BindingError(f"{what}: expected nonce {nonce.hex()}, got {answered}")
+    answered = _nonce(claims)
+    if not hmac.compare_digest(answered, nonce):
+        raise BindingError(f"{what}: expected nonce {nonce.hex()}, got {answered.hex()}")
     return verified
+
+
+def _nonce(claims: signed_json.Node) -> bytes:
+    found = claims.key("eat_nonce")
+    try:
+        return decode_hex(found.text(), what=found.path, length_bytes=NONCE_BYTES)
+    except EncodingError as error:
+        raise EvidenceError(str(error)) from error
 
 
 def _check_digests(submodules: signed_json.Node, detached: dict[str, str]) -> None:

@@ -20,6 +20,7 @@ from palm_torch.cvm import (
     certificates,
     gpu_certificate,
     gpu_measurements,
+    gpu_names,
     gpu_opaque,
     gpu_revocation,
     hierarchies,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 _MADE_HERE: Final = object()
 
-MEASUREMENTS: Final[dict[gpu_certificate.Architecture, int]] = {"HOPPER": 64, "BLACKWELL": 64}
+MEASUREMENTS: Final[dict[gpu_names.Architecture, int]] = {"HOPPER": 64, "BLACKWELL": 64}
 """How many measurements a report of an architecture has."""
 
 PUBLIC_NONCES: Final = frozenset(
@@ -88,7 +89,7 @@ class VerifiedGpu:
         return self.anchor.simulated or (self.rims is not None and self.rims.simulated)
 
     @property
-    def architecture(self) -> gpu_certificate.Architecture:
+    def architecture(self) -> gpu_names.Architecture:
         """The generation of GPUs that it is of."""
         return self.device.architecture
 
@@ -108,7 +109,7 @@ class VerifiedGpu:
         return self.claims.vbios_version
 
     @property
-    def mode(self) -> gpu_opaque.Mode:
+    def mode(self) -> gpu_names.Mode:
         """How it works together with other GPUs."""
         return self.claims.mode
 
@@ -128,8 +129,10 @@ class VerifiedGpu:
         found = []
         if self.rims is None:
             found.append("no reference measurements were at hand: nobody vouches for what the GPU runs")
-        elif self.rims.vbios_id is None:
+        elif self.rims.vbios.name is None:
             found.append("the VBIOS's reference measurements do not say for which board they are")
+        elif self.rims.vbios.name.by == "evidence":
+            found.append("for which board the VBIOS's reference measurements are: the evidence alone says it")
         if not self.revocation.complete:
             found.append("no revocation data for all certificates were at hand")
         if not self.fwid_checked:
@@ -160,7 +163,7 @@ def verify_gpu(
      5. The leaf's key signed request and response.
      6. The report's own words about versions, board and mode parse and do not contradict each other.
      7. Where it names the firmware that holds the key, that is the one that the leaf names.
-     8. Driver and VBIOS manifests are those of the versions, the chip and, where that is known, the board.
+     8. Driver and VBIOS manifests are those of the versions, the chip and, where they have a name, the board.
      9. Each measurement that they describe has a value that they give. (8, 9: `gpu_measurements.check`.)
     10. What is at hand about the status of the certificates, those of the manifests' signers among them,
         says that it is good. (`gpu_revocation.check`.)

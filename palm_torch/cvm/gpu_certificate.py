@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
-from palm_torch.cvm import certificate_bytes, der
+from palm_torch.cvm import certificate_bytes, der, gpu_names
 from palm_torch.errors import EncodingError, PlatformError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-Architecture = Literal["HOPPER", "BLACKWELL"]
-ARCHITECTURES: Final[tuple[Architecture, ...]] = get_args(Architecture)
-CHIPS: Final[dict[str, Architecture]] = {"GH100": "HOPPER", "GB100": "BLACKWELL"}
-"""Name of a chip, as certificates and reference measurements spell it → its architecture."""
 
 MAX_CHAIN_BYTES: Final = 5120
 """Most that NVIDIA's driver gives out for one device, in PEM; in DER it is less."""
@@ -58,7 +53,7 @@ class GpuDevice:
         fwid: Digest of the firmware that holds the key, 48 bytes.
     """
 
-    architecture: Architecture
+    architecture: gpu_names.Architecture
     chip: str
     chip_id: str
     serial: int
@@ -103,15 +98,16 @@ def read_device(leaf: x509.Certificate) -> GpuDevice:
     chip_id, chip = _device_name(extensions, what)  # 1
     if common_name.split(" ")[0] != chip:
         raise EncodingError(f"{what}: expected a common name that begins with {chip}, got {common_name!r}")
-    if chip not in CHIPS:  # 2
+    if chip not in gpu_names.CHIPS:  # 2
         raise PlatformError(
-            f"{what}: expected a GPU of the kinds {', '.join(CHIPS)}, got a device of the kind {chip}"
+            f"{what}: expected a GPU of the kinds {', '.join(gpu_names.CHIPS)}, "
+            f"got a device of the kind {chip}"
         )
     digits = serial_digits(leaf.serial_number)
     if subject_serial != digits:  # 3
         raise EncodingError(f"{what}: expected serial number {digits} in the subject, got {subject_serial!r}")
     return GpuDevice(
-        architecture=CHIPS[chip],
+        architecture=gpu_names.CHIPS[chip],
         chip=chip,
         chip_id=chip_id,
         serial=leaf.serial_number,

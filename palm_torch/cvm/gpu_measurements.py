@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from palm_torch.cvm import rim
+from palm_torch.cvm import gpu_names, rim
 from palm_torch.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -28,15 +28,11 @@ class Rims:
 
     Attributes:
         driver: The driver's.
-        vbios: The firmware image's.
-        vbios_id: Name under which the verifier's own configuration keeps the latter, such as
-            "NV_GPU_VBIOS_1010_0200_882_96005E0001"; None if it came with the evidence. The manifest itself
-            does not say for which board it is.
+        vbios: The firmware image's. For which board it is, its `name` says, if it has one.
     """
 
     driver: rim.VerifiedRim
     vbios: rim.VerifiedRim
-    vbios_id: str | None = None
 
     @property
     def simulated(self) -> bool:
@@ -47,6 +43,9 @@ class Rims:
 def choose(rims: Sequence[rim.VerifiedRim], claims: GpuClaims, *, chip: str) -> Rims:
     """Returns the manifests, out of several, that are for a GPU.
 
+    One that was kept under another name than the GPU's own is for another board, and is passed over. One
+    without a name is taken where none has the right one.
+
     Args:
         rims: Those at hand; the same one may be there twice.
         claims: What the GPU says of itself.
@@ -55,8 +54,10 @@ def choose(rims: Sequence[rim.VerifiedRim], claims: GpuClaims, *, chip: str) -> 
     Raises:
         PlatformError: If there is none, or more than one, for the driver or the firmware image.
     """
+    driver_id = gpu_names.driver_rim_id(chip, claims.driver_version)
     return Rims(
-        _only(rims, "driver", claims.driver_version, chip), _only(rims, "vbios", claims.vbios_version, chip)
+        _only(rims, ("driver", chip, claims.driver_version), driver_id),
+        _only(rims, ("vbios", chip, claims.vbios_version), claims.vbios_rim_id),
     )
 
 
@@ -64,7 +65,7 @@ def check(measurements: Sequence[bytes], claims: GpuClaims, rims: Rims, *, chip:
     """Checks that a GPU runs the driver and the firmware that two manifests describe.
 
     1. One is of a driver, one of a firmware image; both are of the chip, and of the versions that the GPU
-       states. Where it is known under which name the second was published, that is the GPU's board.
+       states. Where it is known under which name the second was kept, that is the one of the GPU's board.
     2. No measurement is described by both.
     3. Each described measurement is in the report and has one of the values given for it. That of the first
        video decoder may have any, if and only if the report says that the decoder is off. (`compare`.)
@@ -92,10 +93,10 @@ def check(measurements: Sequence[bytes], claims: GpuClaims, rims: Rims, *, chip:
                 f"GPU reference measurements: expected {kind} {chip} {version}, got a manifest of "
                 f"{found.kind} {found.product} {found.version}"
             )
-    if rims.vbios_id not in (None, claims.vbios_rim_id):
+    if rims.vbios.name is not None and rims.vbios.name.id != claims.vbios_rim_id:
         raise PlatformError(
-            f"GPU reference measurements: expected {claims.vbios_rim_id}, got {rims.vbios_id}: the manifest "
-            f"is of another board or version"
+            f"GPU reference measurements: expected {claims.vbios_rim_id}, got {rims.vbios.name.id}: the "
+            f"manifest is of another board or version"
         )
     both = sorted(rims.driver.golden.keys() & rims.vbios.golden.keys())
     if both:  # 2
@@ -140,13 +141,20 @@ def compare(
     return len(compared)
 
 
-def _only(rims: Sequence[rim.VerifiedRim], kind: rim.Kind, version: str, chip: str) -> rim.VerifiedRim:
-    wanted = (kind, version, chip)
-    fitting = {found.sha256: found for found in rims if (found.kind, found.version, found.product) == wanted}
+def _only(
+    rims: Sequence[rim.VerifiedRim], wanted: tuple[gpu_names.RimKind, str, str], rim_id: str
+) -> rim.VerifiedRim:
+    about = [found for found in rims if (found.kind, found.product, found.version) == wanted]
+    named = {found.sha256: found for found in about if found.name is not None and found.name.id == rim_id}
+    fitting = named or {found.sha256: found for found in about if found.name is None}
     if len(fitting) != 1:
-        names = sorted(f"{found.kind} {found.product} {found.version}" for found in rims)
         raise PlatformError(
-            f"GPU reference measurements: expected one manifest for {kind} {chip} {version}, got "
-            f"{len(fitting)}; at hand: {', '.join(names) or 'none'}"
+            f"GPU reference measurements: expected one manifest for {' '.join(wanted)}, {rim_id}, got "
+            f"{len(fitting)}; at hand: {', '.join(sorted(map(_shown, rims))) or 'none'}"
         )
     return next(iter(fitting.values()))
+
+
+def _shown(found: rim.VerifiedRim) -> str:
+    name = "" if found.name is None else f" under the name {found.name.id}"
+    return f"{found.kind} {found.product} {found.version}{name}"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final
 
-from palm_torch.cvm import gpu_certificate
+from palm_torch.cvm import gpu_certificate, gpu_names
 from palm_torch.errors import EvidenceError, PlatformError
 
 if TYPE_CHECKING:
@@ -31,12 +31,7 @@ OFF: Final = 0x55
 ON: Final = 0xAA
 """The two values of a status; all of their bits differ, so no small fault turns one into the other."""
 
-Mode = Literal["spt", "mpt", "ppcie", "unstated"]
-"""How GPUs work together: each for itself, several under encryption of their links, several on a protected
-PCIe bus; or the report, of an older driver, does not say."""
-
-MODES: Final[tuple[Mode, ...]] = get_args(Mode)
-FEATURES: Final[dict[int, Mode]] = {0: "spt", 1: "mpt", 2: "ppcie"}
+FEATURES: Final[dict[int, gpu_names.Mode]] = {0: "spt", 1: "mpt", 2: "ppcie"}
 
 _VBIOS_BYTES: Final = 8
 _U16_BYTES: Final = 2
@@ -66,13 +61,17 @@ class GpuClaims:
     chip_sku: str
     nvdec0_on: bool | None
     fwid: bytes | None
-    mode: Mode
+    mode: gpu_names.Mode
 
     @property
     def vbios_rim_id(self) -> str:
         """Name under which NVIDIA keeps the reference measurements of this firmware image on this board."""
-        version = self.vbios_version.replace(".", "")
-        return f"NV_GPU_VBIOS_{self.project}_{self.project_sku}_{self.chip_sku}_{version}"
+        return gpu_names.vbios_rim_id(
+            project=self.project,
+            project_sku=self.project_sku,
+            chip_sku=self.chip_sku,
+            version=self.vbios_version,
+        )
 
 
 def read_claims(opaque: Mapping[int, bytes]) -> GpuClaims:
@@ -123,9 +122,9 @@ def _vbios_version(value: bytes) -> str:
     return ".".join(f"{byte:02X}" for byte in (*reversed(value[:4]), value[4]))
 
 
-def _mode(opaque: Mapping[int, bytes], *, protected_pcie: bool | None) -> Mode:
+def _mode(opaque: Mapping[int, bytes], *, protected_pcie: bool | None) -> gpu_names.Mode:
     """Step 3."""
-    stated: Mode | None = None
+    stated: gpu_names.Mode | None = None
     version = 0
     if OPAQUE_DATA_VERSION in opaque:
         value = _sized(opaque, OPAQUE_DATA_VERSION, _U16_BYTES, "version of the opaque data")

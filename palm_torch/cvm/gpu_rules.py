@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from palm_torch.cvm import gpu_certificate, gpu_opaque
+from palm_torch.cvm import gpu_names
 from palm_torch.errors import PlatformError, PolicyError
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class GpuRules:
     """
 
     count: int
-    architectures: tuple[gpu_certificate.Architecture, ...] = ("HOPPER",)
+    architectures: tuple[gpu_names.Architecture, ...] = ("HOPPER",)
     min_driver_version: str | None = None
     min_vbios_version: str | None = None
-    modes: tuple[gpu_opaque.Mode, ...] = ("spt",)
+    modes: tuple[gpu_names.Mode, ...] = ("spt",)
     chip_ids: tuple[str, ...] | None = None
     require_rims: bool = True
     require_fwid: bool = True
@@ -80,8 +80,8 @@ class GpuRules:
         if not 0 <= self.count <= MAX_COUNT:
             raise PolicyError(f"count: expected a number from 0 to {MAX_COUNT}, got {self.count}")
         for name, value, known in (
-            *(("architectures", value, gpu_certificate.ARCHITECTURES) for value in self.architectures),
-            *(("modes", value, gpu_opaque.MODES) for value in self.modes),
+            *(("architectures", value, gpu_names.ARCHITECTURES) for value in self.architectures),
+            *(("modes", value, gpu_names.MODES) for value in self.modes),
         ):
             if value not in known:
                 raise PolicyError(f"{name}: expected some of {', '.join(known)}, got {value!r}")

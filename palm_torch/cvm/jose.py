@@ -93,15 +93,7 @@ def verify(token: str, keys: KeySet, *, what: str) -> VerifiedToken:
         TrustAnchorError: If it names none of the keys.
         SignatureError: If it is signed in another way, or its signature does not verify.
     """
-    parts = token.split(".", _PARTS)  # 1
-    if len(parts) != _PARTS or len(token) > MAX_TOKEN_CHARACTERS:
-        raise EvidenceError(
-            f"{what}: expected {_PARTS} parts of at most {MAX_TOKEN_CHARACTERS} characters together, "
-            f"got {len(parts)} of {len(token)}"
-        )
-    raw_header, payload, signature = (decode_base64url(part, what=what) for part in parts)
-    header = read_json(raw_header, what=f"{what}: header", max_bytes=MAX_TOKEN_CHARACTERS)
-    claims = read_json(payload, what=what, max_bytes=MAX_TOKEN_CHARACTERS)
+    header, claims, signature = _parse(token, what)  # 1
     algorithm = header.key("alg").text()  # 2
     if algorithm != ALGORITHM:
         raise SignatureError(f"{what}: expected a signature by {ALGORITHM}, got {algorithm[:40]!r}")
@@ -119,12 +111,22 @@ def verify(token: str, keys: KeySet, *, what: str) -> VerifiedToken:
     r, s = (
         int.from_bytes(half, "big") for half in (signature[:_COORDINATE_BYTES], signature[_COORDINATE_BYTES:])
     )
-    signed = f"{parts[0]}.{parts[1]}".encode("ascii")
+    signed = token.rpartition(".")[0].encode("ascii")
     try:
         keys[key_id].verify(utils.encode_dss_signature(r, s), signed, ec.ECDSA(hashes.SHA384()))
     except InvalidSignature as error:
         raise SignatureError(f"{what}: signature does not verify under key {key_id[:120]!r}") from error
     return VerifiedToken(key_id, claims)
+
+
+def look_into(token: str, *, what: str) -> signed_json.Node:
+    """Returns what a token claims; nothing is verified.
+
+    Raises:
+        EvidenceError: If it does not parse, as in `verify`.
+    """
+    _, claims, _ = _parse(token, what)
+    return claims
 
 
 def read_json(data: bytes, *, what: str, max_bytes: int) -> signed_json.Node:
@@ -175,6 +177,20 @@ def decode_base64url(text: str, *, what: str) -> bytes:
     if base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode("ascii"):
         raise EncodingError(f"{what}: base64url is not in canonical form")
     return data
+
+
+def _parse(token: str, what: str) -> tuple[signed_json.Node, signed_json.Node, bytes]:
+    """Returns header, claims and signature."""
+    parts = token.split(".", _PARTS)
+    if len(parts) != _PARTS or len(token) > MAX_TOKEN_CHARACTERS:
+        raise EvidenceError(
+            f"{what}: expected {_PARTS} parts of at most {MAX_TOKEN_CHARACTERS} characters together, "
+            f"got {len(parts)} of {len(token)}"
+        )
+    raw_header, payload, signature = (decode_base64url(part, what=what) for part in parts)
+    header = read_json(raw_header, what=f"{what}: header", max_bytes=MAX_TOKEN_CHARACTERS)
+    claims = read_json(payload, what=what, max_bytes=MAX_TOKEN_CHARACTERS)
+    return header, claims, signature
 
 
 def _read_key(item: signed_json.Node) -> ec.EllipticCurvePublicKey:

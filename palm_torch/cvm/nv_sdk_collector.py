@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from palm_torch.evidence import GpuEvidence
 
 WHAT: Final = "nv-attestation-sdk"
-PROGRAM: Final = "import sys; from palm_torch.cvm import nv_sdk_process as p; p.main(*sys.argv[1:])"
-"""What the other process runs, for Python."""
+PROGRAM: Final = (
+    "import sys; sys.path.append(sys.argv.pop(1)); "
+    "from palm_torch.cvm import nv_sdk_process as p; p.main(*sys.argv[1:])"
+)
+"""What the other process runs, for Python; where this package lies is its first argument."""
+
+_PACKAGES: Final = str(Path(files.__file__).resolve().parent.parent)
 
 TIMEOUT_S: Final = 120.0
 """How long the SDK may take for one nonce, in seconds; importing it takes some."""
@@ -86,7 +91,7 @@ class NvSdkCollector:
             path = Path(folder) / "evidence.json"
             finished = child_process.run(
                 # -P: what lies in the working directory is not imported
-                [sys.executable, "-P", "-c", PROGRAM, nonce.hex(), str(path)],
+                [sys.executable, "-P", "-c", PROGRAM, _PACKAGES, nonce.hex(), str(path)],
                 what=WHAT,
                 timeout_s=self._timeout_s,
                 max_bytes=collected_gpu.MAX_JSON_BYTES,  # logs, which are dropped

@@ -11,15 +11,13 @@ from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from palm_torch.cvm import certificates, rim_signature
+from palm_torch.cvm import certificates, gpu_names, rim_signature
 from palm_torch.encoding import decode_hex
 from palm_torch.errors import EvidenceError, PlatformError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-
-Kind = Literal["driver", "vbios"]
 
 SWID: Final = "{http://standards.iso.org/iso/19770/-2/2015/schema.xsd}"
 SHA384: Final = "{http://www.w3.org/2001/04/xmlenc#sha384}"
@@ -46,6 +44,21 @@ _MADE_HERE: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
+class RimName:
+    """Name under which a manifest was kept, which nobody signs.
+
+    For which board a firmware image is stands in this name, and nowhere in the manifest.
+
+    Attributes:
+        id: The name, "NV_GPU_VBIOS_1010_0200_882_96005E0001".
+        by: Who says so: the verifier's own configuration, or the evidence that the manifest came with.
+    """
+
+    id: str
+    by: Literal["verifier", "evidence"]
+
+
+@dataclass(frozen=True, slots=True)
 class Rim:
     """What a manifest says.
 
@@ -57,7 +70,7 @@ class Rim:
         golden: Index in a report, from 0, → the values that may stand there, 48 bytes each.
     """
 
-    kind: Kind
+    kind: gpu_names.RimKind
     version: str
     product: str
     edition: str
@@ -72,11 +85,13 @@ class VerifiedRim:
         rim: What it says.
         sha256: SHA-256 of its canonical form, 32 bytes: what names it, for its bytes do not.
         chain: The certificates of its signer; whether one was revoked is for `ocsp` to say.
+        name: Under which name it was kept; None if nobody said.
     """
 
     rim: Rim
     sha256: bytes
     chain: certificates.VerifiedChain
+    name: RimName | None
     token: InitVar[object]
 
     def __post_init__(self, token: object) -> None:
@@ -85,7 +100,7 @@ class VerifiedRim:
             raise TypeError("a VerifiedRim is made by verify_rim alone")
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> gpu_names.RimKind:
         """Whether it is a driver's, or a firmware image's."""
         return self.rim.kind
 
@@ -116,7 +131,12 @@ class VerifiedRim:
 
 
 def verify_rim(
-    xml: bytes, *, anchors: Sequence[certificates.TrustAnchor], now: datetime, what: str = "RIM"
+    xml: bytes,
+    *,
+    anchors: Sequence[certificates.TrustAnchor],
+    now: datetime,
+    what: str = "RIM",
+    name: RimName | None = None,
 ) -> VerifiedRim:
     """Verifies a manifest, at a time, under pinned roots.
 
@@ -126,22 +146,24 @@ def verify_rim(
     3. It is about GPUs, by NVIDIA, for one chip and one version.
     4. Measurements: each index from 0 to 63 at most once; active is "True" or "False" and nothing else; as
        many values as it says, SHA-384 in lower-case hex; one is active.
+    5. Its name, where it has one, is that of a manifest of this kind and version, and a driver's of this
+       chip.
 
-    Whether it is the manifest of a GPU's driver or firmware image is for `gpu_measurements` to say. For which
-    board an image is, the document does not say: NVIDIA keeps it under a name that does.
+    Whether it is the manifest of a GPU's driver or firmware image is for `gpu_measurements` to say.
 
     Args:
         xml: The manifest.
         anchors: The roots that the verifier's own configuration admits.
         now: Time of verification, aware.
-        what: Name of the manifest, for messages.
+        what: What messages call it.
+        name: Under which name it was kept, and who says so; None if nobody does.
 
     Raises:
         EvidenceError: If it does not parse, or is not in the profile (EncodingError: certificates, hex or
             base64 are not in canonical form).
         TrustAnchorError: If its certificates do not lead to an anchor, or not at that time.
         SignatureError: If its digest or signature is wrong.
-        PlatformError: If it is not about GPUs.
+        PlatformError: If it is not about GPUs, or kept under the name of another manifest.
 
     Source: ISO/IEC 19770-2:2015; TCG Reference Integrity Manifest Information Model 1.01.
     """
@@ -157,15 +179,18 @@ def verify_rim(
         if element.children or element.text:
             raise EvidenceError(f"{what}: {element.tag}: expected attributes alone")
     kind, version, product = _read_meta(root, meta, what)  # 3
-    return VerifiedRim(
-        Rim(kind, version, product, EDITION, _read_payload(payload, what)),  # 4
-        signed.sha256,
-        signed.chain,
-        token=_MADE_HERE,
-    )
+    found = Rim(kind, version, product, EDITION, _read_payload(payload, what))  # 4
+    if name is not None and not gpu_names.rim_id_fits(name.id, kind=kind, chip=product, version=version):  # 5
+        raise PlatformError(
+            f"{what}: kept under the name {name.id[:120]!r}, but it is of {kind} {product} {version}: fetch "
+            "it again, under the name of what the GPUs run"
+        )
+    return VerifiedRim(found, signed.sha256, signed.chain, name, token=_MADE_HERE)
 
 
-def _read_meta(root: rim_signature.Element, meta: rim_signature.Element, what: str) -> tuple[Kind, str, str]:
+def _read_meta(
+    root: rim_signature.Element, meta: rim_signature.Element, what: str
+) -> tuple[gpu_names.RimKind, str, str]:
     """Step 3: kind, version and chip."""
     edition = meta.attributes.get("edition")
     if edition != EDITION:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from palm_torch.cvm import (
+    gpu_names,
     gpu_opaque,
     gpu_state,
     simulated_gpu_authority,
@@ -25,7 +26,7 @@ from palm_torch.cvm import (
     spdm,
 )
 from palm_torch.errors import AttesterError
-from palm_torch.evidence import GpuEndorsements, GpuEvidence
+from palm_torch.evidence import GpuEndorsements, GpuEvidence, ReferenceManifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,10 @@ VBIOS_VERSION: Final = "96.00.9F.00.01"
 PROJECT: Final = "SIM0"
 PROJECT_SKU: Final = "0200"
 CHIP_SKU: Final = "882"
+DRIVER_RIM_ID: Final = gpu_names.driver_rim_id("GH100", DRIVER_VERSION)
+VBIOS_RIM_ID: Final = gpu_names.vbios_rim_id(
+    project=PROJECT, project_sku=PROJECT_SKU, chip_sku=CHIP_SKU, version=VBIOS_VERSION
+)
 DRIVER_INDICES: Final = (*range(13, 30), 35)
 """Indices of the measurements that the driver's reference manifest describes."""
 
@@ -149,8 +154,13 @@ class SimulatedGpus:
         )
         return GpuEndorsements(
             rims=tuple(
-                simulated_rim.make_rim(rims, version=version, golden=golden(indices))
-                for version, indices in ((DRIVER_VERSION, DRIVER_INDICES), (VBIOS_VERSION, VBIOS_INDICES))
+                ReferenceManifest(
+                    id=rim_id, xml=simulated_rim.make_rim(rims, version=version, golden=golden(indices))
+                )
+                for rim_id, version, indices in (
+                    (DRIVER_RIM_ID, DRIVER_VERSION, DRIVER_INDICES),
+                    (VBIOS_RIM_ID, VBIOS_VERSION, VBIOS_INDICES),
+                )
             ),
             ocsp=tuple(
                 simulated_ocsp.make_answer(

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from palm_torch.cvm import certificates, der, gpu_certificate
+from palm_torch.cvm import certificates, der, gpu_certificate, gpu_names
 from palm_torch.cvm.simulated_authority import Identity
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _CRL_AGE: Final = timedelta(hours=1)
 _CRL_LIFE: Final = timedelta(days=30)
 _DISTRIBUTION_POINT: Final = "http://crl.simulated.invalid/crl"
 _OCSP: Final = "http://ocsp.simulated.invalid"
-_CHIP_OF: Final = {architecture: chip for chip, architecture in gpu_certificate.CHIPS.items()}
+_CHIP_OF: Final = {architecture: chip for chip, architecture in gpu_names.CHIPS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Authority:
 
 
 def make_authority(
-    now: datetime, *, count: int = CHIPS, architecture: gpu_certificate.Architecture = "HOPPER"
+    now: datetime, *, count: int = CHIPS, architecture: gpu_names.Architecture = "HOPPER"
 ) -> Authority:
     """Makes all keys and certificates anew, valid from a day before `now`.
 
@@ -103,7 +103,7 @@ def make_issuer(common_name: str, issuer: Identity | None, start: datetime) -> I
 
 
 def make_chip(
-    above: Sequence[Identity], start: datetime, *, architecture: gpu_certificate.Architecture = "HOPPER"
+    above: Sequence[Identity], start: datetime, *, architecture: gpu_names.Architecture = "HOPPER"
 ) -> Chip:
     """Makes a chip: a boot ROM with its certificate, and the firmware's key with the boot ROM's certificate.
 
@@ -172,7 +172,7 @@ def make_fwid(
     key: ec.EllipticCurvePrivateKey,
     *,
     fwid: bytes = FWID,
-    architecture: gpu_certificate.Architecture = "HOPPER",
+    architecture: gpu_names.Architecture = "HOPPER",
 ) -> dict[str, bytes]:
     """Returns the extension with the digest of the firmware that holds a key, in an architecture's form."""
     digest = der.write(der.SEQUENCE, der.write_oid(gpu_certificate.SHA384), der.write(der.OCTET_STRING, fwid))

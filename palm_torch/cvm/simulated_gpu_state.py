@@ -167,7 +167,7 @@ def _load_certificate(data: bytes, key: ec.EllipticCurvePrivateKey, path: Path) 
         )
     except EncodingError as error:
         raise _damaged(path, str(error)) from error
-    if certificate.public_key() != key.public_key():
+    if not certificate_bytes.is_for(certificate, key):
         raise _damaged(path, "it does not belong to the key beside it")
     return certificate
 

@@ -103,7 +103,7 @@ def _load_identity(directory: Path, name: str) -> simulated_authority.Identity:
         certificate = certificate_bytes.load_certificate(private_folder.read(path), what=str(path))
     except EncodingError as error:
         raise _damaged(path, str(error)) from error
-    if certificate.public_key() != key.public_key():
+    if not certificate_bytes.is_for(certificate, key):
         raise _damaged(path, "it does not belong to the key beside it")
     return simulated_authority.Identity(key, certificate)
 

@@ -3,6 +3,8 @@
 The report data of a quote seals the evidence of all GPUs, and the nonce of each GPU derives from what that
 quote seals besides. So evidence of one GPU cannot stand for another, nor for another phase, run or challenge.
 None of this shows that a GPU sits in the machine that made the quote: see `NOT_CHECKED`.
+
+What reads reports and manifests, `gpu_evidence`, is loaded when there are some, and not before.
 """
 
 from __future__ import annotations
@@ -10,24 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from palm_torch.cvm import (
-    binding,
-    gpu,
-    gpu_certificate,
-    gpu_opaque,
-    gpu_revocation,
-    gpu_rules,
-    gpu_state,
-    rim,
-)
-from palm_torch.errors import BindingError, EvidenceError, PlatformError, prefixed
+from palm_torch.errors import BindingError, EvidenceError, PlatformError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
-    from palm_torch.cvm.gpu_rules import GpuRules
+    from palm_torch.cvm.gpu import VerifiedGpu  # noqa: TC004 (no codec reads these classes)
+    from palm_torch.cvm.gpu_revocation import Statements  # noqa: TC004 (no codec reads these classes)
+    from palm_torch.cvm.gpu_state import GpuState  # noqa: TC004 (no codec reads these classes)
     from palm_torch.cvm.platforms import Requirements
+    from palm_torch.cvm.rim import VerifiedRim  # noqa: TC004 (no codec reads these classes)
     from palm_torch.evidence import GpuEndorsements, Phase
     from palm_torch.statement import Device
 
@@ -42,8 +37,6 @@ NOT_CHECKED: Final = (
 
 _KINDS: Final = ("rims", "ocsp", "crls")
 _NO_GPUS: Final = "evidence of GPUs, of which the policy accepts none: no platform.gpu"
-_ANY_DRIVER: Final = "0.0"
-_ANY_VBIOS: Final = "00.00.00.00.00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +45,13 @@ class AtHand:
 
     Attributes:
         rims: Reference manifests, verified.
-        revocation: What there is about the status of certificates, parsed; verified where it is used.
+        statuses: What there is about the status of certificates, parsed; verified where it is used. None for
+            nothing.
         travelled: Kinds that came with the evidence, each part of which must be about some GPU.
     """
 
-    rims: tuple[rim.VerifiedRim, ...] = ()
-    revocation: gpu_revocation.Statements = gpu_revocation.NOTHING
+    rims: tuple[VerifiedRim, ...] = ()
+    statuses: Statements | None = None
     travelled: frozenset[str] = frozenset()
 
 
@@ -73,8 +67,8 @@ class Attested:
         states: What the driver said of each, in the same order.
     """
 
-    gpus: tuple[gpu.VerifiedGpu, ...]
-    states: tuple[gpu_state.GpuState, ...]
+    gpus: tuple[VerifiedGpu, ...]
+    states: tuple[GpuState, ...]
 
     @property
     def simulated(self) -> bool:
@@ -107,16 +101,22 @@ def read(
             raise PlatformError(_NO_GPUS)
         return NOTHING
     came, own = _files(travelled), _files(given)
-    chosen = {kind: own[kind] or came[kind] for kind in _KINDS}
-    rims = tuple(
-        rim.verify_rim(xml, anchors=(requirements.rim_anchor,), now=now, what=f"RIM {number}")
-        for number, xml in enumerate(chosen["rims"])
-    )
     travels = frozenset(kind for kind in _KINDS if came[kind] and not own[kind])
-    if "rims" in travels and len({item.sha256 for item in rims}) != len(rims):
-        raise EvidenceError("GPU endorsements: a reference manifest came twice")
-    files = gpu_revocation.RevocationFiles(ocsp=chosen["ocsp"], crls=chosen["crls"])
-    return AtHand(rims=rims, revocation=gpu_revocation.read(files), travelled=travels)
+    chosen = {kind: own[kind] or came[kind] for kind in _KINDS}
+    if not any(chosen.values()):
+        return NOTHING
+    from palm_torch.sessions import gpu_evidence  # noqa: PLC0415 (most evidence is of no GPU, and starts faster)
+
+    return AtHand(
+        rims=gpu_evidence.read_rims(
+            chosen["rims"],
+            by="evidence" if "rims" in travels else "verifier",
+            anchor=requirements.rim_anchor,
+            now=now,
+        ),
+        statuses=gpu_evidence.read_statuses(chosen["ocsp"], chosen["crls"]),
+        travelled=travels,
+    )
 
 
 def verify(
@@ -157,28 +157,19 @@ def verify(
         return Attested((), ())
     if len(phase.gpus) != rules.count:  # before any signature is looked at
         raise PlatformError(f"GPUs: expected {rules.count}, got {len(phase.gpus)}")
-    found = []
-    for number, item in enumerate(phase.gpus):  # 2
-        with prefixed(f"GPU {number}"):
-            verified = gpu.verify_gpu(
-                item.evidence,
-                item.chain,
-                nonce=binding.gpu_nonce(ctx, number),
-                anchors=(requirements.gpu_anchor,),
-                now=now,
-                rims=at_hand.rims or None,
-                revocation=at_hand.revocation,
-            )
-            _check_rims_at_hand(verified, rules)
-        found.append(verified)
-    gpu_rules.appraise(found, rules, now=now)  # 3
-    states = tuple(
-        gpu_state.from_json(fields, what=f"GPU {number}: state") for number, fields in enumerate(said)
+    from palm_torch.sessions import gpu_evidence  # noqa: PLC0415 (most evidence is of no GPU, and starts faster)
+
+    found, states = gpu_evidence.verify(
+        phase,
+        said,
+        ctx,
+        rules=rules,
+        anchor=requirements.gpu_anchor,
+        rims=at_hand.rims,
+        statuses=at_hand.statuses,
+        now=now,
     )
-    gpu_rules.appraise_states(states, found, rules)  # 4
-    if len({state.uuid for state in states}) != len(states):
-        raise PlatformError("GPU states: two GPUs have one UUID")
-    return Attested(tuple(found), states)
+    return Attested(found, states)
 
 
 def check_same(begin: Attested, end: Attested) -> None:
@@ -197,7 +188,7 @@ def check_same(begin: Attested, end: Attested) -> None:
             raise BindingError(f"GPU {number}: its state at begin was {before}, at end it is {after}")
 
 
-def check_devices(devices: Iterable[Device], states: Collection[gpu_state.GpuState]) -> None:
+def check_devices(devices: Iterable[Device], states: Collection[GpuState]) -> None:
     """Checks that measured tensors lived on the CPU and on attested GPUs, and nowhere else.
 
     Args:
@@ -218,7 +209,7 @@ def check_devices(devices: Iterable[Device], states: Collection[gpu_state.GpuSta
             )
 
 
-def check_all_used(at_hand: AtHand, gpus: Collection[gpu.VerifiedGpu]) -> None:
+def check_all_used(at_hand: AtHand, gpus: Collection[VerifiedGpu]) -> None:
     """Checks that every endorsement that came with evidence is about one of its GPUs.
 
     What nobody looks at could say anything, and a bundle would have many spellings.
@@ -237,10 +228,11 @@ def check_all_used(at_hand: AtHand, gpus: Collection[gpu.VerifiedGpu]) -> None:
         "ocsp": {number for item in gpus for number in item.revocation.answers},
         "crls": {number for item in gpus for number in item.revocation.lists},
     }
+    statuses = at_hand.statuses
     counts = {
         "rims": len(at_hand.rims),
-        "ocsp": len(at_hand.revocation.ocsp),
-        "crls": len(at_hand.revocation.crls),
+        "ocsp": 0 if statuses is None else len(statuses.ocsp),
+        "crls": 0 if statuses is None else len(statuses.crls),
     }
     for kind in sorted(at_hand.travelled):
         idle = sorted(set(range(counts[kind])) - used[kind])
@@ -248,34 +240,5 @@ def check_all_used(at_hand: AtHand, gpus: Collection[gpu.VerifiedGpu]) -> None:
             raise EvidenceError(f"GPU endorsements: {kind}[{idle[0]}] is about no GPU of this evidence")
 
 
-def rules_for_own(count: int) -> GpuRules:
-    """Returns rules that the GPUs of earlier sessions must meet for a machine to go on from them.
-
-    They have to be genuine and confidential; which of them, and in which versions, is for a verifier to say.
-
-    Args:
-        count: How many GPUs the machine itself has.
-    """
-    return gpu_rules.GpuRules(
-        count=count,
-        architectures=gpu_certificate.ARCHITECTURES,
-        min_driver_version=_ANY_DRIVER,
-        min_vbios_version=_ANY_VBIOS,
-        modes=gpu_opaque.MODES,
-        require_rims=False,
-        require_fwid=False,
-    )
-
-
-def _files(endorsements: GpuEndorsements | None) -> dict[str, tuple[bytes, ...]]:
+def _files(endorsements: GpuEndorsements | None) -> dict[str, tuple[Any, ...]]:
     return {kind: () if endorsements is None else getattr(endorsements, kind) for kind in _KINDS}
-
-
-def _check_rims_at_hand(verified: gpu.VerifiedGpu, rules: GpuRules) -> None:
-    """Says by name which manifests are missing, where the rules require them."""
-    if rules.require_rims and verified.rims is None:
-        driver = f"NV_GPU_DRIVER_{verified.device.chip}_{verified.driver_version}"
-        raise PlatformError(
-            f"the policy requires reference measurements, and none came with the evidence: fetch NVIDIA's "
-            f"manifests {driver} and {verified.claims.vbios_rim_id}, and give each with --rim FILE"
-        )

@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509 import ocsp
 from gpu_flips import Sample
+from workshop import put
 
 from palm_torch.cvm import (
     certificate_bytes,
@@ -38,6 +39,8 @@ from palm_torch.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from composite_run import CompositeRun
 
     Vectors = Callable[[str], bytes]
 
@@ -165,10 +168,10 @@ def test_attack_24_firmware_left_out() -> None:
 @pytest.mark.parametrize(
     ("opaque", "message"),
     [
-        ({gpu_opaque.DRIVER_VERSION: b"550.90.08\0"}, "one manifest for driver GH100 550.90.08, got 0"),
+        ({gpu_opaque.DRIVER_VERSION: b"550.90.08\0"}, "NV_GPU_DRIVER_GH100_550.90.08, got 0"),
         (
             {gpu_opaque.VBIOS_VERSION: gpu_opaque.encode_vbios_version("96.00.9F.00.02")},
-            "one manifest for vbios GH100 96.00.9F.00.02, got 0",
+            "NV_GPU_VBIOS_SIM0_0200_882_96009F0002, got 0",
         ),
     ],
 )
@@ -178,6 +181,23 @@ def test_attack_25_manifests_of_other_versions(opaque: dict[int, bytes], message
         gpu_world.verify(raw, rims=gpu_world.manifests())
     with pytest.raises(PlatformError, match="got a manifest of"):
         gpu_world.verify(raw, rims=gpu_measurements.Rims(*gpu_world.manifests()))
+
+
+def test_attack_25_manifest_of_another_board(composite: CompositeRun) -> None:
+    """A genuine manifest of the same version for another board: its name tells them apart."""
+    came = composite.bundle.gpu_endorsements
+    assert came is not None
+    driver, vbios = came.rims
+    other = put(vbios, "id", "NV_GPU_VBIOS_1010_0200_882_96009F0001")
+    files = put(came, "rims", (driver, other))
+    for bundle, options in (
+        (None, {"gpu_files": files}),
+        (put(composite.bundle, "gpu_endorsements", files), {}),
+    ):
+        with pytest.raises(PlatformError, match=f"GPU 0: .* {vbios.id}, got 0; at hand: .* name {other.id}"):
+            composite.verify(bundle, **options)
+    said = composite.verify().not_checked  # whoever sends a manifest can write any name on it
+    assert "for which board the VBIOS's reference measurements are: the evidence alone says it" in said
 
 
 @pytest.mark.parametrize("index", [0, 13, 29])

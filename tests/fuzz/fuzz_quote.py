@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from laws import REFUSED, accepted, ours
 
-from palm_torch.cvm import certificate_bytes, gpu_opaque, quote, snp_endorsements, snp_report, spdm
+from palm_torch.cvm import certificate_bytes, gpu_names, gpu_opaque, quote, snp_endorsements, snp_report, spdm
 
 if TYPE_CHECKING:
     from palm_torch.cvm.quote import Quote
@@ -28,7 +28,7 @@ def one_input(data: bytes) -> None:
     if gpu is not REFUSED:
         assert gpu.signed + gpu.signature == data
         claims = ours(gpu_opaque.read_claims, gpu.opaque)
-        assert claims is REFUSED or claims.mode in gpu_opaque.MODES
+        assert claims is REFUSED or claims.mode in gpu_names.MODES
     table = ours(snp_endorsements.read_certificate_table, data)
     if table is not REFUSED:
         assert sum(len(content or b"") for content in dataclasses.astuple(table)) <= len(data)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import string
 from typing import TYPE_CHECKING, Any, Final
 
+import nras
 import numpy as np
 import records_at_hand as at_hand
 import relay
@@ -25,6 +27,7 @@ from palm_torch.cvm import (
     certificate_bytes,
     collateral,
     gpu_certificate,
+    gpu_names,
     quote,
     simulated_gpu,
     simulated_gpu_authority,
@@ -109,6 +112,7 @@ def make(folder: Path) -> dict[str, dict[str, bytes]]:
             "request": good.request,
             **dict(_reference_values()),
         },
+        "tokens": dict(_tokens()),
         "files": dict(_files(folder)),
         "proofs": dict(_proofs()),
     }
@@ -156,7 +160,7 @@ def _quotes(good: GoodRun) -> dict[str, bytes]:
 
 
 def _gpu_certificates() -> Iterator[tuple[str, bytes]]:
-    for architecture in gpu_certificate.ARCHITECTURES:
+    for architecture in gpu_names.ARCHITECTURES:
         made = simulated_gpu_authority.make_authority(workshop.NOW, count=1, architecture=architecture)
         (chip,) = made.chips
         yield f"gpu-{architecture}", gpu_certificate.split_chain(chip.chain)[0]
@@ -211,6 +215,15 @@ def _reference_values() -> Iterator[tuple[str, bytes]]:
     yield "values", values.encode()
     yield "signed-values", reference_values.sign(values, key=key)
     yield "key", key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _tokens() -> Iterator[tuple[str, bytes]]:
+    service, claims = nras.known(), nras.gpu_claims()
+    yield "bundle", encode_json(json.loads(service.bundle(claims)))
+    yield "bundle-of-two", service.bundle(claims, nras.gpu_claims(nras.SERIALS[1]))
+    yield "token", service.sign(claims).encode("ascii")
+    yield "claims", encode_json(claims)
+    yield "keys", encode_json({"keys": [service.jwk()]})
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:

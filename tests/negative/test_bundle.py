@@ -24,7 +24,7 @@ from palm_torch.errors import (
     SignatureError,
     TrustAnchorError,
 )
-from palm_torch.evidence import Bundle, GpuEndorsements, GpuEvidence
+from palm_torch.evidence import Bundle, GpuEndorsements, GpuEvidence, ReferenceManifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,10 @@ CASES: dict[str, tuple[Callable[[GoodRun], Bundle | bytes], type[PalmTorchError]
     "a GPU's evidence": (part("end.gpus", (GPU,)), BindingError),
     "a GPU's evidence at begin": (part("begin.gpus", (GPU,)), BindingError),
     "endorsements of a GPU that is not there": (
-        part("gpu_endorsements", GpuEndorsements(rims=(b"<a/>",), ocsp=(), crls=())),
+        part(
+            "gpu_endorsements",
+            GpuEndorsements(rims=(ReferenceManifest(id="a", xml=b"<a/>"),), ocsp=(), crls=()),
+        ),
         PlatformError,
     ),
     "no collateral": (part("collateral", None), EvidenceError),

@@ -21,7 +21,7 @@ from palm_torch.errors import (
     InputError,
     RejectedError,
 )
-from palm_torch.evidence import Bundle, GpuEndorsements, GpuEvidence, Phase
+from palm_torch.evidence import Bundle, GpuEndorsements, GpuEvidence, Phase, ReferenceManifest
 from palm_torch.properties import Property, Train
 from palm_torch.receipt import ArtifactsReceipt, Receipt, SegmentReceipt
 from palm_torch.statement import Begin, Part, Ranks, Run, Statement
@@ -65,7 +65,7 @@ OPTIONAL_VALUES = {
     "collateral": {"tcb_info": "{}"},
     "timestamp": b"token",
     "ranks": RANKS,
-    "gpu_endorsements": GpuEndorsements(rims=(b"<a/>",), ocsp=(), crls=()),
+    "gpu_endorsements": GpuEndorsements(rims=(ReferenceManifest(id="a", xml=b"<a/>"),), ocsp=(), crls=()),
 }
 FIRST = {"crls": b"list"}
 """What an empty tuple gets, where an object would be of another type."""
@@ -257,6 +257,7 @@ def test_no_field_about_gpus_can_be_changed(composite: CompositeRun) -> None:
     assert seen == {
         *((GpuEvidence, name) for name in ("evidence", "chain")),
         *((GpuEndorsements, name) for name in ("rims", "ocsp", "crls")),
+        *((ReferenceManifest, name) for name in ("id", "xml")),
         *((Phase, "gpus"), (Begin, "gpu"), (Run, "gpu"), (Bundle, "gpu_endorsements")),
     }
 
@@ -316,6 +317,7 @@ def test_the_walk_reaches_the_types_by_name() -> None:
         "Phase",
         "Ranks",
         "Receipt",
+        "ReferenceManifest",
         "Run",
         "Segment",
         "SegmentReceipt",

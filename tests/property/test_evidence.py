@@ -17,6 +17,7 @@ from palm_torch.evidence import (
     GpuEvidence,
     Opening,
     Phase,
+    ReferenceManifest,
     Segment,
 )
 from palm_torch.properties import OPERATIONS
@@ -31,7 +32,12 @@ PHASES = st.builds(
     quote=BYTES,
     gpus=st.lists(st.builds(GpuEvidence, evidence=BYTES, chain=BYTES), max_size=2).map(tuple),
 )
-ENDORSEMENTS = st.tuples(*[st.lists(BYTES, max_size=2, unique=True).map(tuple)] * 3)
+ENDORSEMENTS = st.tuples(
+    st.lists(
+        st.builds(ReferenceManifest, id=TEXT, xml=BYTES), max_size=2, unique_by=lambda item: item.xml
+    ).map(tuple),
+    *[st.lists(BYTES, max_size=2, unique=True).map(tuple)] * 2,
+)
 LOGS = st.lists(BYTES, max_size=3).map(tuple)
 SESSIONS = {
     "attester": st.sampled_from(["tdx", "snp"]),

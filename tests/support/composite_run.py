@@ -16,12 +16,17 @@ from palm_torch import evidence, request
 from palm_torch.attesting.gpus import SessionGpus
 from palm_torch.attesting.sealing import Sealer
 from palm_torch.cvm import binding, gpu_certificate, simulated_gpu
+from palm_torch.cvm.platforms import Requirements
 from palm_torch.sessions import seals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import pytest
+
+    from palm_torch.cvm.certificates import TrustAnchor
+    from palm_torch.cvm.platforms import Kind
     from palm_torch.evidence import Bundle, GpuEvidence
 
 DRIVER, VBIOS = simulated_gpu.DRIVER_VERSION, simulated_gpu.VBIOS_VERSION
@@ -122,6 +127,26 @@ def make_composite_run(
     sealer.begin(dataclasses.replace(begin, gpu=sealer.gpus.at_begin()).encode())
     for kind, payload in workshop.EVENTS:
         sealer.record(kind, payload)
-    end = put(workshop.make_statement(sealer.run_id), "run.gpu", sealer.gpus.at_end())
+    end = put(workshop.make_statement(sealer.run_id), "run.gpu", sealer.gpus.look_again())
     bundle = evidence.decode(sealer.end(end.encode()).encode())
     return CompositeRun(folder=folder, machine=machine, request=asked, bundle=bundle, gpus=gpus)
+
+
+def genuine(monkeypatch: pytest.MonkeyPatch, *parts: str) -> None:
+    """Lets simulated roots pass for those of hardware, to see what a result would say then."""
+    anchor = Requirements.anchor
+
+    def hardware(requirements: Requirements, kind: Kind) -> TrustAnchor:
+        return dataclasses.replace(anchor(requirements, kind), simulated=False)
+
+    if "machine" in parts:
+        monkeypatch.setattr(Requirements, "anchor", hardware)
+    for name in ("gpu", "rim"):
+        if name not in parts:
+            continue
+
+        def root(requirements: Requirements, name: str = name) -> TrustAnchor:
+            found = getattr(requirements, f"simulated_{name}_root")
+            return dataclasses.replace(found, simulated=False)
+
+        monkeypatch.setattr(Requirements, f"{name}_anchor", property(root))

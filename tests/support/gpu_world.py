@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from palm_torch.cvm import (
     certificates,
     gpu,
+    gpu_names,
     gpu_rules,
     gpu_state,
     rim,
@@ -104,13 +105,16 @@ def leaf_chain(
     return b"".join((leaf, boot_rom.der, provisioner.der, family.der, root.der))
 
 
-def manifest(kind: rim.Kind = "driver", **changes: Any) -> rim.VerifiedRim:
-    """Returns a verified manifest that the GPUs agree with; keywords replace what it says."""
+def manifest(kind: gpu_names.RimKind = "driver", **changes: Any) -> rim.VerifiedRim:
+    """Returns a verified manifest that the GPUs agree with; keywords replace what it says, or name it."""
+    name = changes.pop("name", None)
+    if isinstance(name, str):
+        name = rim.RimName(name, "verifier")
     driver = kind == "driver"
     indices = simulated_gpu.DRIVER_INDICES if driver else simulated_gpu.VBIOS_INDICES
     made = {"version": DRIVER if driver else VBIOS, "golden": simulated_gpu.golden(indices)}
     xml = simulated_rim.make_rim(rim_authority(), **{**made, **changes})
-    return rim.verify_rim(xml, anchors=anchors(), now=NOW)
+    return rim.verify_rim(xml, anchors=anchors(), now=NOW, name=name)
 
 
 @functools.cache

@@ -48,10 +48,12 @@ def manifest(
     return sign(document(version=version, golden=golden, **changes))
 
 
-def verify(data: bytes | None = None, *, now: datetime = NOW) -> rim.VerifiedRim:
+def verify(
+    data: bytes | None = None, *, now: datetime = NOW, name: rim.RimName | None = None
+) -> rim.VerifiedRim:
     """Verifies a manifest, a good one unless another is given."""
     anchors = [certificates.NVIDIA_CORIM_ROOT, anchor()]
-    return rim.verify_rim(manifest() if data is None else data, anchors=anchors, now=now)
+    return rim.verify_rim(manifest() if data is None else data, anchors=anchors, now=now, name=name)
 
 
 def edited(data: bytes, old: str, new: str, *, count: int = 1) -> bytes:

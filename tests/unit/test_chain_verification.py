@@ -15,7 +15,7 @@ import workshop
 from rich.console import Console
 from workshop import NOW
 
-from palm_torch import chain_verification, cli, collateral_file, terminal, verification
+from palm_torch import chain_terminal, chain_verification, cli, collateral_file, verification
 from palm_torch.appraisal.chain import Chain, Label, Link, Node
 from palm_torch.chain_verification import VerifiedChain
 from palm_torch.collateral_file import CollateralFile
@@ -247,7 +247,7 @@ def test_the_color_of_a_line_follows_its_label_and_no_name(good: GoodRun) -> Non
         file=io.StringIO(), width=200, force_terminal=True, color_system="standard", highlight=False
     )
     verified = VerifiedChain(tier=Tier.WARNING, results={evil: good.verify()}, chain=built)
-    terminal.show_chain(out, verified)
+    chain_terminal.show(out, verified)
     assert isinstance(out.file, io.StringIO)
     colored = [
         line for line in out.file.getvalue().splitlines() if "\x1b[33m" in line and "ACCEPTED" not in line
@@ -255,7 +255,7 @@ def test_the_color_of_a_line_follows_its_label_and_no_name(good: GoodRun) -> Non
     assert len(colored) == 1
     assert "data.d <- (MISSING)" in colored[0]
     assert (
-        terminal.chain_verdict(verified)
+        chain_terminal.verdict(verified)
         == "ACCEPTED (warning): chain of 2 runs; links: 1 hardware, 1 missing"
     )
 

@@ -13,7 +13,15 @@ from palm_torch import evidence
 from palm_torch.digest import sha256_digest
 from palm_torch.encoding import decode_json, encode_json
 from palm_torch.errors import DataError, EncodingError, EvidenceError, SealError
-from palm_torch.evidence import Bundle, Challenge, Evidence, GpuEndorsements, GpuEvidence, Phase
+from palm_torch.evidence import (
+    Bundle,
+    Challenge,
+    Evidence,
+    GpuEndorsements,
+    GpuEvidence,
+    Phase,
+    ReferenceManifest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,19 +110,32 @@ def test_each_part_has_a_limit_and_may_reach_it(good: GoodRun, name: str) -> Non
     [("rims", 16, 256 << 10), ("ocsp", 64, 16 << 10), ("crls", 16, 1 << 20)],
 )
 def test_endorsements_of_gpus_have_limits_and_may_reach_them(kind: str, most: int, most_bytes: int) -> None:
-    none: dict[str, tuple[bytes, ...]] = {"rims": (), "ocsp": (), "crls": ()}
+    none: dict[str, Any] = {"rims": (), "ocsp": (), "crls": ()}
+
+    def made(*files: bytes) -> GpuEndorsements:
+        rims = tuple(ReferenceManifest(id=None, xml=data) for data in files)
+        return GpuEndorsements(**none | {kind: rims if kind == "rims" else files})
+
     small = tuple(bytes([number]) for number in range(most + 1))
-    assert GpuEndorsements(**none | {kind: small[1:]})
-    assert GpuEndorsements(**none | {kind: (bytes(most_bytes),)})
+    assert made(*small[1:])
+    assert made(bytes(most_bytes))
     for files, message in (
         (small, f"^{kind}: expected at most {most} files, got {most + 1}"),
         ((bytes(most_bytes + 1),), f"^{kind}: expected at most {most_bytes} bytes each"),
         ((b"one", b"one"), f"^{kind}: one file is there twice"),
     ):
         with pytest.raises(EncodingError, match=message):
-            GpuEndorsements(**none | {kind: files})
+            made(*files)
     with pytest.raises(EncodingError, match="GPU endorsements: expected at least one, or null"):
         GpuEndorsements(**none)
+
+
+def test_manifests_that_travel_have_names(good: GoodRun) -> None:
+    rims = (ReferenceManifest(id="a", xml=b"<a/>"), ReferenceManifest(id=None, xml=b"<b/>"))
+    named, both = (GpuEndorsements(rims=rims[:number], ocsp=(), crls=()) for number in (1, 2))
+    assert put(good.bundle, "gpu_endorsements", named).gpu_endorsements == named
+    with pytest.raises(EncodingError, match="rims: expected the name under which each of them is kept"):
+        put(good.bundle, "gpu_endorsements", both)
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])

@@ -92,7 +92,11 @@ def test_gpus_are_shown(pair: CompositeRun, good: GoodRun) -> None:
             assert isinstance(gpu, dict)
             assert gpu.keys() == {"chip", "driver", "vbios", "mode", "nonce"}
             assert (gpu["chip"], gpu["driver"], gpu["vbios"]) == (chip, "550.90.07", "96.00.9F.00.01")
-    assert document["gpu_endorsements"] == {"rims": 2, "ocsp": 5, "crls": 0}
+    assert document["gpu_endorsements"] == {
+        "rims": ["NV_GPU_DRIVER_GH100_550.90.07", "NV_GPU_VBIOS_SIM0_0200_882_96009F0001"],
+        "ocsp": 5,
+        "crls": 0,
+    }
     text = shown(pair.bundle)
     for number, chip in enumerate(pair.chip_ids):
         assert f"begin GPU {number}" in text

@@ -26,6 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "s.jsonl").write_text("\n".join(LINES), encoding="utf-8")
     (tmp_path / "salt").write_bytes(b"secret")
     (tmp_path / "other").write_bytes(b"another")
+    (tmp_path / "empty").write_bytes(b"")
     measure.measure(tmp_path / "s.jsonl", salt=b"secret")
     (tmp_path / "a.bin").write_bytes(at_hand.CONTENT)
     measure.measure(tmp_path / "a.bin", record_length=8)
@@ -99,6 +100,11 @@ def test_all_places_of_a_record_are_told(capsys: Any) -> None:
         (("a.jsonl.palm-manifest", "--index", "1", "--salt-file", "salt"), cli.USAGE, "goes with --text"),
         (("a.jsonl.palm-manifest", "--text", "x", "--salt-file", "salt"), cli.MALFORMED, "without a salt"),
         (("s.jsonl.palm-manifest", "--text", LINES[0]), cli.MALFORMED, "give its secret with --salt-file"),
+        (
+            ("s.jsonl.palm-manifest", "--text", LINES[0], "--salt-file", "empty"),
+            cli.MALFORMED,
+            "expected 1 to 4096 bytes, got an empty file",
+        ),
         (
             ("s.jsonl.palm-manifest", "--text", LINES[0], "--salt-file", "other"),
             cli.REJECTED,

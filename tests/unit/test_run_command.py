@@ -23,7 +23,7 @@ from palm_torch.appraisal import verifier
 from palm_torch.attesting.launch import Plan
 from palm_torch.collateral_file import CollateralFile
 from palm_torch.commands import run
-from palm_torch.cvm import platforms, simulated, simulated_snp
+from palm_torch.cvm import platforms, simulated, simulated_gpu, simulated_snp
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import ClaimError
 from palm_torch.hooks import importing
@@ -171,7 +171,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
         "--attester",
         "simulated-gpu",
         "--rim",
-        "manifest",
+        f"{simulated_gpu.VBIOS_RIM_ID}=manifest",
         "-o",
         "refused.palm.json",
         "--",
@@ -274,7 +274,7 @@ def test_a_script_on_a_machine_with_a_simulated_gpu(shell: Shell, capsys: pytest
     assert "NVIDIA:GH100:" in capsys.readouterr().out
     code, _, err = shell.ended("refused")
     assert code == cli.REJECTED
-    assert err.splitlines()[-1].endswith("simulated GPUs bring manifests of their own; give none")
+    assert err.splitlines()[-1].endswith("but simulated GPUs bring their own: give none")
 
 
 @pytest.mark.slow

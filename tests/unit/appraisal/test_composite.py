@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import relay
+from composite_run import genuine
 from workshop import NOW, put
 
 from palm_torch.appraisal import composite as composites
 from palm_torch.appraisal import receipts, reservations
-from palm_torch.cvm.platforms import Requirements
 from palm_torch.errors import PlatformError
 from palm_torch.result import Tier
 from palm_torch.sessions import gpus
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from composite_run import CompositeRun
     from relay import ResumedRun
 
-    from palm_torch.cvm.certificates import TrustAnchor
-    from palm_torch.cvm.platforms import Kind
     from palm_torch.result import AttestationResult
 
 
@@ -46,26 +43,6 @@ def policy_changes(run: CompositeRun) -> dict[str, Any]:
     }
 
 
-def genuine(monkeypatch: pytest.MonkeyPatch, *parts: str) -> None:
-    """Lets simulated roots pass for those of hardware, to see what a result would say then."""
-    anchor = Requirements.anchor
-
-    def hardware(requirements: Requirements, kind: Kind) -> TrustAnchor:
-        return dataclasses.replace(anchor(requirements, kind), simulated=False)
-
-    if "machine" in parts:
-        monkeypatch.setattr(Requirements, "anchor", hardware)
-    for name in ("gpu", "rim"):
-        if name not in parts:
-            continue
-
-        def root(requirements: Requirements, name: str = name) -> TrustAnchor:
-            found = getattr(requirements, f"simulated_{name}_root")
-            return dataclasses.replace(found, simulated=False)
-
-        monkeypatch.setattr(Requirements, f"{name}_anchor", property(root))
-
-
 def test_checks_of_gpus_are_in_the_result(pair: CompositeRun) -> None:
     checks = {check.name: check.detail for check in pair.verify().checks}
     each = "; ".join(f"{chip}, GH100, driver 550.90.07, VBIOS 96.00.9F.00.01, spt" for chip in pair.chip_ids)
@@ -85,9 +62,25 @@ def test_co_location_is_never_shown(composite: CompositeRun) -> None:
     assert result.co_location == "unproven"
     for line in (
         *gpus.NOT_CHECKED,
-        "the VBIOS's reference measurements do not say for which board they are",
+        "for which board the VBIOS's reference measurements are: the evidence alone says it",
     ):
         assert result.not_checked.count(line) == 1
+
+
+def test_who_names_the_board_of_a_manifest_is_said(composite: CompositeRun) -> None:
+    own = composite.bundle.gpu_endorsements
+    assert own is not None
+    board = "NV_GPU_VBIOS_SIM0_0200_882_96009F0001"
+    nameless = put(own, "rims", tuple(put(item, "id", None) for item in own.rims))
+    for files, said, left_open in (
+        (None, False, "for which board the VBIOS's reference measurements are: the evidence alone says it"),
+        (nameless, False, "the VBIOS's reference measurements do not say for which board they are"),
+        (own, True, None),
+    ):
+        result = composite.verify(gpu_files=files)
+        (detail,) = [check.detail for check in result.checks if check.name == "reference manifests"]
+        assert (f"VBIOS 96.00.9F.00.01 ({board}) describe" in detail) is said
+        assert [line for line in result.not_checked if "board" in line] == ([left_open] if left_open else [])
 
 
 def test_without_manifests_nothing_is_said_of_them(composite: CompositeRun) -> None:
@@ -142,7 +135,7 @@ def test_a_receipt_needs_manifests_of_the_verifiers_own_or_its_evidence(
     assert set(gpus.NOT_CHECKED) <= set(alone.not_checked)
     closed = check(on_gpus, file, composite, closing=on_gpus.data)
     assert closed.session == "closed"
-    assert [item.name for item in closed.checks].count("GPUs") == 1
+    assert [item.name for item in closed.checks].count("GPUs") == len(on_gpus.sessions)
     bare = put(on_gpus.bundle, "gpu_endorsements", None).encode()
     with pytest.raises(PlatformError, match="--rim FILE"):
         check(on_gpus, file, composite, closing=bare)

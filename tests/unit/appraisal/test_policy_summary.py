@@ -169,6 +169,32 @@ def test_rules_for_gpus(good: GoodRun, composite: CompositeRun) -> None:
     assert dict(of_gpus(composite, {"platform.gpu.count": 0}).demands)["platform.gpu.count"] == "exactly 0"
 
 
+def test_an_age_of_statuses_asks_for_every_status(composite: CompositeRun) -> None:
+    age, status = "platform.gpu.max_revocation_age_days", "platform.gpu.require_revocation"
+    for rules in ({age: 7}, {age: 0}, {age: 7, status: True}):
+        found = of_gpus(composite, rules)
+        assert dict(found.demands)[age] == f"the status of every certificate, at most {rules[age]} days old"
+        assert status not in dict(found.demands)
+        assert not any(line.startswith((age, status)) for line in found.waves_through)
+    found = of_gpus(composite, {status: True})
+    assert dict(found.demands)[status] == "True"
+    assert [line for line in found.waves_through if line.startswith((age, status))] == [
+        f"{age}: statuses of any age that have not expired, if any are at hand"
+    ]
+    assert {f"{status}: GPUs for whose certificates no status was at hand"} <= set(
+        of_gpus(composite, {}).waves_through
+    )
+
+
+@pytest.mark.parametrize("days", [0, 30])
+def test_an_age_of_tcb_data_is_demanded_even_if_it_is_0(good: GoodRun, days: int) -> None:
+    rule = "platform.tdx.max_collateral_age_days"
+    assert any(line.startswith(rule) for line in summary(good, {}).waves_through)
+    found = summary(good, {rule: days})
+    assert dict(found.demands)[rule] == f"at most {days} days old"
+    assert not any(line.startswith(rule) for line in found.waves_through)
+
+
 @pytest.mark.parametrize(
     ("rule", "value", "line"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,25 @@ import gpu_world
 import pytest
 
 from palm_torch.attesting import gpus
-from palm_torch.cvm import binding, certificates, gpu_collector, simulated_gpu, simulated_rim
-from palm_torch.errors import AttesterError, EvidenceError, MissingExtraError, TrustAnchorError
-from palm_torch.evidence import GpuEndorsements, GpuEvidence
+from palm_torch.cvm import (
+    binding,
+    certificates,
+    gpu_collector,
+    gpu_names,
+    simulated_gpu,
+    simulated_gpu_authority,
+    simulated_rim,
+)
+from palm_torch.errors import (
+    AttesterError,
+    EncodingError,
+    EvidenceError,
+    MissingExtraError,
+    PlatformError,
+    SignatureError,
+    TrustAnchorError,
+)
+from palm_torch.evidence import GpuEndorsements, GpuEvidence, ReferenceManifest
 from palm_torch.statement import Device
 
 if TYPE_CHECKING:
@@ -49,7 +65,7 @@ def test_gpus_that_compute_confidentially_attest_over_nonces_of_their_own() -> N
     found = gpus.SessionGpus(collector)
     assert found.collect(CTX) == ()  # nothing has been looked at yet
     said = tuple(state.to_json() for state in states)
-    assert (found.at_begin(), found.at_end()) == (said, said)
+    assert (found.at_begin(), found.look_again()) == (said, said)
     nonces = [binding.gpu_nonce(CTX, index) for index in range(2)]
     assert [item.evidence for item in found.collect(CTX)] == nonces
     assert collector.asked == nonces
@@ -78,7 +94,7 @@ def test_gpus_that_compute_confidentially_attest_over_nonces_of_their_own() -> N
 )
 def test_others_leave_the_reason(collector: Any, why: str) -> None:
     found = gpus.SessionGpus(collector)
-    assert (found.at_begin(), found.at_end(), found.collect(CTX)) == ((), (), ())
+    assert (found.at_begin(), found.look_again(), found.collect(CTX)) == ((), (), ())
     assert why in (found.why_unattested(H100) or "")
     assert found.endorsements() is None
 
@@ -98,7 +114,7 @@ def test_gpus_that_are_others_at_the_end(change: dict[str, Any]) -> None:
     found.at_begin()
     collector.states = (gpu_world.state(**change),)
     with pytest.raises(AttesterError, match="said something else of them when the run began"):
-        found.at_end()
+        found.look_again()
 
 
 def test_a_driver_that_does_not_answer_at_the_end() -> None:
@@ -107,92 +123,121 @@ def test_a_driver_that_does_not_answer_at_the_end() -> None:
     found.at_begin()
     collector.failure = AttesterError("NVML: GPU is lost")
     with pytest.raises(AttesterError, match="GPU is lost"):
-        found.at_end()
+        found.look_again()
 
 
-# Manifests that are given -----------------------------------------------------------------------------
+# Files that are given ---------------------------------------------------------------------------------
 
 
-@functools.cache
-def signer() -> simulated_rim.RimAuthority:
-    return simulated_rim.make_authority(datetime.now(UTC))
+class Stand(Collector):
+    """GPUs that attest, and are not known for simulated ones: they stand for NVIDIA's."""
+
+    def __init__(self, machine: simulated_gpu.SimulatedGpus) -> None:
+        super().__init__(*machine.state())
+        self.machine = machine
+
+    def collect(self, nonces: Sequence[bytes]) -> tuple[GpuEvidence, ...]:
+        return self.machine.collect(nonces)
 
 
-def manifest(version: str, **changes: Any) -> bytes:
-    return simulated_rim.make_rim(signer(), version=version, golden={0: (bytes(48),)}, **changes)
-
-
-def given(*manifests: bytes) -> GpuEndorsements:
-    return GpuEndorsements(rims=manifests, ocsp=(), crls=())
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> simulated_gpu.SimulatedGpus:
+    return simulated_gpu.SimulatedGpus(2, directory=tmp_path_factory.mktemp("gpus") / "keys")
 
 
 @pytest.fixture
-def _ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The signer stands for NVIDIA's."""
-    root = certificates.TrustAnchor.from_certificate(signer().root.der, name="test")
-    monkeypatch.setattr(certificates, "NVIDIA_CORIM_ROOT", root)
+def _ours(machine: simulated_gpu.SimulatedGpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The maker's roots stand for NVIDIA's."""
+    for name, root in (
+        ("NVIDIA_DEVICE_ROOT", machine.root_certificate()),
+        ("NVIDIA_CORIM_ROOT", machine.rim_root_certificate()),
+    ):
+        anchor = certificates.TrustAnchor.from_certificate(root, name="test")
+        monkeypatch.setattr(certificates, name, anchor)
 
 
-@pytest.mark.usefixtures("_ours")
-def test_manifests_of_what_the_gpus_run_travel() -> None:
-    both = given(manifest(gpu_world.DRIVER), manifest(gpu_world.VBIOS))
-    found = gpus.SessionGpus(Collector(gpu_world.state()), endorsements=both)
+def manifest(
+    machine: simulated_gpu.SimulatedGpus, version: str, *, name: str | None = None, **changes: Any
+) -> ReferenceManifest:
+    golden = changes.pop("golden", {0: (bytes(48),)})
+    xml = simulated_rim.make_rim(machine._rims, version=version, golden=golden, **changes)
+    return ReferenceManifest(id=name or gpu_names.driver_rim_id("GH100", version), xml=xml)
+
+
+def checked(
+    machine: simulated_gpu.SimulatedGpus, given: GpuEndorsements | None, **changes: Any
+) -> gpus.SessionGpus:
+    """Begins a session with files that were given, up to what a verifier would say of them."""
+    found = gpus.SessionGpus(Stand(machine), endorsements=given and dataclasses.replace(given, **changes))
     found.at_begin()
-    assert found.endorsements() == both
+    found.check(found.collect(CTX), CTX)
+    return found
 
 
 @pytest.mark.usefixtures("_ours")
-@pytest.mark.parametrize("version", ["550.90.08", "96.00.9F.00.02"])
-def test_manifests_of_something_else_are_refused_at_once(version: str) -> None:
-    found = gpus.SessionGpus(Collector(gpu_world.state()), endorsements=given(manifest(version)))
-    with pytest.raises(
-        AttesterError,
-        match=rf"rims\[0\]: .* {version}, which no GPU here runs: expected driver 550\.90\.07 or vbios",
-    ):
-        found.at_begin()
+def test_files_about_the_gpus_travel(machine: simulated_gpu.SimulatedGpus) -> None:
+    whole = machine.endorsements()
+    lists = (simulated_gpu_authority.make_crl(machine._authority.root, datetime.now(UTC)),)
+    for changes in ({}, {"crls": lists}, {"ocsp": ()}, {"rims": (), "ocsp": whole.ocsp[:2]}):
+        expected = dataclasses.replace(whole, **changes)
+        assert checked(machine, whole, **changes).endorsements() == expected
+    assert checked(machine, None).endorsements() is None
 
 
 @pytest.mark.usefixtures("_ours")
-def test_half_of_what_a_gpu_needs_is_refused_at_once() -> None:
-    driver, vbios = manifest(gpu_world.DRIVER), manifest(gpu_world.VBIOS)
-    other = manifest(gpu_world.VBIOS, product="GB100")
-    for manifests, message in (
-        ((driver,), rf"rims: none is of vbios {gpu_world.VBIOS}, which GPU 0 \(.*\) runs: give that one"),
-        ((vbios,), f"rims: none is of driver {gpu_world.DRIVER}, which GPU 0"),
-        ((driver, vbios, driver + b"\n"), "rims: two are of driver .* for one chip: give one"),
-        ((driver, other), "driver 550.90.07 is for GH100, that of vbios .* for GB100: GPU 0"),
+def test_files_that_a_verifier_would_refuse_are_refused_at_begin(
+    machine: simulated_gpu.SimulatedGpus,
+) -> None:
+    whole = machine.endorsements()
+    driver, vbios = whole.rims
+    stranger = manifest(machine, "560.35.03")
+    board = dataclasses.replace(vbios, id="NV_GPU_VBIOS_1010_0200_882_96009F0001")
+    wrong = manifest(machine, gpu_world.VBIOS, name=vbios.id)
+    revoked = simulated_gpu_authority.make_crl(
+        machine._authority.root, datetime.now(UTC), [machine._authority.family.certificate]
+    )
+    for changes, error, message in (
+        ({"rims": (driver, vbios, stranger)}, EvidenceError, r"rims\[2\] is about no GPU"),
+        (
+            {"rims": (driver,), "ocsp": ()},
+            PlatformError,
+            f"GPU 0: .* one manifest for vbios .* {vbios.id}, got 0",
+        ),
+        ({"rims": (driver, board)}, PlatformError, f"{vbios.id}, got 0; at hand: .* name {board.id}"),
+        ({"rims": (driver, wrong)}, PlatformError, "GPU measurement 0: expected "),
+        (
+            {"rims": (dataclasses.replace(driver, id=vbios.id), vbios)},
+            PlatformError,
+            "RIM 0: kept under the name",
+        ),
+        ({"rims": (dataclasses.replace(driver, xml=b"x"), vbios)}, EvidenceError, "RIM 0: "),
+        ({"rims": ()}, EvidenceError, r"ocsp\[2\] is about no GPU"),
+        ({"ocsp": (b"x",)}, EncodingError, "OCSP"),
+        ({"crls": (revoked,)}, SignatureError, "revoked"),
     ):
-        found = gpus.SessionGpus(Collector(gpu_world.state()), endorsements=given(*manifests))
-        with pytest.raises(AttesterError, match=message):
+        with pytest.raises(error, match=f"^evidence of GPUs, with the files that .*: .*{message}"):
+            checked(machine, whole, **changes)
+
+
+def test_manifests_of_others_are_refused_at_begin(machine: simulated_gpu.SimulatedGpus) -> None:
+    with pytest.raises(TrustAnchorError, match="RIM 0"):  # NVIDIA's own roots count
+        checked(machine, machine.endorsements())
+    with pytest.raises(TrustAnchorError, match="GPU 0: GPU certificate chain"):
+        checked(machine, machine.endorsements(), rims=())
+
+
+def test_files_for_nothing_are_refused_at_once(machine: simulated_gpu.SimulatedGpus) -> None:
+    given = machine.endorsements()
+    for changes in ({}, {"rims": ()}, {"ocsp": ()}):
+        one = dataclasses.replace(given, **changes)
+        found = gpus.SessionGpus(None, endorsements=one)
+        with pytest.raises(
+            AttesterError, match="there will be no evidence of GPUs: this machine shows no driver"
+        ):
             found.at_begin()
-    newer = gpu_world.state(vbios="96.00.9F.00.09", uuid="GPU-2")
-    found = gpus.SessionGpus(Collector(gpu_world.state(), newer), endorsements=given(driver, vbios))
-    with pytest.raises(AttesterError, match=r"rims: none is of vbios 96\.00\.9F\.00\.09, which GPU 1"):
-        found.at_begin()
-    three = given(driver, vbios, other)
-    gpus.SessionGpus(Collector(gpu_world.state()), endorsements=three).at_begin()
-    status = GpuEndorsements(rims=(), ocsp=(b"answer",), crls=())
-    gpus.SessionGpus(Collector(gpu_world.state()), endorsements=status).at_begin()
-
-
-def test_manifests_of_others_are_refused_at_once() -> None:
-    found = gpus.SessionGpus(Collector(gpu_world.state()), endorsements=given(manifest(gpu_world.DRIVER)))
-    with pytest.raises(TrustAnchorError, match=r"rims\[0\]"):
-        found.at_begin()
-    found = gpus.SessionGpus(Collector(gpu_world.state()), endorsements=given(b"x"))
-    with pytest.raises(EvidenceError, match=r"rims\[0\]"):
-        found.at_begin()
-
-
-def test_manifests_for_nothing_are_refused_at_once() -> None:
-    found = gpus.SessionGpus(None, endorsements=given(b"x"))
-    with pytest.raises(
-        AttesterError, match="there will be no evidence of GPUs: this machine shows no driver"
-    ):
-        found.at_begin()
-    found = gpus.SessionGpus(simulated_gpu.SimulatedGpus(), endorsements=given(b"x"))
-    with pytest.raises(AttesterError, match="simulated GPUs bring manifests of their own"):
-        found.at_begin()
+        found = gpus.SessionGpus(machine, endorsements=one)
+        with pytest.raises(AttesterError, match="simulated GPUs bring their own: give none"):
+            found.at_begin()
 
 
 # Which GPUs ------------------------------------------------------------------------------------------

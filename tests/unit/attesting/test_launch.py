@@ -367,6 +367,8 @@ def test_the_plan_travels_whole() -> None:
         words=("a.b", "--x", "é"),
         output="o",
         rims=("a", "b"),
+        ocsp=("c",),
+        gpu_crls=("d", "e"),
         gpu_collector="nvml",
     )
     assert Plan.from_words(plan.to_words()) == plan

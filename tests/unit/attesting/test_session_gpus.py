@@ -23,6 +23,7 @@ from palm_torch.data.loader import DataLoader
 from palm_torch.errors import (
     AttesterError,
     CoverageError,
+    EncodingError,
     EvidenceError,
     PlatformError,
     SealError,
@@ -223,17 +224,37 @@ def test_torch_and_the_driver_spell_a_gpu_in_two_ways(monkeypatch: pytest.Monkey
 
 def test_manifests_are_read_before_the_session(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError, match="the reference manifest"):
-        attested("train", rims=[tmp_path / "none.swidtag"])
-    (tmp_path / "x.swidtag").write_bytes(b"x")
-    run = attested("train", attester="simulated-gpu", rims=[tmp_path / "x.swidtag"])
+        attested("train", rims=[tmp_path / f"{simulated_gpu.VBIOS_RIM_ID}.swidtag"])
+    path = tmp_path / "x.swidtag"
+    path.write_bytes(b"x")
+    with pytest.raises(
+        EvidenceError, match=r"call the file so, or give NAME=FILE, such as NV_GPU_.*=x.swidtag"
+    ):
+        attested("train", rims=[path])
+    run = attested("train", attester="simulated-gpu", rims=[f"{simulated_gpu.VBIOS_RIM_ID}={path}"])
     assert isinstance(run, Session)
-    with pytest.raises(AttesterError, match="simulated GPUs bring manifests of their own"), run:
+    with pytest.raises(AttesterError, match="simulated GPUs bring their own"), run:
         pass
-    run = attested("train", attester="simulated", rims=[tmp_path / "x.swidtag"])
+    run = attested("train", attester="simulated", ocsp=[path], gpu_crls=[path])
     with pytest.raises(AttesterError, match="there will be no evidence of GPUs"), run:
         pass
     with pytest.raises(EvidenceError, match="at most 16"):
-        attested("train", rims=[tmp_path / "x.swidtag"] * 17)
+        attested("train", rims=[f"{simulated_gpu.VBIOS_RIM_ID}={path}"] * 17)
+
+
+def test_files_that_are_not_about_the_gpus_end_the_session_where_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand = Stand()
+    monkeypatch.setattr(stand, "collect", lambda _: (evidence.GpuEvidence(evidence=b"", chain=b""),))
+    monkeypatch.setattr(gpu_collector, "select", lambda _: stand)
+    (tmp_path / "answer.der").write_bytes(b"x")
+    run = attested("train", attester="simulated", ocsp=[tmp_path / "answer.der"])
+    with (
+        pytest.raises(EncodingError, match=r"^evidence of GPUs, with the files that .*: OCSP"),
+        run,
+    ):
+        pytest.fail("a session began")
 
 
 def test_the_machines_own_gpus_are_taken(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,13 @@ def test_a_manifest_whose_digests_are_not_its_own_proves_nothing(tmp_path: Path)
         record_proof.Search(index=1).read(path)
 
 
+def test_digests_that_come_in_other_pieces_than_groups_are_refused() -> None:
+    search = record_proof.Search(index=1)
+    search._look(bytes(32))
+    with pytest.raises(ManifestError, match="other than whole groups"):
+        search._look(bytes(32))
+
+
 @pytest.fixture
 def proof(tmp_path: Path) -> Any:
     path, header, _ = dataset(tmp_path, 200)

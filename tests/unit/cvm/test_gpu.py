@@ -15,6 +15,7 @@ from palm_torch.cvm import (
     gpu_opaque,
     gpu_revocation,
     gpu_rules,
+    rim,
     simulated_gpu,
     simulated_gpu_authority,
 )
@@ -29,12 +30,13 @@ from palm_torch.errors import (
 )
 
 ID = "NV_GPU_VBIOS_SIM0_0200_882_96009F0001"
+OTHER_BOARD = "NV_GPU_VBIOS_1010_0200_882_96009F0001"
 
 
 def test_the_whole_way() -> None:
     crls = gpu_world.crls()
     found = gpu_world.verify(
-        rims=gpu_measurements.Rims(*gpu_world.manifests(), vbios_id=ID),
+        rims=[gpu_world.manifest("driver"), gpu_world.manifest("vbios", name=ID)],
         revocation=gpu_revocation.RevocationFiles(crls=crls),
     )
     assert found.state == "GH100, driver 550.90.07, VBIOS 96.00.9F.00.01, spt"
@@ -69,7 +71,8 @@ def test_manifests_are_chosen_out_of_several() -> None:
 def test_two_manifests_for_one_version() -> None:
     other = gpu_world.manifest(golden={13: (bytes(48),)})
     with pytest.raises(
-        PlatformError, match=r"one manifest for driver GH100 550.90.07, got 2; at hand: driver"
+        PlatformError,
+        match=r"one manifest for driver GH100 550.90.07, NV_GPU_DRIVER_.*, got 2; at hand: driver",
     ):
         gpu_world.verify(rims=[*gpu_world.manifests(), other])
 
@@ -80,9 +83,41 @@ def test_no_manifest_at_all() -> None:
 
 
 def test_manifest_of_another_board() -> None:
-    rims = gpu_measurements.Rims(*gpu_world.manifests(), vbios_id="NV_GPU_VBIOS_1010_0200_882_96009F0001")
-    with pytest.raises(PlatformError, match="of another board or version"):
-        gpu_world.verify(rims=rims)
+    driver, other = gpu_world.manifest("driver"), gpu_world.manifest("vbios", name=OTHER_BOARD)
+    with pytest.raises(PlatformError, match=f"expected {ID}, got {OTHER_BOARD}: the manifest is of another"):
+        gpu_world.verify(rims=gpu_measurements.Rims(driver, other))
+    with pytest.raises(
+        PlatformError,
+        match=rf"expected one manifest for vbios GH100 96\.00\.9F\.00\.01, {ID}, got 0; "
+        rf"at hand: driver GH100 550\.90\.07, vbios GH100 96\.00\.9F\.00\.01 under the name {OTHER_BOARD}$",
+    ):
+        gpu_world.verify(rims=[driver, other])
+
+
+def test_manifests_of_one_version_are_chosen_by_their_boards() -> None:
+    driver, mine = gpu_world.manifest("driver"), gpu_world.manifest("vbios", name=ID)
+    other = gpu_world.manifest("vbios", golden={0: (bytes(48),)}, name=OTHER_BOARD)
+    unnamed = gpu_world.manifest("vbios", golden={1: (bytes(48),)})
+    for rims in ([driver, mine, other], [other, driver, mine], [unnamed, other, mine, driver]):
+        found = gpu_world.verify(rims=rims)
+        assert found.rims == gpu_measurements.Rims(driver, mine)
+        assert not any("board" in caveat for caveat in found.caveats)
+    for rims in ([driver, other, unnamed], [driver, unnamed]):  # the one without a name may be of this board
+        with pytest.raises(PlatformError, match="GPU measurement 1: expected "):
+            gpu_world.verify(rims=rims)
+    with pytest.raises(PlatformError, match="got 2; at hand"):
+        gpu_world.verify(rims=[driver, unnamed, gpu_world.manifest("vbios")])
+    with pytest.raises(PlatformError, match="got 2; at hand"):
+        gpu_world.verify(rims=[driver, mine, gpu_world.manifest("vbios", golden={1: (bytes(48),)}, name=ID)])
+
+
+def test_who_names_the_board_is_said() -> None:
+    driver = gpu_world.manifest("driver")
+    vbios = gpu_world.manifest("vbios", name=rim.RimName(ID, "evidence"))
+    found = gpu_world.verify(rims=[driver, vbios])
+    assert found.caveats[0] == (
+        "for which board the VBIOS's reference measurements are: the evidence alone says it"
+    )
 
 
 @pytest.mark.parametrize(

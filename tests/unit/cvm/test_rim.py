@@ -44,7 +44,27 @@ def test_made_at_once() -> None:
 def test_made_by_its_verifier_alone() -> None:
     good = rim_world.verify()
     with pytest.raises(TypeError, match="made by verify_rim alone"):
-        rim.VerifiedRim(good.rim, good.sha256, good.chain, token=None)
+        rim.VerifiedRim(good.rim, good.sha256, good.chain, None, token=None)
+
+
+@pytest.mark.parametrize(
+    ("version", "other", "product", "name"),
+    [
+        ("550.90.07", "550.90.08", "GH100", "NV_GPU_DRIVER_GH100_550.90.07"),
+        ("575.32", "575.3", "GB100", "NV_GPU_CC_DRIVER_GB100_575.32"),
+        ("96.00.9F.00.01", "96.00.9F.00.02", "GH100", "NV_GPU_VBIOS_1010_0200_882_96009F0001"),
+    ],
+)
+@pytest.mark.parametrize("by", ["verifier", "evidence"])
+def test_kept_under_a_name(version: str, other: str, product: str, name: str, by: Any) -> None:
+    data, kept = rim_world.manifest(version=version, product=product), rim.RimName(name, by)
+    assert rim_world.verify(data, name=kept).name == kept
+    assert rim_world.verify(data).name is None
+    for wrong in (f"{name}0", name.lower(), "", "x"):
+        with pytest.raises(PlatformError, match=f"RIM: kept under the name '{wrong}', but it is of"):
+            rim_world.verify(data, name=rim.RimName(wrong, by))
+    with pytest.raises(PlatformError, match=f"{name}', but it is of (driver|vbios) {product} {other}: fetch"):
+        rim_world.verify(rim_world.manifest(version=other, product=product), name=kept)
 
 
 def test_the_name_is_of_what_is_said_and_not_of_how() -> None:

@@ -73,7 +73,15 @@ def test_their_maker_speaks_of_them(folder: Path) -> None:
         certificates.TrustAnchor.from_certificate(root, name="simulated") for root in roots
     )
     assert gpu_anchor != rim_anchor
-    rims = [rim.verify_rim(xml, anchors=[rim_anchor], now=gpu_world.NOW) for xml in endorsements.rims]
+    rims = [
+        rim.verify_rim(
+            item.xml,
+            anchors=[rim_anchor],
+            now=gpu_world.NOW,
+            name=rim.RimName(item.id or "", "evidence"),
+        )
+        for item in endorsements.rims
+    ]
     files = gpu_revocation.RevocationFiles(ocsp=endorsements.ocsp)
     for made, nonce in zip(machine.collect(NONCES[:2]), NONCES, strict=False):
         found = gpu.verify_gpu(
@@ -86,6 +94,9 @@ def test_their_maker_speaks_of_them(folder: Path) -> None:
             revocation=files,
         )
         assert found.rims is not None
+        assert found.caveats == (
+            "for which board the VBIOS's reference measurements are: the evidence alone says it",
+        )
         assert found.revocation.complete
         assert found.revocation.answers == set(range(5))
 

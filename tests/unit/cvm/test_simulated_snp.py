@@ -24,7 +24,8 @@ from palm_torch.errors import AttesterError, TrustAnchorError
 @pytest.fixture
 def made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """New folders get the keys that are at hand, which saves a second each."""
-    monkeypatch.setattr(simulated_snp_authority, "make_authority", lambda _: snp_world.authority())
+    kept = snp_world.authority()  # made before its maker is exchanged
+    monkeypatch.setattr(simulated_snp_authority, "make_authority", lambda _: kept)
 
 
 @pytest.fixture

@@ -11,7 +11,17 @@ import pytest
 import relay
 from workshop import NOW, put
 
-from palm_torch.cvm import gpu_rules, gpu_state, ocsp, simulated_gpu, simulated_gpu_authority, simulated_rim
+from palm_torch.appraisal import receipts
+from palm_torch.cvm import (
+    gpu_names,
+    gpu_rules,
+    gpu_state,
+    ocsp,
+    rim,
+    simulated_gpu,
+    simulated_gpu_authority,
+    simulated_rim,
+)
 from palm_torch.errors import (
     BindingError,
     EvidenceError,
@@ -20,8 +30,8 @@ from palm_torch.errors import (
     SignatureError,
     TrustAnchorError,
 )
-from palm_torch.evidence import GpuEndorsements
-from palm_torch.sessions import gpus, openings, seals, segments
+from palm_torch.evidence import GpuEndorsements, ReferenceManifest
+from palm_torch.sessions import gpu_evidence, gpus, openings, seals, segments
 from palm_torch.statement import Device
 
 if TYPE_CHECKING:
@@ -52,10 +62,11 @@ def endorsements(run: CompositeRun) -> GpuEndorsements:
     return found
 
 
-def another_rim(run: CompositeRun) -> bytes:
-    """Returns a well-signed manifest of a driver that no GPU here runs."""
+def another_rim(run: CompositeRun, version: str = "560.35.03") -> ReferenceManifest:
+    """Returns a well-signed manifest of a driver, by default one that no GPU here runs."""
     golden = simulated_gpu.golden(simulated_gpu.DRIVER_INDICES)
-    return simulated_rim.make_rim(run.gpus._rims, version="560.35.03", golden=golden)
+    xml = simulated_rim.make_rim(run.gpus._rims, version=version, golden=golden)
+    return ReferenceManifest(id=gpu_names.driver_rim_id("GH100", version), xml=xml)
 
 
 def test_the_gpus_of_a_good_run_are_verified(composite: CompositeRun, pair: CompositeRun) -> None:
@@ -145,7 +156,7 @@ def test_the_verifiers_own_files_take_the_place_of_those_that_came(composite: Co
     came = endorsements(composite)
     bare = put(composite.bundle, "gpu_endorsements", None)
     assert composite.verify(bare, gpu_files=came).checks
-    broken = dataclasses.replace(came, rims=(b"<a/>",), ocsp=())
+    broken = dataclasses.replace(came, rims=(ReferenceManifest(id="a", xml=b"<a/>"),), ocsp=())
     with pytest.raises(EvidenceError, match=r"^RIM 0: "):
         composite.verify(put(composite.bundle, "gpu_endorsements", broken))
     own = GpuEndorsements(rims=came.rims, ocsp=(), crls=())
@@ -185,8 +196,7 @@ def test_what_came_of_no_gpu_is_refused(composite: CompositeRun) -> None:
 
 def test_a_manifest_comes_once_however_it_is_spelled(composite: CompositeRun) -> None:
     came = endorsements(composite)
-    golden = simulated_gpu.golden(simulated_gpu.DRIVER_INDICES)
-    again = simulated_rim.make_rim(composite.gpus._rims, version=composite_run.DRIVER, golden=golden)
+    again = another_rim(composite, composite_run.DRIVER)
     assert again not in came.rims  # another signature over the same words
     bundle = put(composite.bundle, "gpu_endorsements.rims", (*came.rims, again))
     with pytest.raises((EvidenceError, PlatformError)):
@@ -194,12 +204,12 @@ def test_a_manifest_comes_once_however_it_is_spelled(composite: CompositeRun) ->
 
 
 def test_a_manifest_twice_by_its_digest(composite: CompositeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    verified = gpus.rim.verify_rim(
-        endorsements(composite).rims[0],
+    verified = rim.verify_rim(
+        endorsements(composite).rims[0].xml,
         anchors=(composite.policy().platform.requirements().rim_anchor,),
         now=NOW,
     )
-    monkeypatch.setattr(gpus.rim, "verify_rim", lambda *_, **__: verified)
+    monkeypatch.setattr(rim, "verify_rim", lambda *_, **__: verified)
     with pytest.raises(EvidenceError, match="a reference manifest came twice"):
         composite.verify()
 
@@ -344,15 +354,15 @@ def test_a_machine_goes_on_from_sessions_with_gpus_like_its_own(
     composite: CompositeRun, on_gpus: ResumedRun
 ) -> None:
     requirements = dataclasses.replace(
-        on_gpus.policy(rules_of(composite)).platform.requirements(), gpu=gpus.rules_for_own(1)
+        on_gpus.policy(rules_of(composite)).platform.requirements(), gpu=gpu_evidence.rules_for_own(1)
     )
     chain = on_gpus.bundle.segments
     options = {"at": NOW, "collateral": on_gpus.bundle.collateral}
     assert len(segments.verify_chain(chain, requirements=requirements, **options)) == len(chain)
-    more = dataclasses.replace(requirements, gpu=gpus.rules_for_own(2))
+    more = dataclasses.replace(requirements, gpu=gpu_evidence.rules_for_own(2))
     with pytest.raises(PlatformError, match=r"^segment 1: GPUs: expected 2, got 1"):
         segments.verify_chain(chain, requirements=more, **options)
-    assert gpus.rules_for_own(1) == gpu_rules.GpuRules(
+    assert gpu_evidence.rules_for_own(1) == gpu_rules.GpuRules(
         count=1,
         architectures=("HOPPER", "BLACKWELL"),
         min_driver_version="0.0",
@@ -388,3 +398,26 @@ def test_files_about_status_are_parsed_once_for_all_gpus(
     assert pair.verify().simulated
     assert pair.bundle.gpu_endorsements is not None
     assert parsed == [len(pair.bundle.gpu_endorsements.ocsp)]
+
+
+def test_a_receipt_and_its_closing_evidence_share_what_was_read(
+    composite: CompositeRun, on_gpus: ResumedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counting(name: str, function: Any) -> Any:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            read.append(name)
+            return function(*arguments, **options)
+
+        return counted
+
+    monkeypatch.setattr(ocsp, "parse", counting("statuses", ocsp.parse))
+    monkeypatch.setattr(rim, "verify_rim", counting("manifest", rim.verify_rim))
+    options: dict[str, Any] = {"policy": on_gpus.policy(rules_of(composite)), "at": NOW}
+    options |= {"challenge": on_gpus.request, "closing": on_gpus.data}
+    for files in (None, composite.gpus.endorsements()):
+        read.clear()
+        found = receipts.verify(on_gpus.sessions[0].file, gpu_files=files, **options)
+        assert found.session == "closed"
+        assert sorted(read) == ["manifest", "manifest", "statuses"]
