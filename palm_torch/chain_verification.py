@@ -12,6 +12,7 @@ from palm_torch import receipt as receipt_files
 from palm_torch import request as request_files
 from palm_torch.appraisal import chain, claims
 from palm_torch.appraisal.shared_sessions import Earlier
+from palm_torch.appraiser import Appraiser, read_request
 from palm_torch.encoding import Json
 from palm_torch.errors import FreshnessError, InputError, prefixed
 from palm_torch.result import AttestationResult, Tier, strength_of
@@ -33,8 +34,8 @@ class VerifiedChain:
     """Several pieces of evidence, each accepted, and the links between them.
 
     Attributes:
-        tier: Affirming if every result is, every piece is linked to another, and every link, of which there
-            is at least one, is a hardware link; otherwise a warning.
+        tier: Affirming if every result is, all pieces hang together without a gap, and every link, of which
+            there is at least one, is a hardware link or named by the policy; otherwise a warning.
         results: Name of the file → its result, in the order given.
         chain: Which run used what another one produced.
         not_checked: What was not checked of them together; what was not of each stands in its result.
@@ -97,7 +98,7 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
         FreshnessError: If a request is answered by none of the files.
         RejectedError: If one of the files must not be believed, or they go in a circle.
     """
-    appraiser = verification.Appraiser.of(
+    appraiser = Appraiser.of(
         at=at,
         freshness=freshness,
         reference_values=reference_values,
@@ -115,10 +116,7 @@ def verify_chain(  # noqa: PLR0913 (each is a file or a choice of the verifier's
     demanded = _for_each(paths, [appraiser.policy(Path(item)) for item in policies])
     read: list[CollateralFile | None] = [collateral_file.read(Path(item)) for item in collaterals]
     given = _for_each(paths, read) if read else [None] * len(paths)
-    asked = {
-        request_files.nonce_of(data): data
-        for data in (verification.read_request(Path(item)) for item in requests)
-    }
+    asked = {request_files.nonce_of(data): data for data in (read_request(Path(item)) for item in requests)}
     members: list[chain.Member] = []
     accepted: list[tuple[Bundle, AttestationResult]] = []
     for path, policy, collateral in zip(paths, demanded, given, strict=True):
@@ -172,6 +170,7 @@ def _tier(results: Mapping[str, AttestationResult], built: chain.Chain) -> Tier:
         all(result.tier is Tier.AFFIRMING for result in results.values())
         and not built.loose
         and bool(built.links)
+        and len(built.parts) == 1
         and all(link.label in (chain.Label.HARDWARE, chain.Label.NAMED) for link in built.links)
     )
     return Tier.AFFIRMING if affirming else Tier.WARNING

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from palm_torch import extras
-from palm_torch.appraisal.dataset_reading import Held
-from palm_torch.appraisal.files_at_hand import Data
+from palm_torch.appraisal.at_hand import Data, Held
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
-    from palm_torch.appraisal.dataset_reading import Records
+    from palm_torch.appraisal.at_hand import Records
 
 ByRole: TypeAlias = "str | Path | Mapping[str, str | Path] | Sequence[tuple[str, str | Path]] | None"
 """Paths by the role of a dataset, such as ``data.dataset1``; a path alone leaves it to the manifest."""

@@ -1,4 +1,4 @@
-"""One file over HTTP: the only code of this library that opens a socket.
+"""One file over HTTP: the only code of this library that speaks to a stranger.
 
 A server is a stranger: how long it may take, how much it may say and where it may send us is settled here,
 whatever it answers. One deadline holds for everything, from the look-up of its name to the last byte.

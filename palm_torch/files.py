@@ -1,21 +1,40 @@
-"""Files: read within a limit, written whole or not at all."""
+"""Files: opened where they are files, read within a limit, written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import tempfile
+import secrets
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterable
 
     from palm_torch.errors import PalmTorchError
 
 
+def open_regular(path: Path) -> io.FileIO:
+    """Opens a regular file for reading, unbuffered; a pipe is refused, for its reader may wait for ever.
+
+    Raises:
+        OSError: If it cannot be opened, or is no regular file.
+        ValueError: If there is a zero byte in the path.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        _check_regular(os.fstat(descriptor).st_mode)
+        return open(descriptor, "rb", buffering=0)  # noqa: PTH123 (a descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
 def read_bounded(path: Path, *, what: str, max_bytes: int, error: type[PalmTorchError]) -> bytes:
-    """Reads a whole file of limited size.
+    """Reads a whole regular file of limited size.
 
     Args:
         path: The file.
@@ -24,22 +43,27 @@ def read_bounded(path: Path, *, what: str, max_bytes: int, error: type[PalmTorch
         error: Class of the error to raise.
 
     Raises:
-        PalmTorchError: Of class `error`, if the file is missing, unreadable or larger.
+        PalmTorchError: Of class `error`, if the file is missing, unreadable, no regular file or larger.
     """
+    data = bytearray()
     try:
-        with path.open("rb") as stream:
-            data = stream.read(max_bytes + 1)
+        with open_regular(path) as stream:
+            while len(data) <= max_bytes and (part := stream.read(max_bytes + 1 - len(data))):
+                data += part
     except (OSError, ValueError) as cause:  # ValueError: a zero byte in the path
         raise error(f"{path}: cannot read {what}: {getattr(cause, 'strerror', cause)}") from cause
     if len(data) > max_bytes:
         raise error(f"{path}: {what}: expected at most {max_bytes} bytes, got more")
-    return data
+    return bytes(data)
 
 
 def write_atomically(
     path: Path, chunks: Iterable[bytes], *, error: type[PalmTorchError], mode: int = 0o644
 ) -> None:
     """Writes a file beside its final place, flushes it to disk and renames it over.
+
+    It has no name until it is whole, so that nothing is left even of a process that is killed. Where the file
+    system cannot do that, it has a hidden one meanwhile. A link in the place is replaced, not followed.
 
     Args:
         path: Where the file shall be.
@@ -50,20 +74,44 @@ def write_atomically(
     Raises:
         PalmTorchError: Of class `error`, naming the file; nothing half-written stays behind.
     """
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        descriptor, named = _create(temporary)
     except (OSError, ValueError) as cause:  # ValueError: a zero byte in the path
         raise error(f"{path}: cannot write here: {getattr(cause, 'strerror', cause)}") from cause
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.writelines(chunks)
             stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+            if not named:  # with the folder's descriptor left out, Python would link the link itself
+                os.link(f"/proc/self/fd/{descriptor}", temporary, src_dir_fd=descriptor)
+        temporary.replace(path)
     except BaseException as cause:
         with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
+            temporary.unlink()
         if isinstance(cause, OSError):
             raise error(f"{path}: could not be written: {cause.strerror}") from cause
         raise
+
+
+def _check_regular(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "expected a regular file, got a pipe, device or socket")
+
+
+def _create(temporary: Path) -> tuple[int, bool]:
+    """Opens a new file where `temporary` would be; returns whether it has that name already."""
+    with contextlib.suppress(FileNotFoundError):
+        temporary.lstat()  # whether the name can be one shows now, and not when all is written
+    if Path("/proc/self/fd").is_dir():
+        try:
+            flags = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
+            return os.open(temporary.parent, flags, 0o600), False
+        except OSError as refused:
+            if refused.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+    return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), True

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from palm_torch.appraisal.parts import Whole
+    from palm_torch.appraisal.at_hand import Whole
     from palm_torch.evidence import Bundle
     from palm_torch.result import AttestationResult
     from palm_torch.statement import Statement

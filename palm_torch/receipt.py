@@ -91,7 +91,7 @@ class DeliveredSoFar:
     coverage: Digest | None
     exact: bool
     product: Multiset | None
-    padded: int = 0
+    padded: int | None = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +102,7 @@ class DatasetAccount:
     manifest: Digest | None
     records: int | None
     record_bytes: int | None
+    layout: str
     uses: dict[str, DeliveredSoFar]
 
     def __post_init__(self) -> None:

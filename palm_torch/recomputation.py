@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from palm_torch.commit import manifest as manifests
 from palm_torch.commit import records
 from palm_torch.data import opening
 from palm_torch.data.formats import table
+from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +40,12 @@ class RecordsAtHand:
     __slots__ = ("_files", "_firsts", "_key")
 
     def __init__(self, path: Path, manifest: Path, *, salt: bytes | None = None) -> None:
+        header = manifests.read_header(manifest)
+        if header.format in manifests.OWN_FORMATS:
+            raise DataError(
+                f"{manifest}: its records are items of a program ({header.format}), which lie in no file: "
+                "measure the program's dataset again and compare the digests of the manifests"
+            )
         self._files, _ = opening.open_all(path, table.Wanted(fresh=True), manifest=manifest, salt=salt)
         layout = self._files[0].view.layout
         self._key = records.record_key(salt, kind=layout.kind)

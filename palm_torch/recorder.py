@@ -33,7 +33,8 @@ class Reads:
         product: Product of the multiset elements, 384 bytes; empty when a manifest authenticates.
         exact: Whether the batch consists of these very records: no code stood between the dataset and
             torch's own collate function that could have dropped some or read others.
-        padded: How many of the records, the last ones, a sampler repeated so that every rank gets as many.
+        padded: How many of the records, the last ones, a sampler repeated so that every rank gets as many;
+            None if that is not known.
     """
 
     dataset: str
@@ -41,7 +42,7 @@ class Reads:
     digests: bytes
     product: bytes
     exact: bool = False
-    padded: int = 0
+    padded: int | None = 0
 
 
 class Recorder(Protocol):
@@ -52,7 +53,8 @@ class Recorder(Protocol):
 
         Args:
             reads: What was read for the batch; never empty.
-            grad_enabled: Whether gradients were on in the loop at that moment.
+            grad_enabled: Whether gradients were on in the loop at that moment, and it was none that is known
+                to evaluate only.
 
         Raises:
             MeasurementError: If the session cannot account for the batch.

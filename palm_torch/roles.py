@@ -34,6 +34,9 @@ FUNCTION: Final = "function"
 OPENED: Final = "opened"
 """Kind of an input that the script opened by itself: its digest is of the file as it lay there."""
 
+COMMAND: Final = "command"
+"""Input of the words that ``palm-torch run`` was given; ``command#N`` for the Nth session of a run."""
+
 EMPTY: Final = "none"
 """Kind of a role that the run left empty and says so."""
 
@@ -118,7 +121,7 @@ class Delivered:
 
     Attributes:
         delivered: Records received, with multiplicity.
-        padded: How many of them a sampler repeated so that every rank got as many.
+        padded: How many of them a sampler repeated so that every rank got as many; None if that is not known.
         counts: How often each; None for a stream, whose records have no index.
         multiset: Multiset hash of what was delivered.
         order: Hash chain over the record digests in the order delivered, one for each rank, in their order.
@@ -127,7 +130,7 @@ class Delivered:
     """
 
     delivered: int
-    padded: int
+    padded: int | None
     counts: Counts | None
     multiset: Multiset
     order: tuple[Digest, ...]
@@ -144,6 +147,7 @@ class Dataset:
         manifest: Digest of the manifest that authenticated each record, or None.
         records: Number of records in the dataset; None for a stream, whose end nobody knows.
         record_bytes: Size of one record in bytes; None where they differ.
+        layout: How a record's bytes are read: element type and shape, columns, or the format's name.
         uses: What was delivered, by use: ``train`` (gradients on, and a step followed), ``eval``, or
             ``read`` where nothing is trained.
     """
@@ -153,6 +157,7 @@ class Dataset:
     manifest: Digest | None
     records: int | None
     record_bytes: int | None
+    layout: str
     uses: dict[str, Delivered]
 
     def __post_init__(self) -> None:

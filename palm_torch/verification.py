@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from palm_torch import collateral_file, data_at_hand, files, part_files
+from palm_torch import collateral_file
 from palm_torch import evidence as bundles
 from palm_torch import gpu_files as endorsement_files
 from palm_torch import receipt as receipt_files
-from palm_torch import request as request_files
-from palm_torch.appraisal import files_at_hand, verifier
-from palm_torch.appraisal import freshness as freshnesses
+from palm_torch.appraisal.at_hand import NO_DATA
+from palm_torch.appraiser import Appraiser, read_request
 from palm_torch.cvm import platforms
 from palm_torch.digest import sha256_digest
-from palm_torch.errors import InputError, PolicyError, RequestError
-from palm_torch.evidence import GpuEndorsements
-from palm_torch.policies import policy as policy_files
-from palm_torch.policies import reference_values as reference_files
+from palm_torch.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
-    from palm_torch.appraisal.parts import Whole
-    from palm_torch.collateral_file import CollateralFile
+    from palm_torch.appraisal import freshness as freshnesses
+    from palm_torch.data_at_hand import ByRole
     from palm_torch.evidence import Bundle
-    from palm_torch.gpu_files import Tokens
-    from palm_torch.policies.policy import Policy
     from palm_torch.result import AttestationResult
-
-CLOCK: Final = "this machine's clock"
-ASSERTED: Final = "asserted by you"
-MAX_ROOT_BYTES: Final = 64 << 10
 
 NEW_STORE: Final = (
     "whether it was accepted before: the store of seen evidence was made just now, and remembers nothing "
@@ -62,10 +51,10 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
     ocsp: Sequence[str | Path] = (),
     gpu_crls: Sequence[str | Path] = (),
     parts: Sequence[str | Path] = (),
-    datasets: data_at_hand.ByRole = None,
+    datasets: ByRole = None,
     coverage: Sequence[str | Path] = (),
     inclusions: Sequence[str | Path] = (),
-    recompute: data_at_hand.ByRole = None,
+    recompute: ByRole = None,
     salt: bytes | None = None,
     nras: Sequence[str | Path] = (),
     jwks: str | Path | None = None,
@@ -127,12 +116,16 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
     )
     tokens = endorsement_files.read_tokens(nras=nras, jwks=jwks)
     given = None if collateral is None else collateral_file.read(Path(collateral))
-    of_data = data_at_hand.gather(
-        datasets=datasets, coverage=coverage, inclusions=inclusions, recompute=recompute, salt=salt
-    )
+    of_data = NO_DATA
+    if datasets or coverage or inclusions or recompute or salt is not None:
+        from palm_torch import data_at_hand  # noqa: PLC0415 (many verifiers hold none; without, it starts faster)
+
+        of_data = data_at_hand.gather(
+            datasets=datasets, coverage=coverage, inclusions=inclusions, recompute=recompute, salt=salt
+        )
     data = bundles.read(Path(evidence))
     if receipt_files.is_receipt(data):
-        if of_data != files_at_hand.NO_DATA:
+        if of_data != NO_DATA:
             raise InputError(f"{evidence}: a receipt; manifests, maps and proofs are for sealed evidence")
         if timestamp_root is not None or seen is not None or tokens is not None:
             raise InputError(
@@ -166,6 +159,8 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
             "part: leave out --coverage and --inclusion, or verify that part alone"
         )
     if parts:
+        from palm_torch import part_files  # noqa: PLC0415 (most runs have one part; without, it starts faster)
+
         result, accepted = part_files.verify(
             [Path(evidence), *map(Path, parts)],
             appraise=lambda part, what, whole: appraise(part, what=what, whole=whole),
@@ -177,155 +172,6 @@ def verify(  # noqa: PLR0913 (each is a file or a choice of the verifier's own)
         left_open = (*result.not_checked, NEW_STORE.format(path=seen))
         return dataclasses.replace(result, not_checked=left_open)
     return result
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Appraiser:
-    """What one call of a door rests on, whichever and however many files it appraises.
-
-    Attributes:
-        at: The time that the caller asserts; None if it asserts none.
-        now: That time, or this machine's clock when the call began.
-        freshness: The caller's choice.
-        references: Reference values of an authority, verified.
-        timestamp_root: Root certificate of a time-stamping authority, PEM.
-        gpu_files: What the makers of GPUs say of them, as far as the caller has it.
-    """
-
-    at: datetime | None
-    now: datetime
-    freshness: freshnesses.Rule
-    references: reference_files.VerifiedValues | None
-    timestamp_root: bytes | None
-    gpu_files: GpuEndorsements | None
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        at: datetime | None,
-        freshness: freshnesses.Rule,
-        reference_values: str | Path | None,
-        authority_key: str | Path | None,
-        timestamp_root: str | Path | None,
-        gpu_files: GpuEndorsements | None = None,
-    ) -> Appraiser:
-        """Reads the clock and what the caller names.
-
-        Args:
-            at: The time that the caller asserts, aware; None for this machine's clock.
-            freshness: The caller's choice; see `verify`.
-            reference_values: Signed values of an authority; they go with its key.
-            authority_key: The authority's public key, PEM.
-            timestamp_root: Root certificate of a time-stamping authority, PEM.
-            gpu_files: What the makers of GPUs say of them, from `palm_torch.gpu_files`.
-
-        Raises:
-            InputError: If a file is missing or malformed.
-            RejectedError: If the reference values are not the authority's, or do not hold now.
-        """
-        now = at or datetime.now(UTC).replace(microsecond=0)
-        return cls(
-            at=at,
-            now=now,
-            freshness=freshness,
-            references=_reference_values(reference_values, authority_key, now),
-            timestamp_root=None if timestamp_root is None else _read_root(Path(timestamp_root)),
-            gpu_files=gpu_files,
-        )
-
-    def policy(self, path: Path) -> Policy:
-        """Reads a policy file, with the authority's values where it asks for them.
-
-        Raises:
-            PolicyError: If the file cannot be read or does not parse.
-        """
-        return policy_files.load(path, references=self.references)
-
-    def sealed(  # noqa: PLR0913 (each is another thing that a caller may hold)
-        self,
-        data: bytes,
-        *,
-        what: str,
-        policy: Policy,
-        request: bytes | None,
-        artifacts: Mapping[str, Path] | None = None,
-        collateral: CollateralFile | None = None,
-        whole: Whole | None = None,
-        data_at_hand: files_at_hand.Data = files_at_hand.NO_DATA,
-        tokens: Tokens | None = None,
-    ) -> AttestationResult:
-        """Appraises sealed evidence; as `verify`, but with bytes in hand.
-
-        Args:
-            data: The evidence.
-            what: Its name, for messages.
-            policy: What is demanded, from `policy`.
-            request: The request that it should answer, the file's bytes; None if there was none.
-            artifacts: Files to compare with what it says of a role.
-            collateral: What the platform's vendor says of it; None takes what the evidence carries.
-            whole: What this part of a run says together with others.
-            data_at_hand: What the caller holds of the data; coverage maps are looked up beside `what`.
-            tokens: What NVIDIA's attestation service thought of its GPUs.
-        """
-        return verifier.verify(
-            data,
-            policy=policy,
-            at=self.at if self.timestamp_root is not None else self.now,
-            time_source=self.source,
-            timestamp_root=self.timestamp_root,
-            challenge=request,
-            freshness_rule=self.freshness,
-            collateral=collateral,
-            gpu_files=self.gpu_files,
-            files=artifacts,
-            whole=whole,
-            data_at_hand=dataclasses.replace(data_at_hand, evidence=Path(what)),
-            tokens=tokens,
-            what=what,
-        )
-
-    def receipt(
-        self,
-        data: bytes,
-        *,
-        what: str,
-        policy: Policy,
-        request: bytes | None,
-        artifacts: Mapping[str, Path],
-        closing: bytes | None,
-        collateral: CollateralFile | None,
-    ) -> AttestationResult:
-        """Appraises a receipt; as `verify`, but with bytes in hand.
-
-        Args:
-            data: The receipt.
-            what: Its name, for messages.
-            policy: What is demanded, from `policy`.
-            request: The request that its session should answer, the file's bytes; None if there was none.
-            artifacts: Files to compare with what it says of a role.
-            closing: The sealed evidence of its session, the file's bytes; None leaves it unclosed.
-            collateral: What the platform's vendor says of it; None takes what the receipt carries.
-        """
-        from palm_torch.appraisal import receipts  # noqa: PLC0415 (evidence needs no part of it, and starts faster)
-
-        return receipts.verify(
-            receipt_files.decode(data, what=what),
-            policy=policy,
-            at=self.now,
-            time_source=self.source,
-            challenge=request,
-            freshness_rule=self.freshness,
-            closing=closing,
-            collateral=collateral,
-            gpu_files=self.gpu_files,
-            files=artifacts,
-        )
-
-    @property
-    def source(self) -> str:
-        """Where the time comes from, as the result shall say."""
-        return CLOCK if self.at is None else ASSERTED
 
 
 def record(
@@ -374,28 +220,3 @@ def record(
 
 def _paths(artifacts: Mapping[str, str | Path] | None) -> dict[str, Path]:
     return {role: Path(path) for role, path in (artifacts or {}).items()}
-
-
-def _reference_values(
-    path: str | Path | None, key: str | Path | None, at: datetime
-) -> reference_files.VerifiedValues | None:
-    if path is None and key is None:
-        return None
-    if path is None or key is None:
-        raise PolicyError("--reference-values and --authority-key go together: give both")
-    return reference_files.load(Path(path), key=Path(key), at=at)
-
-
-def read_request(path: Path) -> bytes:
-    """Reads a request file, without looking at it.
-
-    Raises:
-        RequestError: If it is missing, unreadable or too large.
-    """
-    return files.read_bounded(
-        path, max_bytes=request_files.MAX_REQUEST_BYTES, what="the request", error=RequestError
-    )
-
-
-def _read_root(path: Path) -> bytes:
-    return files.read_bounded(path, max_bytes=MAX_ROOT_BYTES, what="the root certificate", error=PolicyError)

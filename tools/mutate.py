@@ -54,6 +54,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "appraisal/claims": (),
     "appraisal/code_rules": (),
     "appraisal/consistency": (),
+    "appraisal/dataset_words": (),
     "appraisal/continuation": ("tests/unit/sessions/test_segments.py",),
     "appraisal/freshness": (),
     "sessions/openings": ("tests/unit/appraisal/test_receipts.py",),

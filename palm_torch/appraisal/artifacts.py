@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from palm_torch.appraisal import coverage_maps, datasets_at_hand
-from palm_torch.appraisal.dataset_reading import Held
+from palm_torch.appraisal.at_hand import Held
 from palm_torch.appraisal.datasets_at_hand import Compared
 from palm_torch.commit import manifest as manifests
 from palm_torch.commit import safetensors_file

@@ -14,35 +14,20 @@ import enum
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from palm_torch.appraisal import shared_sessions
+from palm_torch.appraisal.chain_ports import INPUTS, Key, Port, made, used
 from palm_torch.appraisal.shared_sessions import Earlier, Shared
 from palm_torch.digest import Digest
 from palm_torch.errors import ClaimError, InputError
 from palm_torch.properties import Train
 from palm_torch.result import Strength
-from palm_torch.roles import Artifact, Dataset, Source, Value, Weights, Written
-from palm_torch.statement import Statement, value_digest
+from palm_torch.roles import Source
+from palm_torch.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-USES: Final[dict[str, dict[str, bool]]] = {
-    "preprocess": {"data": True},
-    "distribute": {"data": True},
-    "bind": {"files": False},
-    "train": {"data": True, "tokenizer": True, "initial": True},
-    "optimize": {"base": True, "tokenizer": True, "adapter": True, "data": True},
-    "evaluate": {"model": True, "tokenizer": True, "data": True, "benchmark": False},
-    "infer": {"model": True, "tokenizer": True, "query": False},
-    "session": {"model": True, "tokenizer": True, "query": False},
-}
-"""Operation → roles that are used → whether they have to come from somewhere in the chain.
-
-What is produced stands beside each property (`OUTPUTS`); inputs and outputs that a script named come on
-top, and a named input has to come from somewhere. Code and functions are identities, not products.
-"""
 
 
 _FILES: Final = "files."
@@ -122,33 +107,31 @@ class Chain:
         links: Every use; several for one role if several runs produced the same.
         loose: Names of evidence that is linked to no other.
         shared: Pairs of runs that have a session in common: their work up to there was done once.
+        parts: Names of evidence that hangs together by data, models and other roles of its properties; inputs
+            that a script named hold nothing together. One part: no gap.
     """
 
     nodes: tuple[Node, ...]
     links: tuple[Link, ...]
     loose: tuple[str, ...]
     shared: tuple[Shared, ...] = ()
+    parts: tuple[tuple[str, ...], ...] = ()
 
     def count(self, label: Label) -> int:
         """Returns how many links have a label."""
         return sum(link.label is label for link in self.links)
 
 
-class _Port(NamedTuple):
-    role: str
-    digest: Digest | None  # None for data that nothing identifies
-    source: Source
-    expected: bool
-
-
 def build(members: Sequence[Member]) -> Chain:
     """Links accepted evidence by digests.
 
     1. Each piece stands for a run of its own, under a name of its own.
-    2. Every role used is looked up among what the other runs produced. What a run used and handed on
-       unchanged it did not make: it is the origin only for runs that did not do the same, and only if
-       nobody made it. So neither a run nor a file passed around is its own origin; nor are files of a data
-       set whose very bytes came out again of a run that had used that data set.
+    2. Every role used is looked up among what the other runs produced, by digest among things of its kind:
+       a data set comes from the binding or from the run that wrote it, whatever else has its manifest's
+       digest. What a run used and handed on unchanged it did not make: it is the origin only for runs that
+       did not do the same, and only if nobody made it. So neither a run nor a file passed around is its own
+       origin; nor are files of a data set whose very bytes came out again of a run that had used that data
+       set.
     3. Runs are put in order; runs that go in a circle are refused.
 
     Args:
@@ -177,28 +160,29 @@ def build(members: Sequence[Member]) -> Chain:
         links=tuple(sorted(links, key=lambda link: place[link.consumer])),
         loose=tuple(member.name for member in ordered if member.name not in linked),
         shared=tuple(shared_sessions.find({member.name: _sessions(member) for member in members})),
+        parts=_parts([member.name for member in ordered], links),
     )
 
 
 class _Origins:
-    """Who made what: digest → the evidence, and the role the thing has there."""
+    """Who made what: kind and digest → the evidence, and the role the thing has there."""
 
     def __init__(self, members: Sequence[Member]) -> None:
-        self._used = {member.name: tuple(_used(member.statement)) for member in members}
-        self._makers: dict[Digest | None, list[tuple[Member, _Port]]] = defaultdict(list)
-        self._bearers: dict[Digest | None, list[tuple[Member, _Port]]] = defaultdict(list)
+        self._used = {member.name: tuple(used(member.statement)) for member in members}
+        self._makers: dict[Key, list[tuple[Member, Port]]] = defaultdict(list)
+        self._bearers: dict[Key, list[tuple[Member, Port]]] = defaultdict(list)
         for member in members:
-            used = {port.digest for port in self._used[member.name]}
-            best: dict[Digest | None, _Port] = {}
-            for port in sorted(_made(member.statement), key=_weakness):  # of several roles, the strongest
-                best.setdefault(port.digest, port)
-            for digest, port in best.items():
-                (self._bearers if digest in used else self._makers)[digest].append((member, port))
+            taken = {port.key for port in self._used[member.name]}
+            best: dict[Key, Port] = {}
+            for port in sorted(made(member.statement), key=_weakness):  # of several roles, the strongest
+                best.setdefault(port.key, port)
+            for key, port in best.items():
+                (self._bearers if key in taken else self._makers)[key].append((member, port))
 
     def links_of(self, member: Member) -> Iterator[Link]:
         """Yields a link for each origin of each thing used, in order of roles."""
         for port in self._used[member.name]:
-            found = self._found(member, port.digest)
+            found = self._found(member, port)
             for maker, product in found:
                 label, reason = _label((maker, product), (member, port))
                 yield Link(
@@ -215,16 +199,16 @@ class _Origins:
                 named = port.digest in member.named.get(role, frozenset())
                 yield _named(member, port) if named else _missing(member, port)
 
-    def _found(self, member: Member, digest: Digest | None) -> list[tuple[Member, _Port]]:
-        if digest is None:
+    def _found(self, member: Member, port: Port) -> list[tuple[Member, Port]]:
+        if port.digest is None:
             return []
-        if makers := self._makers.get(digest):
+        if makers := self._makers.get(port.key):
             return makers
-        bearers = self._bearers.get(digest, [])
+        bearers = self._bearers.get(port.key, [])
         return [] if any(bearer.name == member.name for bearer, _ in bearers) else bearers
 
 
-def _named(member: Member, port: _Port) -> Link:
+def _named(member: Member, port: Port) -> Link:
     measured = port.source is Source.MEASURED
     return Link(
         producer=None,
@@ -237,7 +221,7 @@ def _named(member: Member, port: _Port) -> Link:
     )
 
 
-def _missing(member: Member, port: _Port) -> Link:
+def _missing(member: Member, port: Port) -> Link:
     unnamed = "nothing identifies this data: it was read without a manifest"
     return Link(
         producer=None,
@@ -250,7 +234,7 @@ def _missing(member: Member, port: _Port) -> Link:
     )
 
 
-def _label(producer: tuple[Member, _Port], consumer: tuple[Member, _Port]) -> tuple[Label, str]:
+def _label(producer: tuple[Member, Port], consumer: tuple[Member, Port]) -> tuple[Label, str]:
     """Returns the label of a link and what keeps it from a better one."""
     ends = (producer, consumer)
     for member, port in ends:
@@ -265,36 +249,7 @@ def _label(producer: tuple[Member, _Port], consumer: tuple[Member, _Port]) -> tu
     return Label.HARDWARE, ""
 
 
-def _used(statement: Statement) -> Iterator[_Port]:
-    """Yields what a run used: the roles of its property, then the inputs its script named."""
-    for role, expected in USES[statement.operation].items():
-        yield from _ports(role, getattr(statement.claims, role), expected=expected)
-    yield from _ports("inputs", statement.run.inputs, expected=True)
-
-
-def _made(statement: Statement) -> Iterator[_Port]:
-    """Yields what a run produced: the roles of its property, then the outputs its script named."""
-    for role in type(statement.claims).OUTPUTS:
-        yield from _ports(role, getattr(statement.claims, role), expected=False)
-    yield from _ports("outputs", statement.run.outputs, expected=False)
-
-
-def _ports(role: str, filled: object, *, expected: bool) -> Iterator[_Port]:
-    if isinstance(filled, dict):
-        for name in sorted(filled):
-            yield from _ports(f"{role}.{name}", filled[name], expected=expected)
-    elif isinstance(filled, Dataset):
-        yield _Port(role, filled.manifest, filled.source, expected)
-    elif isinstance(filled, Value):
-        yield _Port(role, value_digest(filled.value), filled.source, expected)
-    elif isinstance(filled, Written):
-        yield _Port(role, filled.digest, filled.source, expected)
-        yield from _ports(f"{role}.files", filled.files, expected=expected)
-    elif isinstance(filled, (Artifact, Weights)) and filled.digest is not None:
-        yield _Port(role, filled.digest, filled.source, expected)
-
-
-def _weakness(port: _Port) -> int:
+def _weakness(port: Port) -> int:
     return list(Source).index(port.source)
 
 
@@ -345,6 +300,16 @@ def _without_echoes(links: Sequence[Link]) -> list[Link]:
             and came_from(link.producer, link.consumer)
         )
     ]
+
+
+def _parts(names: Sequence[str], links: Iterable[Link]) -> tuple[tuple[str, ...], ...]:
+    """Returns the names in groups, each of which links hold together."""
+    group = {name: {name} for name in names}
+    for link in links:
+        if link.producer is not None and not link.role_in.startswith(INPUTS):
+            joined = group[link.producer] | group[link.consumer]
+            group.update(dict.fromkeys(joined, joined))
+    return tuple(dict.fromkeys(tuple(name for name in names if name in group[each]) for each in names))
 
 
 def _ordered(members: Sequence[Member], links: Iterable[Link]) -> list[Member]:

@@ -41,6 +41,9 @@ def render(chain: Chain, *, escape: Callable[[str], str]) -> list[tuple[str, Lab
         lines += [
             (_common(shared, node.name, names), None) for shared in chain.shared if node.name in shared.names
         ]
+    if len(chain.parts) > 1:
+        apart = "; ".join(" ".join(names[name] for name in part) for part in chain.parts)
+        lines.append((f"falls into {len(chain.parts)} parts that nothing links: {apart}", None))
     return lines
 
 

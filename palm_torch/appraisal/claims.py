@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from palm_torch import result
-from palm_torch.appraisal import data_rules, dataset_claims, demands
+from palm_torch.appraisal import data_rules, dataset_claims, dataset_words, demands
 from palm_torch.errors import ClaimError
 from palm_torch.policies.policy import ANY, ClaimRules
 from palm_torch.properties import Train
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from palm_torch.policies.dataset_rules import DatasetRules
     from palm_torch.policies.policy import Range
     from palm_torch.result import Claim, Strength
-    from palm_torch.roles import Counts, Delivered, Value
+    from palm_torch.roles import Delivered, Value
     from palm_torch.statement import Series, Statement
 
 T = TypeVar("T")
@@ -92,14 +92,6 @@ def steps_in_words(steps: Steps) -> str:
 def whole_epochs(delivered: Delivered) -> int:
     """Returns how often every record of a dataset was delivered, at least; 0 for a stream."""
     return 0 if delivered.counts is None else delivered.counts.least
-
-
-def dataset_in_words(records: int | None, record_bytes: int | None, manifest: Digest | None) -> str:
-    """Returns how much a dataset holds, and what identifies it."""
-    if records is None:
-        return "a stream of records, without index or manifest"
-    size = "of different lengths" if record_bytes is None else f"of {record_bytes} bytes"
-    return f"{records} records {size}, {manifest or 'no manifest'}"
 
 
 def _check_training(end: Statement, rules: ClaimRules) -> None:
@@ -213,7 +205,7 @@ def _role(name: str, filled: object) -> Iterator[tuple[str, str, Source]]:
     if isinstance(filled, (Weights, Artifact)):
         yield name, str(filled.digest or "none"), filled.source
     elif isinstance(filled, Dataset):
-        yield from _dataset(name, filled)
+        yield from dataset_words.said(name, filled)
     elif isinstance(filled, Steps):
         yield name, steps_in_words(filled), filled.source
     elif isinstance(filled, dict):
@@ -242,24 +234,3 @@ def _span(series: Series) -> str:
     if series.count == 1:
         return f"{_short(series.last)}, one value"
     return f"first {_short(series.first)}, last {_short(series.last)} of {series.count} values"
-
-
-def _times(counts: Counts) -> str:
-    if counts.least == counts.greatest:
-        return "each once" if counts.least == 1 else f"each {counts.least} times"
-    return f"each {counts.least} to {counts.greatest} times"
-
-
-def _dataset(name: str, dataset: Dataset) -> Iterator[tuple[str, str, Source]]:
-    yield name, dataset_in_words(dataset.records, dataset.record_bytes, dataset.manifest), dataset.source
-    what = "indices" if dataset.manifest is None else "ones"
-    for use, delivered in sorted(dataset.uses.items()):
-        said = f"{delivered.delivered} delivered"
-        if len(delivered.order) > 1:
-            said += f" to {len(delivered.order)} ranks"
-        if delivered.padded:
-            said += f", {delivered.padded} of them repeated to make ranks equal"
-        if delivered.counts is not None:
-            counts = delivered.counts
-            said += f", {counts.distinct} different {what} of {dataset.records}, {_times(counts)}"
-        yield f"{name}, {use}", said, dataset.source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from palm_torch.appraisal import claims, data_rules, yaml_comments
+from palm_torch.appraisal import claims, data_rules, dataset_words, yaml_comments
 from palm_torch.errors import ClaimError
 from palm_torch.policies import strict_yaml
 
@@ -71,8 +71,7 @@ def _data(train: Train) -> Iterator[str]:
     )
     yield from yaml_comments.listed(
         (
-            f"{yaml_comments.quoted_name(name)}: "
-            f"{claims.dataset_in_words(dataset.records, dataset.record_bytes, dataset.manifest)}"
+            f"{yaml_comments.quoted_name(name)}: {dataset_words.in_words(dataset)}"
             for name, dataset in train.data.items()
         ),
         2,
@@ -117,7 +116,14 @@ def _delivery(train: Train) -> Iterator[str]:
             "The batches were the records themselves: no code in between could drop any.", 2
         )
         yield "  exact: true"
-    padded = sum(use.padded for use in uses)
+    if any(use.padded is None for use in uses):
+        yield from yaml_comments.comment(
+            "CHECK: how many records a sampler repeated to make ranks equal is not known, for it is none of "
+            "torch's own.",
+            2,
+        )
+        yield "  unknown_padding: true"
+    padded = sum(use.padded or 0 for use in uses)
     if padded:
         yield from yaml_comments.comment(
             "Records that a sampler repeated to make ranks equal. CHECK: whether so many may count twice.", 2

@@ -68,7 +68,7 @@ def _check_dataset(role: str, dataset: Dataset) -> None:
         counts = counted.counts
         if (counts is None) != (records is None):
             raise ClaimError(f"{what}: expected counts by index exactly where the number of records is known")
-        if not 0 <= counted.padded <= counted.delivered or not counted.order:
+        if not 0 <= (counted.padded or 0) <= counted.delivered or not counted.order:
             raise ClaimError(
                 f"{what}: {counted.padded} of {counted.delivered} records repeated to fill up ranks, "
                 f"{len(counted.order)} order chains: these numbers exclude each other"

@@ -1,4 +1,4 @@
-"""What a resumed run says at each checkpoint, compared with what it says in the end.
+"""What a run says in the end, compared with what it said when it began and at each checkpoint.
 
 Steps and records are only ever added; what a run is made of (initial weights, architecture, datasets, code,
 packages, devices, inputs, seeds) stays what it was. None of this needs a policy.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from palm_torch.appraisal import delivered
-from palm_torch.errors import ClaimError, CodeError, prefixed
+from palm_torch.errors import BindingError, ClaimError, CodeError, prefixed
 from palm_torch.properties import Train
 
 if TYPE_CHECKING:
@@ -18,7 +18,24 @@ if TYPE_CHECKING:
     from palm_torch.receipt import DatasetAccount, DeliveredSoFar
     from palm_torch.roles import Artifact, Dataset, Delivered, Steps, Value
     from palm_torch.sessions.segments import CheckedSegment
-    from palm_torch.statement import Code, Statement
+    from palm_torch.statement import Begin, Code, Statement
+
+
+def check_begun(begin: Begin, end: Statement) -> None:
+    """Checks that an end statement continues the begin statement of its session.
+
+    Raises:
+        BindingError: If they name different runs or operations.
+        ClaimError: If packages or inputs are others than before.
+        CodeError: If code of the begin is missing or another in the end.
+    """
+    if begin.run_id != end.run.run_id:
+        raise BindingError("begin statement and end statement name different runs")
+    if begin.operation != end.operation:
+        raise BindingError(f"begun as {begin.operation!r}, ended as {end.operation!r}")
+    check_packages(begin.environment, end.run.environment)
+    check_code(begin.code, end.run.code)
+    check_inputs(begin.inputs, end.run.inputs, when=" at begin")
 
 
 def check_resumed(checked: Sequence[CheckedSegment], end: Statement) -> None:
@@ -150,7 +167,7 @@ def _check_data(
         later = after.get(name)
         if later is None:
             raise ClaimError(f"data.{name}: in use at the checkpoint, then missing")
-        for field in ("format", "manifest", "records", "record_bytes"):
+        for field in ("format", "manifest", "records", "record_bytes", "layout"):
             first, last = getattr(held, field), getattr(later, field)
             if first != last:
                 raise ClaimError(f"data.{name}.{field}: {first} at the checkpoint, then {last}")

@@ -42,7 +42,14 @@ def check(data: Mapping[str, Dataset], rules: ClaimRules) -> None:
             _check_multiplicity(what, delivered, rules)
     if not any(use == "train" for _, use, _ in uses(data)):
         demands.in_range("multiplicity", 0, rules.multiplicity)
-    padded = sum(delivered.padded for _, _, delivered in uses(data))
+    for name, use, delivered in uses(data):
+        if delivered.padded is None and not rules.unknown_padding:
+            raise ClaimError(
+                f"data.{name}.{use}, padded: the policy demands at most {rules.padded} records that a "
+                "sampler repeated to make ranks equal, the evidence says that this is not known: another "
+                "sampler than torch's own dealt the records out; `unknown_padding: true` accepts that"
+            )
+    padded = sum(delivered.padded or 0 for _, _, delivered in uses(data))
     if padded > rules.padded:
         raise ClaimError(
             f"padded: the policy demands at most {rules.padded} records that a sampler repeated to make "

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from palm_torch.commit import coverage_file, records
 from palm_torch.commit.coverage_file import CoverageFile
@@ -14,30 +13,8 @@ from palm_torch.errors import ArtifactError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from palm_torch.appraisal.at_hand import Held
     from palm_torch.commit.multiset import MultisetHash
-
-
-class Records(Protocol):
-    """The records themselves, at hand."""
-
-    def digest(self, number: int) -> bytes:
-        """Returns the digest of a record as it lies there now, 32 bytes."""
-
-    def where(self, number: int) -> str:
-        """Says where a record lies, for messages."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What the verifier holds of one dataset.
-
-    Attributes:
-        path: The manifest.
-        records: The records, if they are to be read and hashed again.
-    """
-
-    path: Path
-    records: Records | None = None
 
 
 @dataclass(frozen=True, slots=True)

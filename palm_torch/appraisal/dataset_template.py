@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from palm_torch import statement
-from palm_torch.appraisal import claims, dataset_claims, yaml_comments
+from palm_torch.appraisal import claims, dataset_claims, dataset_words, yaml_comments
 from palm_torch.properties import Bind, Distribute, Preprocess
 from palm_torch.roles import Source
 
@@ -53,8 +53,7 @@ def _source(data: dict[str, Dataset]) -> Iterator[str]:
     )
     yield from yaml_comments.listed(
         (
-            f"{yaml_comments.quoted_name(name)}: "
-            f"{claims.dataset_in_words(dataset.records, dataset.record_bytes, dataset.manifest)}"
+            f"{yaml_comments.quoted_name(name)}: {dataset_words.in_words(dataset)}"
             for name, dataset in data.items()
         ),
         2,
@@ -74,6 +73,11 @@ def _source(data: dict[str, Dataset]) -> Iterator[str]:
     greatest = max((count.greatest for count in known_counts), default=1)
     yield from _comment("How often each record was read. CHECK: left out, exactly once is demanded.")
     yield f"  multiplicity: {{least: {least}, greatest: {greatest}}}"
+    if not all(use.exact for dataset in data.values() for use in dataset.uses.values()):
+        yield from _comment(
+            "CHECK: code between the data and what was read from it may have dropped records."
+        )
+        yield "  exact: false"
 
 
 def _function(found: Preprocess | Distribute) -> Iterator[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from palm_torch.appraisal import coverage_maps
-    from palm_torch.appraisal.dataset_reading import Held
+    from palm_torch.appraisal.at_hand import Held
     from palm_torch.commit.deliveries import Deliveries
     from palm_torch.commit.manifest import Manifest
     from palm_torch.commit.multiset import MultisetHash
@@ -139,6 +139,10 @@ def _check_header(role: str, path: Path, header: Manifest, dataset: Dataset) -> 
     if not stream and (header.records, header.record_bytes) != (dataset.records, dataset.record_bytes):
         raise ArtifactError(
             f"{path}: {header.records} records of {header.record_bytes} bytes, not those of {role}"
+        )
+    if header.layout != dataset.layout:
+        raise ArtifactError(
+            f"{path}: its records are {header.layout}, and the run read those of {role} as {dataset.layout}"
         )
 
 

@@ -47,13 +47,16 @@ def number(name: str, value: object) -> float:
     return float(value)
 
 
-def read(data: dict[str, Dataset], allowed: References, multiplicity: Range, *, streams: bool) -> None:
+def read(
+    data: dict[str, Dataset], allowed: References, multiplicity: Range, *, exact: bool, streams: bool
+) -> None:
     """Checks which data was read, and how often each record of it.
 
     Args:
         data: What the evidence says was read, by name.
         allowed: References of the manifests.
         multiplicity: How often each record may have been read.
+        exact: Whether nothing may have stood between the records and what the loop received.
         streams: Whether data will do whose records have no index.
 
     Raises:
@@ -67,6 +70,11 @@ def read(data: dict[str, Dataset], allowed: References, multiplicity: Range, *, 
         found = dataset.uses.get("read")
         if found is None:
             raise ClaimError(f"{what}: the evidence says that it was not read")
+        if exact and not found.exact:
+            raise ClaimError(
+                f"{what}: the policy demands exact counts, the evidence says that code between the dataset and "
+                "what was read from it may have dropped records"
+            )
         if found.counts is None:
             if not streams:
                 raise ClaimError(

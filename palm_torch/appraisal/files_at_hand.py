@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from palm_torch.appraisal import artifacts, coverage_maps, datasets_at_hand, inclusions
-from palm_torch.appraisal.dataset_reading import Held
 from palm_torch.commit import manifest as manifests
 from palm_torch.errors import ArtifactError
 from palm_torch.result import Check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
+    from palm_torch.appraisal.at_hand import Data
     from palm_torch.roles import Dataset
     from palm_torch.statement import Statement
-
-NO_FILE: Final = (
-    "whether a file that you hold is the model, or anything else, of this run: no file was compared"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
-    """What the verifier holds of the data of a run.
-
-    Attributes:
-        datasets: Role of a dataset and what is held of it; the empty role leaves it to the manifest.
-        coverage: Coverage maps, under any name.
-        inclusions: Proofs of how often one record was delivered.
-        evidence: Where the evidence lies, and the coverage maps that travelled with it.
-    """
-
-    datasets: tuple[tuple[str, Held], ...] = ()
-    coverage: tuple[Path, ...] = ()
-    inclusions: tuple[Path, ...] = ()
-    evidence: Path | None = None
-
-
-NO_DATA: Final = Data()
 
 
 def compare(
@@ -70,8 +45,6 @@ def compare(
             checks.append(Check(name="dataset", detail=compared.detail))
             left_open += compared.left_open
     checks += [Check(name="inclusion", detail=inclusions.check(path, end)) for path in data.inclusions]
-    if not files and not data.datasets:
-        left_open.append(NO_FILE)
 
 
 def _meant(role: str, path: Path, end: Statement) -> Iterator[tuple[str, Dataset]]:

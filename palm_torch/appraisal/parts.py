@@ -13,25 +13,23 @@ import dataclasses
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from palm_torch import statement
+from palm_torch import together
 from palm_torch.appraisal import claims, own_part
+from palm_torch.appraisal.at_hand import Whole
 from palm_torch.data import shares
 from palm_torch.data.shares import CountMap
 from palm_torch.errors import BindingError, ClaimError, CodeError, CoverageError, EvidenceError
 from palm_torch.properties import Train
 from palm_torch.result import AttestationResult, Check, Tier, strength_of
-from palm_torch.roles import EMPTY
 from palm_torch.statement import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from palm_torch.roles import Weights
-    from palm_torch.statement import Code, Ranks
-
-T = TypeVar("T")
+    from palm_torch.statement import Ranks, Run
 
 _STATE = "begun_with"
 """What each rank may have a part of: the only thing in an optimizer's account that is not compared."""
@@ -50,19 +48,6 @@ class GivenPart:
     what: str
     end: Statement
     maps: Mapping[tuple[str, str], CountMap]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Whole:
-    """What parts say together.
-
-    Attributes:
-        end: A statement as one machine would have made it, of all ranks at hand.
-        at_hand: Numbers of the parts at hand.
-    """
-
-    end: Statement
-    at_hand: tuple[int, ...]
 
 
 def merge(given: Sequence[GivenPart]) -> Whole:
@@ -86,8 +71,11 @@ def merge(given: Sequence[GivenPart]) -> Whole:
         if got.own == expected.own:
             raise BindingError(f"{one.what} and {other.what} are both part {got.own} of the run")
     differing = {name for item in ranks for name in item.differing}
-    for _, part in placed[1:]:  # 2
+    parts = [part for _, part in placed]
+    _check_code(parts)  # 2
+    for part in parts[1:]:
         _check_agreement(first, part, differing)
+    _check_tokenizer(parts)
     trained = [_train(part) for _, part in placed]
     try:
         merged = shares.merge(
@@ -105,11 +93,11 @@ def merge(given: Sequence[GivenPart]) -> Whole:
             "delivered in all of them shows in their coverage files alone: put the .coverage files that were "
             "saved with the evidence beside each part"
         )
-    named = [claim.tokenizer for claim in trained if claim.tokenizer.kind != EMPTY]
     claim = dataclasses.replace(
         trained[0],
         data=merged.data,
-        tokenizer=named[0] if named else trained[0].tokenizer,
+        tokenizer=together.tokenizer([item.tokenizer for item in trained]),
+        initial=together.initial([item.initial for item in trained]),
     )
     return Whole(
         end=Statement(run=_run([part.end.run for _, part in placed], ranks), claims=claim),
@@ -179,11 +167,31 @@ def _train(part: GivenPart) -> Train:
     return part.end.claims
 
 
+def _check_code(parts: Sequence[GivenPart]) -> None:
+    for part in parts:
+        if part.end.run.code.source is not parts[0].end.run.code.source:
+            raise CodeError(
+                f"{part.what}: its code was {part.end.run.code.source.value}, that of {parts[0].what} "
+                f"{parts[0].end.run.code.source.value}"
+            )
+    found = together.clash(together.by_module(part.end.run.code) for part in parts)
+    if found is not None:
+        raise CodeError(
+            f"{parts[found.place].what}: module {found.name!r} is another than in {parts[found.first].what}: "
+            f"expected {found.expected}, got {found.got}"
+        )
+
+
+def _check_tokenizer(parts: Sequence[GivenPart]) -> None:
+    found = together.clash(together.named(_train(part).tokenizer) for part in parts)
+    if found is not None:
+        raise ClaimError(
+            f"{parts[found.place].what}: tokenizer: expected {found.expected.digest}, as in "
+            f"{parts[found.first].what}, got {found.got.digest}"
+        )
+
+
 def _check_agreement(first: GivenPart, part: GivenPart, differing: set[str]) -> None:
-    known = {file.module: file for file in first.end.run.code.files}
-    for file in part.end.run.code.files:
-        if known.get(file.module, file) != file:
-            raise CodeError(f"{part.what}: module {file.module!r} is another than in {first.what}")
     one, other = _train(first), _train(part)
     for what, pick in _SAME.items():
         if pick(one) != pick(other):
@@ -191,11 +199,6 @@ def _check_agreement(first: GivenPart, part: GivenPart, differing: set[str]) -> 
                 f"{part.what}: {what}: expected {str(pick(one))[:200]}, as in {first.what}, got "
                 f"{str(pick(other))[:200]}"
             )
-    if EMPTY not in (one.tokenizer.kind, other.tokenizer.kind) and one.tokenizer != other.tokenizer:
-        raise ClaimError(
-            f"{part.what}: tokenizer: expected {one.tokenizer.digest}, as in {first.what}, got "
-            f"{other.tokenizer.digest}"
-        )
     for role in ("initial", "model"):
         where = f"{role}, {first.what} and {part.what}"
         _check_weights(where, getattr(one, role), getattr(other, role), differing)
@@ -225,29 +228,14 @@ _SAME: dict[str, Callable[[Train], object]] = {
 """What all parts say alike."""
 
 
-def _run(runs: Sequence[statement.Run], ranks: Sequence[Ranks]) -> statement.Run:
+def _run(runs: Sequence[Run], ranks: Sequence[Ranks]) -> Run:
     firsts = [item.here.first for item in ranks]
     return dataclasses.replace(
         runs[0],
-        code=_code([run.code for run in runs]),
+        code=together.union([run.code for run in runs]),
         devices=tuple(dict.fromkeys(device for run in runs for device in run.devices)),
-        inputs=_beside(zip(firsts, (run.inputs for run in runs), strict=True)),
-        outputs=_beside(zip(firsts, (run.outputs for run in runs), strict=True)),
-        reported=_beside(zip(firsts, (run.reported for run in runs), strict=True)),
+        inputs=together.beside(zip(firsts, (run.inputs for run in runs), strict=True)),
+        outputs=together.beside(zip(firsts, (run.outputs for run in runs), strict=True)),
+        reported=together.beside(zip(firsts, (run.reported for run in runs), strict=True)),
         gpu=tuple(item for run in runs for item in run.gpu),
     )
-
-
-def _code(codes: Sequence[Code]) -> Code:
-    files = {file.module: file for code in codes for file in code.files}
-    ordered = tuple(files[module] for module in sorted(files))
-    return dataclasses.replace(codes[0], digest=statement.code_digest(ordered), files=ordered)
-
-
-def _beside(said: Iterable[tuple[int, Mapping[str, T]]]) -> dict[str, T]:
-    listed: dict[str, T] = {}
-    for rank, items in said:
-        for name, item in items.items():
-            if listed.setdefault(name, item) != item:
-                listed[f"{name}#rank{rank}"] = item
-    return listed

@@ -60,6 +60,7 @@ _SAID: Final = {
     "platform.simulated_rim_root": "simulated reference manifests in place of NVIDIA's",
     "platform.gpu.allow_devtools": "GPUs into which debuggers may look",
     "code.unreviewed": "any code; no result is affirming",
+    "claims.unknown_padding": "samplers that do not tell what they repeated to make ranks equal",
     "claims.streams": "streams, of which nobody can tell which records they gave",
 }
 """What passes when a rule is set."""
@@ -74,6 +75,7 @@ _REFUSED: Final = {
     "platform.snp.allow_smt": "the guest's processor cores run no other threads",
     "platform.snp.allow_cxl": "no memory and no devices on CXL",
     "platform.gpu.allow_devtools": "no debuggers may look into the GPUs",
+    "claims.unknown_padding": "no sampler but torch's own where ranks are made equal",
     "claims.streams": "no streams: all data has an index",
 }
 """What a rule demands that is not set."""

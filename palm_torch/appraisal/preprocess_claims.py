@@ -19,7 +19,13 @@ def check(claims: Preprocess, rules: PreprocessRules) -> None:
     Raises:
         ClaimError: Naming the claim, what the policy demands and what the statement says.
     """
-    demands.read(claims.data, rules.references("data"), rules.multiplicity, streams=rules.streams)
+    demands.read(
+        claims.data,
+        rules.references("data"),
+        rules.multiplicity,
+        exact=rules.exact,
+        streams=rules.streams,
+    )
     check_function(claims, rules)
     if not claims.produced:
         raise ClaimError("produced: the evidence says that nothing was written")

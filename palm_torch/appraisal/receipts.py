@@ -36,11 +36,12 @@ from palm_torch.appraisal import (
     code_rules,
     composite,
     continuation,
-    files_at_hand,
+    dataset_words,
     freshness,
     reservations,
     verifier,
 )
+from palm_torch.appraisal.at_hand import NO_FILE
 from palm_torch.commit import history
 from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.encoding import encode_json
@@ -161,14 +162,14 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         error.checks = (*checks, *error.checks)
         raise
     kept = (*result.reservations, *_of_files(content))
-    left_open = tuple(line for line in result.not_checked if line != files_at_hand.NO_FILE)
+    left_open = tuple(line for line in result.not_checked if line != NO_FILE)
     return dataclasses.replace(
         result,
         tier=Tier.WARNING if kept else result.tier,
         time=f"{at.isoformat()} ({time_source})",
         checks=(*checks, *result.checks),
         reservations=kept,
-        not_checked=left_open if files else (*left_open, files_at_hand.NO_FILE),
+        not_checked=left_open if files else (*left_open, NO_FILE),
         claims=_claims(content, result),
     )
 
@@ -304,7 +305,6 @@ def _said_of_state(content: SegmentReceipt) -> Iterator[tuple[str, str, Source]]
         yield name, str(getattr(content, name)), Source.MEASURED
     yield "steps", claims.steps_in_words(content.steps), content.steps.source
     for name, held in content.data.items():
-        said = claims.dataset_in_words(held.records, held.record_bytes, held.manifest)
-        yield f"data {name}", said, Source.MEASURED
+        yield f"data {name}", dataset_words.in_words(held), Source.MEASURED
         for use, account in sorted(held.uses.items()):
             yield f"data {name}, {use}", f"{account.delivered} delivered", Source.MEASURED

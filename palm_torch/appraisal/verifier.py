@@ -35,14 +35,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from palm_torch import evidence, statement
+from palm_torch import statement
 from palm_torch.appraisal import (
     claims,
     code_rules,
     composite,
     consistency,
     continuation,
-    files_at_hand,
     freshness,
     moment,
     own_part,
@@ -50,21 +49,22 @@ from palm_torch.appraisal import (
     resumption,
     unmeasured,
 )
-from palm_torch.appraisal.parts import Whole
+from palm_torch.appraisal.at_hand import NO_DATA, NO_FILE, Data, Whole
+from palm_torch.appraisal.decoded import Decoded
 from palm_torch.cvm import platforms
-from palm_torch.errors import BindingError, EvidenceError, InputError, RejectedError
-from palm_torch.evidence import Bundle, GpuEndorsements
+from palm_torch.errors import InputError, RejectedError
 from palm_torch.result import AttestationResult, Check, Reservation, Tier, strength_of
-from palm_torch.sessions import gpus, openings, seals, segments
-from palm_torch.statement import Begin, Statement
+from palm_torch.sessions import gpus, seals, segments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from palm_torch.collateral_file import CollateralFile
+    from palm_torch.evidence import GpuEndorsements
     from palm_torch.gpu_files import Tokens
     from palm_torch.policies.policy import Policy
+    from palm_torch.statement import Statement
 
 NOT_CHECKED: Final = (
     "whether this is the only run that was made of these inputs (best of N)",
@@ -95,18 +95,8 @@ class _Findings:
 @dataclass(frozen=True, slots=True)
 class _AtHand:
     files: Mapping[str, Path]
-    data: files_at_hand.Data
+    data: Data
     whole: Whole | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Decoded:
-    bundle: Bundle
-    begin: Begin
-    end: Statement
-    collateral: Mapping[str, str]
-    gpu_files: GpuEndorsements | None
-    gpus_at_hand: gpus.AtHand | None
 
 
 def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
@@ -123,7 +113,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     gpus_at_hand: gpus.AtHand | None = None,
     files: Mapping[str, Path] | None = None,
     whole: Whole | None = None,
-    data_at_hand: files_at_hand.Data = files_at_hand.NO_DATA,
+    data_at_hand: Data = NO_DATA,
     tokens: Tokens | None = None,
     what: str = "evidence",
 ) -> AttestationResult:
@@ -161,7 +151,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         raise InputError("at: expected a time with a time zone")
     findings = _Findings()
     try:
-        decoded = _decode(data, what, collateral, gpu_files, gpus_at_hand)  # 1
+        decoded = Decoded.of(data, what, collateral, gpu_files, gpus_at_hand)  # 1
         findings.passed("encoding", f"{len(data)} bytes, canonical, version 1")
         time = moment.of(decoded.bundle, at=at, source=time_source, root=timestamp_root)  # 2
         findings.checks += time.checks
@@ -176,7 +166,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
 
 
 def _verify(
-    decoded: _Decoded,
+    decoded: Decoded,
     policy: Policy,
     time: moment.Moment,
     challenge: bytes | None,
@@ -207,7 +197,7 @@ def _verify(
     if bundle.boot_log is not None:
         findings.passed("boot log", "it replays to RTMR[0] to RTMR[2] of both quotes")
     earlier, attested = _verify_sessions(decoded, requirements, at, findings)  # 8, 9
-    _check_continuation(decoded)  # 10
+    continuation.check_begun(begin, end)  # 10
     continuation.check_resumed(earlier, end)
     findings.passed("continuation", "the end statement continues the begin statement")
     if earlier:
@@ -235,9 +225,7 @@ def _verify(
         end, policy.claims, at_hand=() if whole is None else whole.at_hand
     )
     findings.not_checked += own_part.left_open(end)
-    files_at_hand.compare(  # 15
-        end, at_hand.files, at_hand.data, checks=findings.checks, left_open=findings.not_checked
-    )
+    _compare_files(end, at_hand, findings)  # 15
 
     simulations = composite.simulation(machine=any(quote.simulated for quote in quotes), attested=attested)
     findings.reservations[:0] = simulations
@@ -260,6 +248,16 @@ def _verify(
     return result, attested
 
 
+def _compare_files(end: Statement, at_hand: _AtHand, findings: _Findings) -> None:
+    files, data = at_hand.files, at_hand.data
+    if files or data.datasets or data.coverage or data.inclusions:
+        from palm_torch.appraisal import files_at_hand  # noqa: PLC0415 (many hold nothing; without, it starts faster)
+
+        files_at_hand.compare(end, files, data, checks=findings.checks, left_open=findings.not_checked)
+    if not files and not data.datasets:
+        findings.not_checked.append(NO_FILE)
+
+
 def _with_opinions(
     result: AttestationResult, tokens: Tokens, attested: Sequence[gpus.Attested], at: datetime
 ) -> AttestationResult:
@@ -269,29 +267,8 @@ def _with_opinions(
     return dataclasses.replace(result, opinions=opinions.of_gpus(tokens, composite.places(attested), now=at))
 
 
-def _decode(
-    data: bytes,
-    what: str,
-    given: CollateralFile | None,
-    gpu_files: GpuEndorsements | None,
-    gpus_at_hand: gpus.AtHand | None,
-) -> _Decoded:
-    bundle = evidence.decode(data, what=what)
-    collateral = bundle.collateral if given is None else given.fields_for(bundle.attester)
-    if collateral is None:
-        raise EvidenceError(f"{what}: {openings.NO_COLLATERAL}")
-    return _Decoded(
-        bundle=bundle,
-        begin=seals.read_begin(bundle.opening),
-        end=statement.decode(bundle.end.statement),
-        collateral=collateral,
-        gpu_files=gpu_files,
-        gpus_at_hand=gpus_at_hand,
-    )
-
-
 def _verify_quotes(
-    decoded: _Decoded, requirements: platforms.Requirements, at: datetime
+    decoded: Decoded, requirements: platforms.Requirements, at: datetime
 ) -> tuple[platforms.Verified, platforms.Verified]:
     kind = decoded.bundle.attester
     endorsements = platforms.read_endorsements(kind, decoded.collateral)
@@ -303,7 +280,7 @@ def _verify_quotes(
 
 
 def _verify_sessions(
-    decoded: _Decoded, requirements: platforms.Requirements, at: datetime, findings: _Findings
+    decoded: Decoded, requirements: platforms.Requirements, at: datetime, findings: _Findings
 ) -> tuple[tuple[segments.CheckedSegment, ...], tuple[gpus.Attested, ...]]:
     """Steps 8 and 9: the earlier sessions, and the GPUs of all of them, at begin and end of the last."""
     bundle, begin = decoded.bundle, decoded.begin
@@ -326,7 +303,7 @@ def _verify_sessions(
 
 
 def _check_challenge(
-    decoded: _Decoded,
+    decoded: Decoded,
     challenge: bytes | None,
     rule: freshness.Rule,
     latest: datetime,
@@ -345,14 +322,3 @@ def _check_challenge(
         findings.reservations.append(reservations.NOT_CHECKED)
         findings.not_checked.append("whether the evidence answers the request it was made for")
     return answer.state
-
-
-def _check_continuation(decoded: _Decoded) -> None:
-    begin, end = decoded.begin, decoded.end
-    if begin.run_id != end.run.run_id:
-        raise BindingError("begin statement and end statement name different runs")
-    if begin.operation != end.operation:
-        raise BindingError(f"begun as {begin.operation!r}, ended as {end.operation!r}")
-    continuation.check_packages(begin.environment, end.run.environment)
-    continuation.check_code(begin.code, end.run.code)
-    continuation.check_inputs(begin.inputs, end.run.inputs, when=" at begin")

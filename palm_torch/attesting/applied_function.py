@@ -1,12 +1,18 @@
-"""The function that a preprocess or distribute session applies: which it is, and what it was called with."""
+"""The function that a preprocess or distribute session applies: which it is, and what it was called with.
+
+What decides what a function does must stand in the evidence: its code and that of what wraps it, and its
+arguments, those that it gets by default too. What else a function can carry (variables of a function around
+it, an object that it belongs to) is refused.
+"""
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from palm_torch.attesting import surroundings
+from palm_torch.attesting.bound_function import BoundFunction, most_items, unwrapped, with_defaults
 from palm_torch.encoding import encode_json
 from palm_torch.errors import CoverageError, MeasurementError
 from palm_torch.hooks import functions
@@ -22,71 +28,117 @@ class AppliedFunction:
     """One function, named once."""
 
     def __init__(self) -> None:
-        self._function: Callable[..., Any] | None = None
+        self._bound: BoundFunction | None = None
         self._identity: functions.FunctionIdentity | None = None
-        self._code: object = None
-        self._arguments: dict[str, Any] = {}
+        self._layers: list[functions.Layer] = []
+        self._arguments = b""
 
-    def take(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Callable[..., Any]:
+    def take(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> BoundFunction:
         """Names the function and returns it with its arguments bound, as it has to be called.
 
         Raises:
-            MeasurementError: If one was named before, nothing says which code it is, it does not take the
-                arguments, or they are more than evidence has room for.
-            EncodingError: If an argument is no JSON value.
+            MeasurementError: If one was named before, nothing says which code it is or what it carries, it
+                does not take the arguments, or they are more than evidence has room for.
+            EncodingError: If an argument is no JSON value, one that it gets by default included.
         """
-        if self._function is not None:
+        if self._bound is not None:
             raise MeasurementError("run.function: a session applies one function, and it was named before")
         if not callable(function):
             raise MeasurementError(f"run.function: expected a function, got {type(function).__name__}")
-        encoded = encode_json(dict(arguments))
+        function, arguments = unwrapped(function, arguments)
+        identity, layers = functions.function_identity(function), functions.layers(function)
+        _require_plain(function, identity, layers)
+        given = with_defaults(function, layers, arguments)
+        surroundings.require_json(given, what="run.function")
+        encoded = encode_json(given)
         if len(encoded) > MAX_ARGUMENTS_BYTES:
             raise MeasurementError(
                 f"run.function: expected at most {MAX_ARGUMENTS_BYTES} bytes of arguments, got "
                 f"{len(encoded)}; give what is large as a file: run.input(vocabulary=path)"
             )
-        bound: dict[str, Any] = json.loads(encoded)  # a copy: what the script changes later was not said
-        functions.function_identity(function, **bound)  # refuses arguments that it does not take
-        identity = functions.function_identity(function)
-        for file in identity.files:
-            if file.digest is None:
-                raise MeasurementError(
-                    f"run.function({identity.name}): its module {file.module!r} has no digest "
-                    f"({file.reason}): define the function in a file"
-                )
-        self._function, self._identity = function, identity
-        self._code, self._arguments = _code_of(function), json.loads(encoded)
-        return functools.partial(function, **bound)
+        bound = json.loads(encoded)  # a copy: what the script changes later was not said
+        most = most_items(function, bound)
+        self._identity, self._layers, self._arguments = identity, layers, encoded
+        self._bound = BoundFunction(function, bound, most=most)
+        return self._bound
 
     def claim(self) -> tuple[Artifact, Value]:
         """Returns function and arguments as evidence says them.
 
         Raises:
-            CoverageError: If none was named.
-            MeasurementError: If its code is another than when it was named.
+            CoverageError: If none was named, or it was not called.
+            MeasurementError: If its code is another than when it was named, or an argument was changed.
         """
-        if self._function is None or self._identity is None:
+        if self._bound is None or self._identity is None:
             raise CoverageError(
                 "no function was named, so nothing says what was applied to the data: call "
                 "run.function(function, **arguments) first, and use what it returns"
             )
-        now = functions.function_identity(self._function)
-        if _code_of(self._function) is not self._code or now != self._identity:
+        name = self._identity.name
+        now = functions.function_identity(self._bound.function)
+        if now != self._identity or not _same(self._layers, functions.layers(self._bound.function)):
             raise MeasurementError(
-                f"run.function({self._identity.name}): its code was replaced inside the block: expected "
+                f"run.function({name}): its code was replaced inside the block: expected "
                 f"{self._identity.digest}, got {now.digest} or another code object"
+            )
+        _require_plain(self._bound.function, now, functions.layers(self._bound.function))
+        if encode_json(self._bound.arguments) != self._arguments:
+            raise MeasurementError(
+                f"run.function({name}): its arguments were changed inside the block: it must leave alone "
+                "what it is given"
+            )
+        if not self._bound.was_called:
+            raise CoverageError(
+                f"run.function({name}): it was named and never called: call what run.function returned, "
+                "here or in forked workers of a loader"
             )
         return (
             Artifact(source=Source.MEASURED, kind=FUNCTION, digest=self._identity.digest),
-            Value(source=Source.MEASURED, value=self._arguments),
+            Value(source=Source.MEASURED, value=json.loads(self._arguments)),
         )
 
 
-def _code_of(function: Callable[..., Any]) -> object:
-    """Returns the code object that a call runs, where Python shows it."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    inner = inspect.unwrap(function)
-    if not hasattr(inner, "__code__") and not inspect.isroutine(inner):
-        inner = type(inner).__call__
-    return getattr(getattr(inner, "__func__", inner), "__code__", None)
+def _require_plain(
+    function: Callable[..., Any], identity: functions.FunctionIdentity, layers: list[functions.Layer]
+) -> None:
+    """Checks that a function is its code and its arguments, and nothing besides.
+
+    Raises:
+        MeasurementError: Saying what it carries.
+    """
+    what = f"run.function({identity.name})"
+    if inspect.ismethod(function) and not isinstance(function.__self__, type):
+        raise MeasurementError(
+            f"{what}: expected a function, got a method of a {type(function.__self__).__name__}, whose state "
+            "nothing would identify: pass a function that makes the object of its arguments"
+        )
+    for number, layer in enumerate(layers):
+        if layer.code is None or not inspect.isfunction(layer.item):
+            raise MeasurementError(
+                f"{what}: expected a function written in Python, got {layer.name}, whose code or state "
+                "nothing would identify: pass a function that calls it"
+            )
+        inner = layers[number + 1].item if number + 1 < len(layers) else None
+        for variable, cell in zip(layer.code.co_freevars, layer.item.__closure__ or (), strict=False):
+            if inner is None or _content(cell) is not inner:
+                raise MeasurementError(
+                    f"{what}: {layer.name} uses {variable!r} of the function around it, which nothing would "
+                    "identify: define it at the top of a module, and pass that as an argument"
+                )
+        if layer.file.digest is None:
+            raise MeasurementError(
+                f"{what}: its module {layer.file.module!r} has no digest ({layer.file.reason}): define the "
+                "function in a file"
+            )
+
+
+def _content(cell: Any) -> object:  # noqa: ANN401 (a cell of a closure)
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _same(before: list[functions.Layer], now: list[functions.Layer]) -> bool:
+    """Returns whether the very same functions have the very same code objects."""
+    return [(id(one.item), id(one.code)) for one in before] == [(id(one.item), id(one.code)) for one in now]

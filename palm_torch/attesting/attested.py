@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from palm_torch import collateral_file, gpu_files, request
 from palm_torch.attesting import gpus, joining, operations, ranks, ranks_channel
 from palm_torch.attesting.ranks_session import FollowingSession, LeadingSession
 from palm_torch.attesting.session import Session
 from palm_torch.cvm import attester as attesters
-from palm_torch.errors import RequestError
+from palm_torch.errors import RequestError, SessionError
 from palm_torch.files import read_bounded
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from palm_torch.evidence import GpuEndorsements
     from palm_torch.properties import Operation
     from palm_torch.roles import Artifact
+
+MAX_DEADLINE_S: Final = 7 * 24 * 3600
+"""Most seconds that ranks wait for one another: a week."""
 
 
 def attested(  # noqa: PLR0913 (each is a file or a choice of the caller's own)
@@ -34,7 +37,7 @@ def attested(  # noqa: PLR0913 (each is a file or a choice of the caller's own)
     gpu_crls: Sequence[str | Path] = (),
     gpu_collector: str = "auto",
     resume: Mapping[str, object] | None = None,
-    ranks_deadline_s: float = ranks_channel.DEADLINE_S,
+    ranks_deadline_s: float | None = None,
 ) -> Session | Joined:
     """Opens a session: use it in a ``with`` statement around the loop you already have.
 
@@ -62,8 +65,9 @@ def attested(  # noqa: PLR0913 (each is a file or a choice of the caller's own)
         resume: What `Session.state_dict` returned in an earlier session, as it was saved with the checkpoint;
             the run goes on from there. None begins a run.
         ranks_deadline_s: Under ``torchrun``: seconds that ranks wait for one another when the session begins,
-            when it ends, and before parameters of which each has a part are gathered. A rank that is not
-            there by then ends the session of all.
+            before the first step, before parameters of which each has a part are gathered, and when it ends.
+            A rank that is not there by then ends the session of all. None is 60, or what ``palm-torch run
+            --ranks-deadline`` was given.
 
     Returns:
         The session; ``with`` binds it, so that ``run.log`` and ``run.evidence`` are at hand.
@@ -88,6 +92,7 @@ def attested(  # noqa: PLR0913 (each is a file or a choice of the caller's own)
             script loaded are not the checkpoint's.
     """
     measured = operations.available(operation)
+    deadline_s = None if ranks_deadline_s is None else _deadline(ranks_deadline_s)
     if joining.offered() is not None:
         own: dict[str, object] = {
             "request": request,
@@ -99,13 +104,16 @@ def attested(  # noqa: PLR0913 (each is a file or a choice of the caller's own)
             "gpu_collector": None if gpu_collector == "auto" else gpu_collector,
         }
         return joining.join(
-            operation, {name: value for name, value in own.items() if value is not None}, resume=resume
+            operation,
+            {name: value for name, value in own.items() if value is not None},
+            resume=resume,
+            deadline_s=deadline_s,
         )
     return _session(
         measured,
         attester,
         gpu_collector,
-        deadline_s=ranks_deadline_s,
+        deadline_s=deadline_s or ranks_channel.DEADLINE_S,
         nonce=None if request is None else _read_request(Path(request), operation),
         collateral=None if collateral is None else collateral_file.read(Path(collateral)),
         endorsements=gpu_files.read(rims=rims, ocsp=ocsp, crls=gpu_crls, travel=True),
@@ -123,6 +131,7 @@ def launched(  # noqa: PLR0913 (as `attested`)
     ocsp: Sequence[str] = (),
     gpu_crls: Sequence[str] = (),
     gpu_collector: str = "auto",
+    ranks_deadline_s: float | None = None,
     opened: Callable[[], Mapping[str, Artifact]],
     command: Sequence[str],
 ) -> Session:
@@ -137,6 +146,7 @@ def launched(  # noqa: PLR0913 (as `attested`)
         ocsp: As in `attested`.
         gpu_crls: As in `attested`.
         gpu_collector: As in `attested`.
+        ranks_deadline_s: As in `attested`.
         opened: Returns the files that the script has opened, when the run ends.
         command: The script and its words, as they were given; sealed as an input of the run.
 
@@ -149,6 +159,7 @@ def launched(  # noqa: PLR0913 (as `attested`)
     measured = operations.available(operation)
     nonce = None if request is None else _read_request(Path(request), operation)
     given = None if collateral is None else collateral_file.read(Path(collateral))
+    deadline_s = ranks_channel.DEADLINE_S if ranks_deadline_s is None else _deadline(ranks_deadline_s)
     travelling = gpu_files.read(rims=rims, ocsp=ocsp, crls=gpu_crls, travel=True)
 
     def make(resume: Mapping[str, object] | None) -> Session:
@@ -156,6 +167,7 @@ def launched(  # noqa: PLR0913 (as `attested`)
             measured,
             attester,
             gpu_collector,
+            deadline_s=deadline_s,
             nonce=nonce,
             collateral=given,
             endorsements=travelling,
@@ -192,6 +204,12 @@ def _session(
         asked = attesters.select(attester)
         return LeadingSession(operation, place, asked, gpus=found, deadline_s=deadline_s, **arguments)
     return FollowingSession(operation, place, gpus=found, deadline_s=deadline_s, **arguments)
+
+
+def _deadline(seconds: float) -> float:
+    if not 0 < seconds <= MAX_DEADLINE_S:
+        raise SessionError(f"ranks_deadline_s: expected seconds, up to {MAX_DEADLINE_S}, got {seconds!r}")
+    return float(seconds)
 
 
 def _read_request(path: Path, operation: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from palm_torch.attesting import reading, sealing
 from palm_torch.attesting.measured import Finished
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from palm_torch.properties import Property
     from palm_torch.recorder import Reads
     from palm_torch.statement import Device
+
+_HERE: Final = {
+    "processes": (1, "other processes run code that is not this session's, and what they answer is believed"),
+    "ranks": (None, "other ranks run code that is not this session's, and what they answer is believed"),
+    "incremental": (False, "products of earlier measurements lie where the host can write, and are believed"),
+}
+"""Options of `measure` → what they must be in a session, and why."""
 
 
 class Binding:
@@ -43,11 +50,18 @@ class Binding:
         """Reads a dataset once, in this process, and writes its manifest; see `palm_torch.data.measure`.
 
         Raises:
-            SessionError: If the session has bound a dataset already.
+            SessionError: If the session has bound a dataset already, or the options would have others do the
+                work: processes whose code the session does not see, or products that lie on the disk.
             DataError: As `palm_torch.data.measure.measure`.
         """
         if self._manifest is not None:
             raise SessionError("run.bind: a session binds one dataset, and it has; open another session")
+        for name, (alone, why) in _HERE.items():
+            if name in options and options[name] is not alone:
+                raise SessionError(
+                    f"run.bind({name}={options[name]!r:.60}): expected {name}={alone}: {why}; leave it out "
+                    "here, or use it with `palm-torch measure`, which attests nothing"
+                )
         self._manifest = measure.measure(path, **options)
         return self._manifest
 
@@ -71,7 +85,7 @@ class Binding:
         if manifest is None:
             raise CoverageError("nothing was bound: call run.bind(path) inside the session")
         claims = Bind(
-            files=described.files(manifest),
+            files=described.files(manifest) if described.in_a_row(manifest) else {},
             manifest=described.manifest_artifact(manifest),
             multiset=manifest.multiset,
             records_root=manifest.digests_root,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from palm_torch import evidence, recorder
 from palm_torch.attesting import checkpoint, operations, sealing, surroundings
@@ -17,6 +17,7 @@ from palm_torch.attesting.measured import Said
 from palm_torch.attesting.own_segment import OwnSegment
 from palm_torch.attesting.preprocess import Preprocessing
 from palm_torch.attesting.script_record import ScriptRecord
+from palm_torch.data import adopted
 from palm_torch.errors import AttesterError, PalmTorchError, SealError, SessionError
 from palm_torch.hooks import importing
 from palm_torch.statement import Statement
@@ -56,6 +57,9 @@ class Block:
     Raises:
         EvidenceError: If `resume` is something else, or `collateral` is about another kind of platform.
     """
+
+    AGAIN: ClassVar[str] = "run.seal() tries again"
+    """What to do when sealing has failed."""
 
     def __init__(  # noqa: PLR0913 (each is another part of what surrounds a run)
         self,
@@ -183,6 +187,7 @@ class Block:
             self._failures = hooks.enter_context(
                 recorder.install(self, self.run_id, forks=importing.saw_entry())
             )
+            hooks.enter_context(adopted.adopting())
             self._segment.begin(self._sealer, self._measured, self._script)
             hooks.enter_context(self._measured)
             self._hooks = hooks.pop_all()
@@ -226,7 +231,7 @@ class Block:
             self._conclude()
         except SealError as failure:
             told = sealing.diagnose(failure, run_id=self.run_id, operation=self._operation)
-            raise SealError(f"{failure}; run.seal() tries again; {told}") from failure
+            raise SealError(f"{failure}; {self.AGAIN}; {told}") from failure
 
     # ------------------------------------------------------------------------------------------------------
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from palm_torch.attesting.attested import attested
+from palm_torch.commit import records
 from palm_torch.data import statistics
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.shard_writer import ShardWriter
 from palm_torch.encoding import encode_json
-from palm_torch.errors import DataError, InputError, PalmTorchError
+from palm_torch.errors import DataError, InputError, PalmTorchError, prefixed
 from palm_torch.escaping import printable
 from palm_torch.exit_codes import MALFORMED, REJECTED
 from palm_torch.files import read_bounded
@@ -108,8 +109,8 @@ def _salt(spec: dict[str, Any]) -> bytes | None:
         return None
     path = Path(spec["salt_file"])
     salt = read_bounded(path, what="the salt", max_bytes=MAX_SALT_BYTES, error=DataError)
-    if not salt:
-        raise DataError(f"{path}: the salt: expected 1 to {MAX_SALT_BYTES} bytes, got an empty file")
+    with prefixed(str(path)):
+        records.check_salt(salt)
     return salt
 
 

@@ -1,7 +1,8 @@
 """Measuring a distribution: what was read, what was computed of it, and by what.
 
-A statistic of palm-torch's own is computed here from the records as they were delivered, and the result is
-*measured*. What a script computes by itself and hands over is *reported by code*.
+A statistic of palm-torch's own is computed here from the records of one dataset, each as it was delivered,
+and the result is *measured* if these are all the records that the session read. What a script computes by
+itself and hands over is *reported by code*.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from palm_torch.attesting import sealing
 from palm_torch.attesting.applied_function import AppliedFunction
 from palm_torch.attesting.measured import Finished
 from palm_torch.attesting.reading import Reading
-from palm_torch.data import statistics
+from palm_torch.data import item_digests, statistics
+from palm_torch.data.dataset import AttestedMmapDataset
+from palm_torch.data.generic import AttestedDataset
+from palm_torch.data.stream import AttestedIterableDataset
 from palm_torch.encoding import encode_json
 from palm_torch.errors import CoverageError, MeasurementError
 from palm_torch.properties import Distribute
@@ -21,12 +25,19 @@ from palm_torch.roles import Source, Value
 from palm_torch.statement import value_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from palm_torch.attesting.measured import Said
     from palm_torch.properties import Property
+    from palm_torch.roles import Dataset
 
 MAX_RESULT_BYTES: Final = 4 << 20
+
+_RECORD_BY_RECORD: Final = (AttestedMmapDataset, AttestedDataset, AttestedIterableDataset)
+"""Exactly these types hand on what was hashed, record by record; a subclass may hand on anything."""
+
+_NOT_WHOLE: Final = frozenset({"chunks", item_digests.ENCODED.format})
+"""Formats of data whose digests do not bind all of what is handed on, or bind more than that."""
 
 
 class Distribution(Reading):
@@ -39,6 +50,7 @@ class Distribution(Reading):
         super().__init__()
         self._function = AppliedFunction()
         self._result: Value | None = None
+        self._taken: _Taken | None = None
 
     def name_function(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Callable[..., Any]:
         """Names what is computed; see `AppliedFunction.take`."""
@@ -57,11 +69,20 @@ class Distribution(Reading):
         """Reads every record of a dataset once, in order, and computes one of palm-torch's own statistics.
 
         Raises:
-            MeasurementError: As `take_result`, or if there is no such statistic.
+            MeasurementError: As `take_result`, or if there is no such statistic, or the dataset is none whose
+                records are hashed one by one.
             DataError: If the records are not of the kind that it is of.
         """
         function = self._function.take(statistics.named(statistic), arguments)
-        return self._keep(function(statistics.each_once(dataset)), Source.MEASURED)
+        if type(dataset) not in _RECORD_BY_RECORD or dataset.info.layout.format in _NOT_WHOLE:
+            kinds = ", ".join(kind.__name__ for kind in _RECORD_BY_RECORD)
+            raise MeasurementError(
+                f"run.statistic: expected an attested dataset itself ({kinds}, without encode=), got "
+                f"{type(dataset).__name__}: what subclasses, subsets, windows, loaders and lists hand on is "
+                "not what was hashed; compute it in a function of your own, with run.function and run.result"
+            )
+        self._taken = _Taken()
+        return self._keep(function(self._taken.each(dataset)), Source.MEASURED)
 
     def finish(self, said: Said) -> Finished:
         """Returns the property.
@@ -76,9 +97,16 @@ class Distribution(Reading):
                 "there is no distribution: call run.statistic(dataset, 'record-length'), or hand over what "
                 "you computed with run.result({...})"
             )
+        data = self.data()
         function, arguments = self._function.claim()
+        source = self._result.source
+        if self._taken is not None and not self._taken.is_all_of(data):
+            source = Source.REPORTED
         claims = Distribute(
-            data=self.data(), distribution=self._result, function=function, arguments=arguments
+            data=data,
+            distribution=Value(source=source, value=self._result.value),
+            function=function,
+            arguments=arguments,
         )
         event = {"distribution": str(value_digest(self._result.value))}
         return Finished(claims=claims, kind=sealing.RESULT, event=dict(event))
@@ -100,3 +128,29 @@ class Distribution(Reading):
         kept: dict[str, Any] = json.loads(encoded)
         self._result = Value(source=source, value=kept)
         return kept
+
+
+class _Taken:
+    """How many records a statistic was given."""
+
+    def __init__(self) -> None:
+        self._records = 0
+
+    def each(self, dataset: Any) -> Iterator[Any]:  # noqa: ANN401 (any attested dataset)
+        """Yields every record once, as it is in the dataset.
+
+        Raises:
+            MeasurementError: If the dataset makes pairs of its records.
+        """
+        for record in statistics.each_once(dataset):
+            if type(dataset) is AttestedMmapDataset and type(record) is tuple:
+                raise MeasurementError(
+                    "run.statistic: expected records as they lie, got pairs: leave out targets=True"
+                )
+            self._records += 1
+            yield record
+
+    def is_all_of(self, data: Mapping[str, Dataset]) -> bool:
+        """Returns whether the session read nothing else: one dataset, and so many records."""
+        read = [delivered.delivered for one in data.values() for delivered in one.uses.values()]
+        return read == [self._records] and all(one.format not in _NOT_WHOLE for one in data.values())

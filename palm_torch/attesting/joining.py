@@ -66,7 +66,11 @@ def offered() -> Session | None:
 
 
 def join(
-    operation: str, own: Mapping[str, object], *, resume: Mapping[str, object] | None
+    operation: str,
+    own: Mapping[str, object],
+    *,
+    resume: Mapping[str, object] | None,
+    deadline_s: float | None = None,
 ) -> Session | Joined:
     """Returns what a script's own ``with attested(...)`` block is.
 
@@ -74,6 +78,7 @@ def join(
         operation: What the script calls the block.
         own: Further arguments of the script, by name: what a session that is open cannot take.
         resume: The checkpoint that the block goes on from, if it does.
+        deadline_s: Seconds that ranks wait for each other from now on; None leaves it as it is.
 
     Raises:
         SessionError: If there is no session to join, or the script asks for what it is not.
@@ -97,6 +102,8 @@ def join(
             f"attested({operation!r}): palm-torch run measures one session, and it is {found.session.state}; "
             "attest further ones in scripts of their own"
         )
+    if deadline_s is not None:
+        found.session.wait_for(deadline_s)
     if resume is None:
         return Joined(found)
     if found.entered:

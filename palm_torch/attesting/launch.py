@@ -63,6 +63,7 @@ class Plan:
         ocsp: As in `palm_torch.attested`.
         gpu_crls: As in `palm_torch.attested`.
         gpu_collector: As in `palm_torch.attested`.
+        ranks_deadline_s: As in `palm_torch.attested`.
         safe_path: Whether Python was asked not to search the script's folder for modules (``-P``).
     """
 
@@ -77,6 +78,7 @@ class Plan:
     ocsp: tuple[str, ...] = ()
     gpu_crls: tuple[str, ...] = ()
     gpu_collector: str = "auto"
+    ranks_deadline_s: float | None = None
     safe_path: bool = False
 
     def to_words(self) -> list[str]:
@@ -145,6 +147,7 @@ def _attest(
             ocsp=plan.ocsp,
             gpu_crls=plan.gpu_crls,
             gpu_collector=plan.gpu_collector,
+            ranks_deadline_s=plan.ranks_deadline_s,
             opened=files.result,
             command=plan.command(),
         ).__enter__()

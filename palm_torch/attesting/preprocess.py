@@ -57,7 +57,8 @@ class Preprocessing(Reading):
         """Returns the property.
 
         Raises:
-            CoverageError: If nothing was read or written, a writer is unfinished, or no function was named.
+            CoverageError: If nothing was read or written, a writer is unfinished, or no function was named and
+                called.
             MeasurementError: If the function is another than when it was named.
         """
         del said
@@ -73,7 +74,8 @@ class Preprocessing(Reading):
                 "nothing was written inside the session: write what comes of the data with "
                 "palm_torch.ShardWriter"
             )
+        data = self.data()
         function, arguments = self._function.claim()
-        claims = Preprocess(data=self.data(), produced=produced, function=function, arguments=arguments)
+        claims = Preprocess(data=data, produced=produced, function=function, arguments=arguments)
         event = {f"produced.{name}": str(written.digest) for name, written in sorted(produced.items())}
         return Finished(claims=claims, kind=sealing.RESULT, event=dict(event))

@@ -16,9 +16,12 @@ from palm_torch.digest import tagged_hash
 from palm_torch.errors import CoverageError, SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from palm_torch.encoding import Json
 
 TAG: Final = "palm-torch/ranks/v1"
+RUN_TAG: Final = "palm-torch/machines/v1"
 LAUNCHED: Final = "TORCHELASTIC_RUN_ID"
 """The variable that only torchrun sets."""
 
@@ -38,7 +41,8 @@ class Place:
         local_world_size: How many ranks its machine has.
         machine: Number of its machine.
         machines: How many machines the run has.
-        name: 32 bytes that are the same in all ranks of one attempt of one run, and in no other.
+        name: 32 bytes that are the same in all ranks of a machine in one attempt of one run, and in no other.
+        run: 32 bytes that are the same on all machines of one run, in every attempt.
         store: Host and port of the store that torchrun keeps for its workers; None if it keeps none.
     """
 
@@ -49,6 +53,7 @@ class Place:
     machine: int
     machines: int
     name: bytes
+    run: bytes
     store: tuple[str, int] | None
 
     @property
@@ -72,11 +77,24 @@ class Company(Protocol):
             CoverageError: If one is not, or this process is alone.
         """
 
-    def check(self) -> None:
+    def check(self, *, stepping: bool) -> None:
         """Checks that those who compute together are those whose session this is.
+
+        Args:
+            stepping: Whether a step is under way: then several ranks have to be in one process group.
 
         Raises:
             CoverageError: As `require_all`.
+        """
+
+    def compare(self, facts: Callable[[], Mapping[str, Json]]) -> None:
+        """Compares with all other ranks what has to be the same in all, when the first step begins.
+
+        Args:
+            facts: Returns what this rank trains, and how, by name.
+
+        Raises:
+            CoverageError: If a rank is not there, or says something else; it is named.
         """
 
 
@@ -95,13 +113,16 @@ class Alone:
             "rank"
         )
 
-    def check(self) -> None:
+    def check(self, *, stepping: bool) -> None:
         """Checks that no other process computes with this one.
 
         Raises:
             CoverageError: As `require_all`.
         """
-        require_all(None)
+        require_all(None, stepping=stepping)
+
+    def compare(self, facts: Callable[[], Mapping[str, Json]]) -> None:
+        """Compares with nobody."""
 
 
 _sessions: Final = itertools.count(1)
@@ -133,7 +154,8 @@ def place(environ: Mapping[str, str] = os.environ) -> Place | None:
     if world == 1:
         return None
     host, port = environ.get("MASTER_ADDR", ""), environ.get("MASTER_PORT", "")
-    said = [environ[LAUNCHED], host, port, environ.get("TORCHELASTIC_RESTART_COUNT", "0"), str(world)]
+    run = [environ[LAUNCHED], str(world)]
+    attempt = [host, port, environ.get("TORCHELASTIC_RESTART_COUNT", "0")]
     shares = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and port.isdecimal()
     return Place(
         rank=rank,
@@ -142,36 +164,51 @@ def place(environ: Mapping[str, str] = os.environ) -> Place | None:
         local_world_size=local_world,
         machine=machine,
         machines=machines,
-        name=tagged_hash(TAG, *(part.encode("utf-8", "surrogateescape") for part in said)),
+        name=_hashed(TAG, *run, *attempt),
+        run=_hashed(RUN_TAG, *run),
         store=(host, int(port)) if shares else None,
     )
 
 
-def require_all(here: Place | None) -> None:
+def require_all(here: Place | None, *, stepping: bool) -> None:
     """Checks that the processes of a run which compute together are those whose session this is.
 
     Args:
         here: The place of this process; None for a session of one process.
+        stepping: Whether a step is under way: ranks without a process group exchange nothing, and each of
+            them trains for itself.
 
     Raises:
-        CoverageError: If torch's default process group has other ranks.
+        CoverageError: If torch's default process group has other ranks, or several ranks step without one.
     """
     module = sys.modules.get("torch.distributed")
     if module is None or not module.is_available() or not module.is_initialized():
+        if here is not None and stepping:
+            raise CoverageError(
+                f"this process is rank {here.rank} of {here.world_size} that torchrun started, and they are "
+                "in no process group, so that each trains for itself: call "
+                "torch.distributed.init_process_group() before the first step, and wrap the model in "
+                "DistributedDataParallel or fully_shard; or start the script without torchrun"
+            )
         return
     found = module.get_rank(), module.get_world_size()
-    expected = (0, 1) if here is None else (here.rank, here.world_size)
-    if found == expected or found[1] == 1:
-        return
     if here is None:
+        if found[1] == 1:
+            return
         raise CoverageError(
             f"this process is rank {found[0]} of {found[1]} that train together, and its session is of one "
             "process alone: start the script with torchrun, and open palm_torch.attested(...) in every rank"
         )
+    if found == (here.rank, here.world_size):
+        return
     raise CoverageError(
-        f"torch.distributed: expected rank {expected[0]} of {expected[1]}, as torchrun says, got rank "
+        f"torch.distributed: expected rank {here.rank} of {here.world_size}, as torchrun says, got rank "
         f"{found[0]} of {found[1]}: call init_process_group() without rank= and world_size="
     )
+
+
+def _hashed(tag: str, *said: str) -> bytes:
+    return tagged_hash(tag, *(part.encode("utf-8", "surrogateescape") for part in said))
 
 
 def _number(environ: Mapping[str, str], name: str) -> int:

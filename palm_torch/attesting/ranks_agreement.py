@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from palm_torch import codec
+from palm_torch import codec, together
 from palm_torch.errors import CoverageError
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def check(shares: Sequence[RankShare]) -> None:
         CoverageError: Naming the rank, and the first thing in which it differs.
     """
     first, *others = shares
+    _check_code(shares)
     for share in others:
-        _check_code(first, share)
         for what, pick, advice in _COMPARED:
             found = difference(pick(first), pick(share))
             if found is not None:
@@ -94,31 +94,47 @@ def difference(expected: Json, got: Json, path: str = "") -> tuple[str, str, str
     return None if expected == got else (path, _told(expected), _told(got))
 
 
-def _check_code(first: RankShare, share: RankShare) -> None:
+def _check_code(shares: Sequence[RankShare]) -> None:
     """Checks that no module is another in two ranks; one that a rank alone has loaded is listed.
 
     Raises:
         CoverageError: Naming the module.
     """
-    if share.end.run.code.source is not first.end.run.code.source:
-        raise CoverageError(
-            f"rank {share.rank}: its code was {share.end.run.code.source.value}, that of rank {first.rank} "
-            f"{first.end.run.code.source.value}: start all ranks alike"
-        )
-    known = {file.module: file for file in first.end.run.code.files}
-    for file in share.end.run.code.files:
-        expected = known.get(file.module, file)
-        if file != expected:
+    first = shares[0]
+    for share in shares:
+        if share.end.run.code.source is not first.end.run.code.source:
             raise CoverageError(
-                f"rank {share.rank}: the code of module {file.module!r} is another than in rank "
-                f"{first.rank}: "
-                f"expected {expected.digest or expected.reason}, got {file.digest or file.reason}; run one "
-                "script in all ranks, and do not edit it while they start"
+                f"rank {share.rank}: its code was {share.end.run.code.source.value}, that of rank "
+                f"{first.rank} {first.end.run.code.source.value}: start all ranks alike"
             )
+    require_one_code({share.rank: together.by_module(share.end.run.code) for share in shares})
+
+
+def require_one_code(modules: Mapping[int, Mapping[str, str]]) -> None:
+    """Checks that no module is another in two ranks.
+
+    Args:
+        modules: By rank: digest of each module, or why it has none.
+
+    Raises:
+        CoverageError: Naming the module and the ranks.
+    """
+    numbers, found = list(modules), together.clash(modules.values())
+    if found is not None:
+        raise CoverageError(
+            f"rank {numbers[found.place]}: the code of module {found.name!r} is another than in rank "
+            f"{numbers[found.first]}: expected {found.expected}, got {found.got}; run one script in all "
+            "ranks, and do not edit it while they start"
+        )
 
 
 def _environment(share: RankShare) -> Json:
-    value = dict(share.end.run.environment.value)
+    return compared(share.end.run.environment.value)
+
+
+def compared(environment: Mapping[str, Json]) -> dict[str, Json]:
+    """Returns what has to be the same in all ranks of an environment."""
+    value = dict(environment)
     value.pop(PACKAGES, None)
     variables = value.get("variables")
     if isinstance(variables, dict):

@@ -1,26 +1,24 @@
 """The ranks of one machine, met over a Unix socket: where all have to be, and what each has measured.
 
-The leader listens in a folder of this user's alone, under a name that follows from what torchrun told every
-rank, and takes one connection from each other rank. From then on every wait has an end: a rank whose process
-ends closes its connection, one that says nothing is given up after the deadline, and whoever notices tells
-all others, so that no rank waits for one that will not come.
+The leader listens where `palm_torch.attesting.ranks_meeting` says, and takes one connection from each other
+rank. From then on every wait has an end: a rank whose process ends closes its connection, one that says
+nothing is given up after the deadline, and whoever notices tells all others, so that no rank waits for one
+that will not come.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import stat
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from palm_torch.attesting import ranks_meeting
 from palm_torch.attesting.ranks_frames import Connection, Gone, Head
 from palm_torch.errors import CoverageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from palm_torch.attesting.ranks import Place
     from palm_torch.attesting.ranks_frames import Kind
@@ -28,12 +26,10 @@ if TYPE_CHECKING:
 DEADLINE_S: Final = 60.0
 """Seconds that ranks wait for one another where all have to be."""
 
-FOLDER: Final = Path("/tmp")  # noqa: S108 (the folder made in it is private, and checked)
 PATIENCE: Final = 4
 """How many deadlines a follower waits for its leader, who waits for other ranks and other machines."""
 
 _RETRY_S: Final = 0.02
-_OTHERS: Final = 0o077
 
 BEGIN: Final = "the begin of the session"
 END: Final = "the end of the session"
@@ -52,8 +48,12 @@ class Leader:
         self._place = place
         self._deadline_s = deadline_s
         self._others: dict[int, Connection] = {}
-        self._path = _path(place, number)
-        self._listening: socket.socket | None = None
+        self._closed = False
+        self._path = ranks_meeting.path(place, number)
+
+    def wait_for(self, deadline_s: float) -> None:
+        """Sets how many seconds to wait for the other ranks from now on."""
+        self._deadline_s = deadline_s
 
     def meet(self) -> None:
         """Waits until every other rank of the machine has come.
@@ -63,7 +63,7 @@ class Leader:
         """
         place, until = self._place, time.monotonic() + self._deadline_s
         expected = set(range(place.first + 1, place.first + place.local_world_size))
-        with self._listen() as listening:
+        with ranks_meeting.listening(self._path, self._place.local_world_size) as listening:
             while missing := expected - self._others.keys():
                 try:
                     listening.settimeout(max(until - time.monotonic(), 0.001))
@@ -83,19 +83,23 @@ class Leader:
         """Tells the others that the session has begun."""
         self._tell("welcome", "")
 
-    def agree(self, point: str, beyond: Callable[[], None] | None = None) -> None:
+    def agree(self, point: str, then: Callable[[dict[int, list[bytes]]], None] = lambda _: None) -> None:
         """Waits until every rank is at a point; nobody goes on before.
 
         Args:
             point: The point, in words.
-            beyond: Waits for the other machines in between.
+            then: Called in between, with what each other rank said there.
 
         Raises:
-            CoverageError: Naming a rank that is not there, or somewhere else.
+            CoverageError: Naming a rank that is not there, or somewhere else; and what `then` raises, when
+                all other ranks have been told.
         """
-        self._collect("ready", point)
-        if beyond is not None:
-            beyond()
+        said = self._collect("ready", point)
+        try:
+            then(said)
+        except CoverageError as error:
+            self.stop(str(error))
+            raise
         self._tell("go", point)
 
     def shares(self) -> dict[int, list[bytes]]:
@@ -122,7 +126,8 @@ class Leader:
         self.close()
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections; no rank can be met any more."""
+        self._closed = True
         for connection in self._others.values():
             connection.close()
         self._others.clear()
@@ -130,6 +135,7 @@ class Leader:
     # ------------------------------------------------------------------------------------------------------
 
     def _collect(self, kind: Kind, point: str) -> dict[int, list[bytes]]:
+        self._require_open(point)
         until = time.monotonic() + self._deadline_s
         found: dict[int, list[bytes]] = {}
         for rank, connection in sorted(self._others.items()):
@@ -144,7 +150,14 @@ class Leader:
             found[rank] = parts
         return found
 
+    def _require_open(self, point: str) -> None:
+        if self._closed:
+            raise CoverageError(
+                f"at {point}: the session of all ranks has ended, and no other rank is there: begin anew"
+            )
+
     def _tell(self, kind: Kind, about: str) -> None:
+        self._require_open(about or END)
         until = time.monotonic() + self._deadline_s
         for rank, connection in sorted(self._others.items()):
             try:
@@ -162,20 +175,6 @@ class Leader:
         self.stop(str(error))
         return error
 
-    @contextlib.contextmanager
-    def _listen(self) -> Iterator[socket.socket]:
-        _private(self._path.parent)
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()  # of a run that was killed, under the same name
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-            try:
-                listening.bind(str(self._path))
-                listening.listen(self._place.local_world_size)
-                yield listening
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    self._path.unlink()
-
 
 class Follower:
     """The end of a rank that follows the leader of its machine.
@@ -189,8 +188,13 @@ class Follower:
     def __init__(self, place: Place, *, number: int, deadline_s: float = DEADLINE_S) -> None:
         self._place = place
         self._deadline_s = deadline_s
-        self._path = _path(place, number)
+        self._path = ranks_meeting.path(place, number)
         self._leader: Connection | None = None
+        self._closed = False
+
+    def wait_for(self, deadline_s: float) -> None:
+        """Sets how many seconds to wait for the other ranks from now on."""
+        self._deadline_s = deadline_s
 
     def meet(self) -> None:
         """Finds the leader, and waits until the session has begun.
@@ -200,9 +204,10 @@ class Follower:
         """
         until = time.monotonic() + self._deadline_s
         while self._leader is None:
+            if self._closed:
+                raise self._lost("has ended the session", BEGIN)
             try:
-                _check_private(self._path.parent)
-                self._leader = Connection(_connected(self._path))
+                self._leader = Connection(ranks_meeting.connected(self._path))
             except OSError as error:
                 if time.monotonic() > until:
                     raise self._lost("has not opened its session", BEGIN) from error
@@ -210,13 +215,17 @@ class Follower:
         self._say("hello", BEGIN)
         self._wait("welcome", BEGIN)
 
-    def agree(self, point: str) -> None:
+    def agree(self, point: str, parts: Sequence[bytes] = ()) -> None:
         """Waits until every rank is at a point.
+
+        Args:
+            point: The point, in words.
+            parts: What is told to the leader there.
 
         Raises:
             CoverageError: If one is not, as the leader says, or the leader is gone.
         """
-        self._say("ready", point)
+        self._say("ready", point, parts)
         self._wait("go", point)
 
     def share(self, parts: Sequence[bytes | memoryview]) -> None:
@@ -238,7 +247,8 @@ class Follower:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection; the leader cannot be met any more."""
+        self._closed = True
         if self._leader is not None:
             self._leader.close()
             self._leader = None
@@ -290,39 +300,4 @@ class Follower:
             f"rank {self._place.first}, which holds the session of this machine, {why}: expected it at "
             f"{point}; every rank opens palm_torch.attested(...) around the same loop, and leaves it when "
             "the loop has ended"
-        )
-
-
-def _path(place: Place, number: int) -> Path:
-    return FOLDER / f"palm-torch-{os.geteuid()}" / f"{place.name.hex()[:32]}-{place.machine}-{number}"
-
-
-def _connected(path: Path) -> socket.socket:
-    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        stream.connect(str(path))
-    except BaseException:
-        stream.close()
-        raise
-    return stream
-
-
-def _private(folder: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    _check_private(folder)
-
-
-def _check_private(folder: Path) -> None:
-    """Checks that a folder is this user's alone: whoever could write there could pose as a rank.
-
-    Raises:
-        CoverageError: If it is not.
-        FileNotFoundError: If it is not there.
-    """
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & _OTHERS:
-        raise CoverageError(
-            f"{folder}: expected a folder of user {os.geteuid()} that nobody else can enter (mode 0700), "
-            "where the ranks of a machine meet: move it away"
         )

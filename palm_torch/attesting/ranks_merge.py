@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from palm_torch import statement
+from palm_torch import together
 from palm_torch.attesting import ranks_agreement
 from palm_torch.data import shares as data_shares
 from palm_torch.data.carrier import NUMBER
@@ -18,15 +18,14 @@ from palm_torch.data.shares import CountMap
 from palm_torch.digest import tagged_digest
 from palm_torch.encoding import encode_json
 from palm_torch.errors import CoverageError, EvidenceError
-from palm_torch.roles import EMPTY, Artifact, Value, Weights
+from palm_torch.roles import Artifact, Value
 from palm_torch.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from palm_torch.attesting.ranks_share import RankShare
-    from palm_torch.properties import Train
-    from palm_torch.statement import Code, Device, Run
+    from palm_torch.statement import Device, Run
 
 T = TypeVar("T")
 
@@ -83,7 +82,7 @@ def merge(shares: Sequence[RankShare], *, why_unattested: Callable[[Device], str
         data=data.data,
         configuration=_configuration(shares),
         tokenizer=_tokenizer(shares),
-        initial=_initial([share.train for share in shares]),
+        initial=together.initial([share.train.initial for share in shares]),
         seeds=Value(
             source=first.seeds.source,
             value={**first.seeds.value, "ranks": [share.train.seeds.value for share in shares[1:]]},
@@ -96,19 +95,13 @@ def _run(shares: Sequence[RankShare]) -> Run:
     first = shares[0].end.run
     return dataclasses.replace(
         first,
-        code=_code([share.end.run.code for share in shares]),
+        code=together.union([share.end.run.code for share in shares]),
         environment=_environment([share.end.run.environment for share in shares]),
         devices=tuple(dict.fromkeys(device for share in shares for device in share.end.run.devices)),
-        inputs=_beside((share.rank, share.end.run.inputs) for share in shares),
-        outputs=_beside((share.rank, share.end.run.outputs) for share in shares),
+        inputs=together.beside((share.rank, share.end.run.inputs) for share in shares),
+        outputs=together.beside((share.rank, share.end.run.outputs) for share in shares),
         reported=_of_each((share.rank, share.end.run.reported) for share in shares),
     )
-
-
-def _code(codes: Sequence[Code]) -> Code:
-    files = {file.module: file for code in codes for file in code.files}
-    ordered = tuple(files[module] for module in sorted(files))
-    return dataclasses.replace(codes[0], digest=statement.code_digest(ordered), files=ordered)
 
 
 def _environment(values: Sequence[Value]) -> Value:
@@ -134,7 +127,7 @@ def _configuration(shares: Sequence[RankShare]) -> Value:
             **{name: sum(value[name] for value in values) for name in SUMMED},
             **{name: max(value[name] for value in values) for name in MOST},
             "optimizers": optimizers,
-            "config": {**first["config"], "value": _beside(said)},
+            "config": {**first["config"], "value": together.beside(said)},
         },
     )
 
@@ -153,29 +146,14 @@ def _tokenizer(shares: Sequence[RankShare]) -> Artifact:
     Raises:
         CoverageError: If they named different ones.
     """
-    named = [(share.rank, share.train.tokenizer) for share in shares if share.train.tokenizer.kind != EMPTY]
-    for rank, artifact in named:
-        if artifact != named[0][1]:
-            raise CoverageError(
-                f"rank {rank}: run.input(tokenizer=...): expected {named[0][1].digest}, as in rank "
-                f"{named[0][0]}, got {artifact.digest}: use one tokenizer in all ranks"
-            )
-    return named[0][1] if named else shares[0].train.tokenizer
-
-
-def _initial(trained: Sequence[Train]) -> Weights:
-    exact = all(claims.initial.taken == "first_delivery" for claims in trained)
-    return dataclasses.replace(trained[0].initial, taken="first_delivery" if exact else "first_step")
-
-
-def _beside(said: Iterable[tuple[int, Mapping[str, T]]]) -> dict[str, T]:
-    """Returns what ranks named, each thing once: where a rank says another than before, under its number."""
-    listed: dict[str, T] = {}
-    for rank, items in said:
-        for name, item in items.items():
-            if listed.setdefault(name, item) != item:
-                listed[f"{name}#rank{rank}"] = item
-    return listed
+    given = [share.train.tokenizer for share in shares]
+    found = together.clash(map(together.named, given))
+    if found is not None:
+        raise CoverageError(
+            f"rank {shares[found.place].rank}: run.input(tokenizer=...): expected {found.expected.digest}, "
+            f"as in rank {shares[found.first].rank}, got {found.got.digest}: use one tokenizer in all ranks"
+        )
+    return together.tokenizer(given)
 
 
 def _of_each(said: Iterable[tuple[int, Mapping[str, T]]]) -> dict[str, T]:
@@ -183,5 +161,5 @@ def _of_each(said: Iterable[tuple[int, Mapping[str, T]]]) -> dict[str, T]:
     listed: dict[str, T] = {}
     for place, (rank, items) in enumerate(said):
         for name, item in items.items():
-            listed[f"{name}#rank{rank}" if place else name] = item
+            listed[f"{name}{together.MARK}{rank}" if place else name] = item
     return listed

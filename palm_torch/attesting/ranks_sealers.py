@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn, TypedDict
 
 from palm_torch import codec
-from palm_torch.attesting import ranks, ranks_channel, ranks_machines
+from palm_torch.attesting import ranks, ranks_channel, ranks_facts, ranks_machines
 from palm_torch.attesting.gpus import SessionGpus
 from palm_torch.attesting.ranks_store import Machines
 from palm_torch.attesting.sealing import RUN_ID_BYTES, Sealer
 from palm_torch.cvm import binding
-from palm_torch.digest import TAGGED_SHA256, Digest
+from palm_torch.digest import TAGGED_SHA256, Digest, sha256_digest
 from palm_torch.encoding import decode_json, encode_json
 from palm_torch.errors import CoverageError, EvidenceError, InputError, SessionError
 from palm_torch.statement import Part, Ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from palm_torch.attesting.ranks import Place
     from palm_torch.attesting.ranks_merge import Together
     from palm_torch.attesting.ranks_share import RankShare
     from palm_torch.collateral_file import CollateralFile
     from palm_torch.cvm.attester import Attester
+    from palm_torch.encoding import Json
     from palm_torch.evidence import Bundle, Opening
+    from palm_torch.roles import Value
+    from palm_torch.statement import Code
 
 MAX_PART_BYTES: Final = 4096
+
+
+class Surroundings(TypedDict):
+    """The code that a rank has loaded so far, and its environment."""
+
+    code: Code
+    environment: Value
 
 
 class LeadingSealer(Sealer):
@@ -65,6 +75,7 @@ class LeadingSealer(Sealer):
         self._machines: Machines | None = None
         self._parts: tuple[Part, ...] = ()
         self._points = 0
+        self._surroundings: Callable[[], Surroundings] = _unknown
 
     def begin(self, begin_statement: bytes) -> None:
         """Waits for the other ranks, seals the begin statement, and learns which other parts there are.
@@ -77,6 +88,7 @@ class LeadingSealer(Sealer):
         self.channel.meet()
         if self._place.machines > 1:
             self._machines = self._meet_machines()
+            self._machines.meet()
         super().begin(begin_statement)
         own = Part(
             begin=Digest(TAGGED_SHA256, binding.begin_claims_root(begin_statement, self._spki)),
@@ -90,11 +102,34 @@ class LeadingSealer(Sealer):
         """Waits until every rank of every machine is at a point."""
         self._points += 1
         machines, name = self._machines, f"{self._points}: {point}"
-        self.channel.agree(point, None if machines is None else lambda: _met(machines.exchange(name, "")))
+        self.channel.agree(point, lambda _: None if machines is None else _met(machines.exchange(name, "")))
 
-    def check(self) -> None:
+    def check(self, *, stepping: bool) -> None:
         """Checks that those who compute together are those of this session."""
-        ranks.require_all(self._place)
+        ranks.require_all(self._place, stepping=stepping)
+
+    def compare(self, facts: Callable[[], Mapping[str, Json]]) -> None:
+        """Compares what all ranks of all machines are about to do."""
+        own = ranks_facts.of(facts(), **self._surroundings())
+
+        def check(said: dict[int, list[bytes]]) -> None:
+            others = {rank: ranks_facts.read(rank, parts) for rank, parts in sorted(said.items())}
+            ranks_facts.check({self._place.rank: own, **others})
+            if self._machines is not None:
+                told = self._machines.exchange(ranks_facts.POINT, ranks_facts.digests(own))
+                ranks_facts.check_machines(told)
+
+        self.channel.agree(ranks_facts.POINT, check)
+
+    def wait_for(self, deadline_s: float) -> None:
+        """Sets how many seconds ranks wait for each other from now on."""
+        self.channel.wait_for(deadline_s)
+        if self._machines is not None:
+            self._machines.wait_for(deadline_s)
+
+    def know(self, surroundings: Callable[[], Surroundings]) -> None:
+        """Takes what returns the code and the environment of this rank."""
+        self._surroundings = surroundings
 
     def ranks(self, together: Together, first: RankShare) -> Ranks:
         """Returns what the statement says of the ranks, once all machines agree.
@@ -153,6 +188,13 @@ class LeadingSealer(Sealer):
             )
         except InputError as error:
             raise CoverageError(f"the machines of the run do not have each rank once: {error}") from error
+        seen = sha256_digest(encode_json(codec.to_json(tuple(parts))))
+        for number, item in enumerate(self._machines.exchange("what the parts are", str(seen))):
+            if item != str(seen).encode("ascii"):
+                raise CoverageError(
+                    f"machine {number} was told of other parts than this one: expected {seen}, got "
+                    f"{item[:100].decode('ascii', 'replace')}: torchrun's store does not say one thing to all"
+                )
         return tuple(parts)
 
 
@@ -175,6 +217,7 @@ class FollowingSealer(Sealer):
         self.company = self
         self.segments = ()
         self._place = place
+        self._surroundings: Callable[[], Surroundings] = _unknown
         self.channel: Final = ranks_channel.Follower(place, number=ranks.next_number(), deadline_s=deadline_s)
 
     @property
@@ -229,9 +272,22 @@ class FollowingSealer(Sealer):
         """Waits until every rank is at a point."""
         self.channel.agree(point)
 
-    def check(self) -> None:
+    def check(self, *, stepping: bool) -> None:
         """Checks that those who compute together are those of this session."""
-        ranks.require_all(self._place)
+        ranks.require_all(self._place, stepping=stepping)
+
+    def compare(self, facts: Callable[[], Mapping[str, Json]]) -> None:
+        """Tells the leader what this rank is about to do, and waits until all are found to do the same."""
+        own = ranks_facts.of(facts(), **self._surroundings())
+        self.channel.agree(ranks_facts.POINT, [encode_json(own)])
+
+    def wait_for(self, deadline_s: float) -> None:
+        """Sets how many seconds ranks wait for each other from now on."""
+        self.channel.wait_for(deadline_s)
+
+    def know(self, surroundings: Callable[[], Surroundings]) -> None:
+        """Takes what returns the code and the environment of this rank."""
+        self._surroundings = surroundings
 
     def stop(self, reason: str) -> None:
         """Ends the session of all ranks, telling them why."""
@@ -248,6 +304,10 @@ class FollowingSealer(Sealer):
             "this "
             "machine: call it there alone, `if run.leads: ...`"
         )
+
+
+def _unknown() -> Surroundings:
+    raise SessionError("nobody has told what code and environment this rank has")
 
 
 def _met(_told: Sequence[bytes]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, runtime_checkab
 
 from palm_torch.attesting import ranks_channel, ranks_merge, ranks_share
 from palm_torch.attesting.measured import Measured
-from palm_torch.attesting.ranks_sealers import FollowingSealer, LeadingSealer
+from palm_torch.attesting.ranks_sealers import FollowingSealer, LeadingSealer, Surroundings
 from palm_torch.attesting.ranks_share import RankShare
 from palm_torch.attesting.session import Session
 from palm_torch.commit import coverage
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from palm_torch.collateral_file import CollateralFile
     from palm_torch.cvm.attester import Attester
     from palm_torch.data.shares import CountMap
+    from palm_torch.digest import Digest
     from palm_torch.evidence import Evidence
     from palm_torch.properties import Operation
     from palm_torch.statement import Statement
@@ -41,6 +42,9 @@ class Shared(Measured, Protocol):
 
     def maps(self) -> dict[tuple[str, str], CountMap]:
         """Returns how often each record was delivered, by dataset and use; after `finish`."""
+
+    def same(self) -> dict[str, Digest]:
+        """Returns what proves to other ranks of this machine that datasets are of the same files, by name."""
 
     def buffers(self) -> list[str]:
         """Returns the names of the model's tensors that are buffers, sorted."""
@@ -63,6 +67,8 @@ class RankSession(Session):
         SessionError: If ranks cannot do this together.
     """
 
+    _sealer: LeadingSealer | FollowingSealer
+
     def __init__(
         self,
         operation: Operation,
@@ -72,8 +78,7 @@ class RankSession(Session):
         deadline_s: float = ranks_channel.DEADLINE_S,
         **arguments: Any,  # noqa: ANN401 (those of `Session`)
     ) -> None:
-        self._place = place
-        self._deadline_s = deadline_s
+        self._place, self._deadline_s = place, deadline_s
         self._share: RankShare | None = None
         if arguments.get("resume") is not None:
             raise SessionError(
@@ -88,6 +93,17 @@ class RankSession(Session):
                 f"attested({operation!r}): one process does this, and torchrun has started "
                 f"{place.world_size}: run the script without torchrun"
             )
+        self._sealer.know(self._surroundings)
+
+    def wait_for(self, deadline_s: float) -> None:
+        """Sets how many seconds ranks wait for each other from now on."""
+        self._sealer.wait_for(deadline_s)
+
+    def _surroundings(self) -> Surroundings:
+        return {
+            "code": self._segment.code_of_receipts(),
+            "environment": self._segment.opened.environment,
+        }
 
     def state_dict(self) -> NoReturn:
         """Refuses: no checkpoint holds the state of several ranks in this version.
@@ -124,7 +140,7 @@ class RankSession(Session):
             self._stop(f"the block raised {type(error).__name__}: {error}")
 
     def _end_statement(self) -> Statement:
-        self._sealer.company.check()
+        self._sealer.company.check(stepping=False)
         self._sealer.company.agree(ranks_channel.END)
         end = super()._end_statement()
         measured = self._measured
@@ -136,6 +152,7 @@ class RankSession(Session):
             maps=measured.maps(),
             buffers=tuple(measured.buffers()),
             parted=measured.parted(),
+            same=measured.same(),
         )
         return end
 
@@ -148,6 +165,7 @@ class LeadingSession(RankSession):
     """The session of the first rank of a machine, which seals for all of them."""
 
     _sealer: LeadingSealer
+    AGAIN = "the other ranks have been told, and nothing seals it any more: run again"
 
     @property
     def leads(self) -> bool:
@@ -194,6 +212,8 @@ class LeadingSession(RankSession):
 
     def _stop(self, reason: str) -> None:
         self._sealer.stop(reason)
+        if self._state == "measured":  # the others have been told that nothing will be sealed
+            self._state = "ended in all ranks, without evidence"
 
 
 class FollowingSession(RankSession):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from palm_torch import codec, statement
 from palm_torch.data.shares import CountMap, Share
+from palm_torch.digest import Digest
 from palm_torch.encoding import decode_json, encode_json
 from palm_torch.errors import CoverageError, EncodingError, EvidenceError, InputError
 from palm_torch.properties import Train
@@ -44,11 +45,13 @@ class ShareHead:
         buffers: Names of the tensors of its model that are buffers.
         parted: Whether it holds only a part of some parameter.
         maps: The coverage maps that follow.
+        same: What proves to other ranks of the machine that its datasets are of the same files, by name.
     """
 
     buffers: tuple[str, ...]
     parted: bool
     maps: tuple[MapHead, ...]
+    same: dict[str, Digest]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,7 @@ class RankShare:
         maps: How often each record was delivered to it, by dataset and use.
         buffers: As in `ShareHead`.
         parted: As in `ShareHead`.
+        same: As in `ShareHead`.
     """
 
     rank: int
@@ -68,6 +72,7 @@ class RankShare:
     maps: dict[tuple[str, str], CountMap]
     buffers: tuple[str, ...]
     parted: bool
+    same: dict[str, Digest]
 
     @property
     def train(self) -> Train:
@@ -82,7 +87,7 @@ class RankShare:
 
     def data(self) -> Share:
         """Returns what it received."""
-        return Share(data=self.train.data, maps=self.maps)
+        return Share(data=self.train.data, maps=self.maps, same=self.same)
 
 
 def encode(share: RankShare) -> list[bytes | memoryview]:
@@ -94,6 +99,7 @@ def encode(share: RankShare) -> list[bytes | memoryview]:
             MapHead(dataset=dataset, use=use, itemsize=item.itemsize)
             for (dataset, use), item in share.maps.items()
         ),
+        same=share.same,
     )
     counts = (item.counts for item in share.maps.values())
     return [encode_json(codec.to_json(head)), share.end.encode(), *counts]
@@ -122,6 +128,7 @@ def decode(rank: int, parts: Sequence[bytes]) -> RankShare:
             },
             buffers=head.buffers,
             parted=head.parted,
+            same=head.same,
         )
     except InputError as error:
         raise CoverageError(f"rank {rank}: what it tells of its run cannot be read: {error}") from error

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from palm_torch import together
 from palm_torch.attesting import reported, surroundings
 from palm_torch.encoding import encode_json
 from palm_torch.errors import MeasurementError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from palm_torch.attesting.measured import Measured
@@ -59,6 +60,7 @@ class ScriptRecord:
         Raises:
             MeasurementError: If a value is not one number.
         """
+        _require_own("run.log", values)
         for name, value in values.items():
             self._reported.log(name, value)
 
@@ -73,6 +75,7 @@ class ScriptRecord:
             EncodingError: If a value has no JSON form.
             MeasurementError: If it is more than evidence has room for.
         """
+        _require_own("run.config", values)
         surroundings.require_json(values, what="run.config")
         encoded = encode_json({**self.settings, **values})
         if len(encoded) > MAX_CONFIG_BYTES:
@@ -88,6 +91,7 @@ class ScriptRecord:
         Raises:
             MeasurementError: If a file cannot be read, or its role was given something else before.
         """
+        _require_own("run.input", roles)
         taken, contents = surroundings.take(roles, of=self._measured.PROPERTY, but=self._measured.NAMED)
         for role, artifact in taken.items():
             before = self._before.get(role, artifact)
@@ -106,9 +110,24 @@ class ScriptRecord:
         Raises:
             MeasurementError: If a file cannot be read, or its role was given something else before.
         """
+        _require_own("run.output", roles)
         made = surroundings.artifacts(roles, of=self._measured.PROPERTY)
         _require_once("run.output", self.outputs, made)
         self.outputs.update(made)
+
+
+def _require_own(what: str, names: Iterable[str]) -> None:
+    """Checks that no name looks like one that the evidence of several ranks gives to what a rank says.
+
+    Raises:
+        MeasurementError: Naming it.
+    """
+    for name in names:
+        if together.MARK in name:
+            raise MeasurementError(
+                f"{what}: {name!r}: {together.MARK!r} stands before the number of the rank that said a "
+                "thing, where ranks say different ones: expected a name without it"
+            )
 
 
 def _require_once(what: str, before: Mapping[str, Artifact], now: Mapping[str, Artifact]) -> None:

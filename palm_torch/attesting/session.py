@@ -36,6 +36,9 @@ class Session(Block):
         """Whether the evidence will be here: in every session, but those of ranks that follow another."""
         return True
 
+    def wait_for(self, deadline_s: float) -> None:
+        """Sets how many seconds ranks wait for each other; a session of one process waits for nobody."""
+
     def log(self, /, *unnamed: object, **values: object) -> None:
         """Reports quantities such as ``loss=…``; the evidence labels them *reported by code*.
 

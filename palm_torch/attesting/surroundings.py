@@ -13,7 +13,7 @@ from palm_torch.encoding import encode_json
 from palm_torch.errors import EncodingError, MeasurementError
 from palm_torch.hooks import environment, importing, opened, rng
 from palm_torch.properties import Train
-from palm_torch.roles import BYTES, FILE, Artifact, Source, Value
+from palm_torch.roles import BYTES, COMMAND, FILE, Artifact, Source, Value
 from palm_torch.statement import Code, CodeSource
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from palm_torch.encoding import Json
     from palm_torch.properties import Property
     from palm_torch.statement import SourceFile
-
-COMMAND: Final = "command"
-"""Role of the words that ``palm-torch run`` was given: SHA-256 of their canonical JSON list."""
 
 RESUMED: Final = "resumed"
 """Where the environment of a run that went on from a checkpoint lists those of its earlier sessions."""

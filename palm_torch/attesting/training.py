@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 import torch
 
+from palm_torch import codec
 from palm_torch.attesting import sealing, training_claims
 from palm_torch.attesting.gpus import SessionGpus
 from palm_torch.attesting.measured import Finished
@@ -20,7 +21,7 @@ from palm_torch.attesting.training_data import TrainingData
 from palm_torch.attesting.training_model import TrainedModel
 from palm_torch.attesting.training_state import Snapshot, TrainingState
 from palm_torch.errors import CoverageError, EvidenceError
-from palm_torch.hooks import environment, live
+from palm_torch.hooks import environment, live, settings
 from palm_torch.hooks.meter import StepMeter
 from palm_torch.hooks.watch import ParameterWatch
 from palm_torch.hooks.writes import WriteWatch
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from palm_torch.attesting.owned_model import Model
     from palm_torch.attesting.ranks import Company
     from palm_torch.data.shares import CountMap
+    from palm_torch.digest import Digest
     from palm_torch.encoding import Json
     from palm_torch.hooks.meter import StepSummary
     from palm_torch.properties import Property
@@ -88,6 +90,7 @@ class Training:
         )
         self._places: dict[torch.device, torch.Tensor] = {}
         self._devices: tuple[Device, ...] = ()
+        self._compared = False
         self._hooks = ExitStack()
 
     def __enter__(self) -> Self:
@@ -206,6 +209,7 @@ class Training:
         Raises:
             CoverageError: If nothing was delivered, or nothing stepped.
         """
+        self._company.check(stepping=False)
         self._data.settle("eval")
         if not self._data.any and self._counts_data:
             raise CoverageError("no record was delivered inside the session: " + _NO_DATA)
@@ -253,6 +257,10 @@ class Training:
         """Returns how often each record was delivered, by dataset and use; after `finish`."""
         return self._data.maps()
 
+    def same(self) -> dict[str, Digest]:
+        """Returns what proves to other ranks of this machine that datasets are of the same files, by name."""
+        return self._data.same()
+
     def buffers(self) -> list[str]:
         """Returns the names of the model's tensors that are buffers, sorted."""
         return self._model.buffers()
@@ -279,7 +287,7 @@ class Training:
     # Callbacks of the step hooks --------------------------------------------------------------------------
 
     def _before_first_step(self, optimizer: Optimizer, new: tuple[torch.Tensor, ...]) -> None:
-        self._company.check()
+        self._company.check(stepping=True)
         if not self._batches_with_gradients and (self._counts_data or self._data.any):
             raise CoverageError(
                 f"{type(optimizer).__name__}.step() before any record was delivered with gradients on: "
@@ -292,8 +300,21 @@ class Training:
                     f"evidence, so that no verifier would accept the run: {why}; a run on the CPU needs none"
                 )
         self._note_places(self._model.introduce(optimizer, new))
+        if not self._compared:
+            self._compared = True
+            self._company.compare(lambda: self._facts(optimizer))
+
+    def _facts(self, optimizer: Optimizer) -> dict[str, Json]:
+        """Returns what has to be the same in all ranks before anything is stepped."""
+        return {
+            "architecture": str(self._model.architecture()),
+            "parts of parameters": "some" if self._model.parted() else "none",
+            "parameters": self._model.initial_parameters(),
+            "optimizer": codec.to_json(settings.now(optimizer)),
+        }
 
     def _after_step(self, optimizer: Optimizer) -> None:
+        self._company.check(stepping=True)
         place = self._meter.place_of(optimizer)
         self._unfed_steps += self._fed.get(place, 0) == self._batches_with_gradients
         self._fed[place] = self._batches_with_gradients

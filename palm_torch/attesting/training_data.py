@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from palm_torch.data.account import LedgerSummary
     from palm_torch.data.open_datasets import DatasetInfo
+    from palm_torch.digest import Digest
     from palm_torch.receipt import DatasetAccount
     from palm_torch.recorder import Reads
     from palm_torch.roles import Use
@@ -159,6 +160,7 @@ class TrainingData:
                 manifest=identity.manifest,
                 records=identity.records,
                 record_bytes=identity.record_bytes,
+                layout=identity.layout,
                 uses={use: summary.claim for use, summary in self._delivered[name].items()},
             )
         return described
@@ -179,6 +181,14 @@ class TrainingData:
             for name, uses in self._delivered.items()
             for use, summary in uses.items()
             if summary.counts is not None
+        }
+
+    def same(self) -> dict[str, Digest]:
+        """Returns what proves to other ranks of this machine that datasets are of the same files, by name."""
+        return {
+            name_of(number): ledger.info.same
+            for number, ledger in enumerate(self._ledgers, 1)
+            if ledger.info is not None and ledger.info.same is not None
         }
 
     def _ledger_of(self, info: DatasetInfo) -> Ledger:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from palm_torch.attesting import owned_model, training_claims, unstepped
+from palm_torch.attesting import loaded_model, owned_model, training_claims, unstepped
 from palm_torch.attesting.owned_model import Owned, OwnedState
 from palm_torch.attesting.ranks import Alone
 from palm_torch.digest import Digest, tagged_digest
@@ -119,7 +119,7 @@ class TrainedModel:
         self._require_new(owners)
         owned_model.require_own_memory([owners])
         tensors, taken = self._initial_tensors(owners)
-        held = self._held_for(owners, tensors)
+        held = loaded_model.part_of(self._held, owners, tensors, all_left=len(self._held) == len(self._order))
         if held is None:
             self._begin(optimizer, owners, tensors, taken)
         else:
@@ -179,6 +179,13 @@ class TrainedModel:
         return sorted(
             named.name for owned in self._owned for named in owned.tensors() if named.kind == "buffer"
         )
+
+    def initial_parameters(self) -> dict[str, Json]:
+        """Returns the root of every parameter before the first step, by name."""
+        buffers = set(self.buffers())
+        return {
+            tensor.name: str(tensor.root) for tensor in self.initial().tensors if tensor.name not in buffers
+        }
 
     def parted(self) -> bool:
         """Returns whether each rank has only a part of some parameter."""
@@ -248,8 +255,7 @@ class TrainedModel:
         except (RuntimeError, ValueError) as error:  # what torch raises where a collective fails
             raise CoverageError(
                 f"the parameters could not be gathered from all ranks at {point}: {error}; leave the block "
-                "of "
-                "palm_torch.attested(...) before the process group is destroyed"
+                "of palm_torch.attested(...) before the process group is destroyed"
             ) from error
 
     def _own(self, owned: Owned) -> None:
@@ -261,38 +267,8 @@ class TrainedModel:
         places = {held.prefix: place for place, held in enumerate(self._order)}
         return sorted(self._owned, key=lambda owned: places.get(owned.prefix, len(places)))
 
-    def _held_for(
-        self, owners: discovery.Owners, tensors: Sequence[weights.NamedTensor]
-    ) -> OwnedState | None:
-        """Returns the part of the checkpoint that owners were loaded from; None if they are new.
-
-        Raises:
-            CoverageError: If they were loaded from something else.
-        """
-        wrong: CoverageError | None = None
-        for held in self._held:
-            difference = owned_model.difference(owners, tensors, held)
-            if difference is None:
-                return held
-            if wrong is None or owners.names == held.names:
-                wrong = CoverageError(
-                    f"the model that was loaded is not the checkpoint's: {difference}; load it with "
-                    "model.load_state_dict(...) from the checkpoint that resume= was taken from, before the "
-                    "first batch"
-                )
-        others = [held for held in self._held if held.names == owners.names]
-        if wrong is not None and (others or len(self._held) == len(self._order)):
-            raise wrong
-        return None
-
     def _go_on(self, owners: discovery.Owners, held: OwnedState) -> None:
-        described = architecture.describe(owners).digest
-        if described != held.architecture:
-            raise CoverageError(
-                f"the architecture of {'+'.join(held.names) or 'the tensors'} is not the checkpoint's: "
-                f"expected {held.architecture}, got {described}; a class, its source file or its settings "
-                "changed since"
-            )
+        described = loaded_model.architecture_of(owners, held)
         self._held.remove(held)
         self._own(Owned.of(owners, held.prefix, held.initial, held.model, held.taken, described))
         if self._resumed is not None and not self._held:

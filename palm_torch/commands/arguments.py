@@ -48,11 +48,14 @@ def salt(path: Path) -> bytes:
     """Reads the secret of private data.
 
     Raises:
-        DataError: If the file cannot be read, is empty or too large.
+        DataError: If the file cannot be read, or holds too few bytes to be one, or too many.
     """
+    from palm_torch.commit import records
+    from palm_torch.errors import prefixed
+
     secret = files.read_bounded(path, what="the salt", max_bytes=MAX_SALT_BYTES, error=DataError)
-    if not secret:
-        raise DataError(f"{path}: the salt: expected 1 to {MAX_SALT_BYTES} bytes, got an empty file")
+    with prefixed(str(path)):
+        records.check_salt(secret)
     return secret
 
 

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from palm_torch import extras, terminal
+from palm_torch.commands import arguments
 from palm_torch.commands.arguments import FILE
 from palm_torch.errors import DataError, ManifestError
 from palm_torch.escaping import printable
-from palm_torch.files import read_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from palm_torch.commit.manifest import Manifest
     from palm_torch.data.measuring.ranks import Ranks
-
-MAX_SALT_BYTES: Final = 4096
-
-_OWN: Final = (".palm-manifest", ".palm-products", ".palm-index")
 
 
 @click.command(short_help="Write or check the manifest of a dataset.")
@@ -57,7 +54,7 @@ def measure(paths: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401 (c
             options["format"] = "chunks"
         ranks = Ranks.of_environment()
         try:
-            for path in _expanded(paths):
+            for path in _expanded(paths, options["format"]):
                 if options["check"]:
                     _check(path, options, ranks)
                 else:
@@ -78,7 +75,7 @@ def _measure(path: Path, options: dict[str, Any], ranks: Ranks | None) -> None:
         return
     target = shards.manifest_beside(path, words["format"])
     replaced = _manifest_there(target, force=options["force"])
-    with _salt(path, options) as (salt_file, salt), _progress("measuring", path) as progress:
+    with _salt(path, target, options) as (salt_file, salt), _progress("measuring", path) as progress:
         if replaced is not None and not options["force"]:
             _refuse_exchange(path, target, replaced, salted=salt is not None, words=words)
         manifest = measuring.measure(
@@ -152,19 +149,26 @@ def _refuse_contradictions(options: dict[str, Any]) -> None:
             raise click.UsageError(f"--check takes everything from the manifest: leave out {option}")
 
 
-def _expanded(paths: Sequence[Path]) -> list[Path]:
-    """Returns the datasets meant, each once: patterns that the shell left alone are expanded here."""
-    found: dict[Path, None] = {}
+def _expanded(paths: Sequence[Path], wanted: str | None) -> list[Path]:
+    """Returns the datasets meant: patterns that the shell left alone are expanded here.
+
+    Each comes once, whatever it is called: a pair of files has two names, and one manifest.
+    """
+    from palm_torch.data import shards
+    from palm_torch.data.formats import files
+
+    found: dict[str, Path] = {}
     for path in paths:
         text = str(path)
-        if path.exists() or not glob.has_magic(text):
-            found[path] = None
-            continue
-        matches = [one for one in sorted(glob.glob(text, recursive=True)) if not one.endswith(_OWN)]  # noqa: PTH207 (absolute patterns, too)
-        if not matches:
-            raise DataError(f"{path}: nothing matches the pattern")
-        found.update((Path(one), None) for one in matches)
-    return list(found)
+        matches = [path]
+        if glob.has_magic(text) and not path.exists():
+            matches = [Path(one) for one in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 (absolute patterns, too)
+            matches = [one for one in matches if not one.name.endswith(files.OWN_SUFFIXES)]
+            if not matches:
+                raise DataError(f"{path}: nothing matches the pattern")
+        for one in matches:
+            found.setdefault(os.path.abspath(shards.manifest_beside(one, wanted)), one)  # noqa: PTH100 (links stay)
+    return list(found.values())
 
 
 def _manifest_there(target: Path, *, force: bool) -> Manifest | None:
@@ -206,28 +210,38 @@ def _refuse_exchange(
 
 
 @contextlib.contextmanager
-def _salt(path: Path, options: dict[str, Any]) -> Iterator[tuple[Path | None, bytes | None]]:
-    """Yields the salt, and the file it was put into if it is new; that one goes again if all fails."""
+def _salt(path: Path, target: Path, options: dict[str, Any]) -> Iterator[tuple[Path | None, bytes | None]]:
+    """Yields the salt, and the file it was put into if it is new.
+
+    That file goes again if all fails and the manifest is the one that was there: one made with the salt may
+    be in its place already, and nobody can read by it without the salt.
+    """
     if not options["salted"]:
         yield None, _salt_at_hand(options)
         return
     from palm_torch.data.measuring import private
 
+    before = _identity(target)
     file, salt = private.new_salt(path)
     try:
         yield file, salt
     except BaseException:
-        file.unlink(missing_ok=True)
+        if _identity(target) == before:
+            file.unlink(missing_ok=True)
+        else:
+            click.echo(f"salt      {printable(str(file))}")
         raise
+
+
+def _identity(target: Path) -> tuple[int, ...] | None:
+    """Returns what differs between a file and one that was put in its place; None if there is none."""
+    try:
+        status = target.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _salt_at_hand(options: dict[str, Any]) -> bytes | None:
     file: Path | None = options["salt_file"]
-    return None if file is None else _read_salt(file)
-
-
-def _read_salt(path: Path) -> bytes:
-    salt = read_bounded(path, what="the salt", max_bytes=MAX_SALT_BYTES, error=DataError)
-    if not salt:
-        raise DataError(f"{path}: the salt: expected 1 to {MAX_SALT_BYTES} bytes, got an empty file")
-    return salt
+    return None if file is None else arguments.salt(file)

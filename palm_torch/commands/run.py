@@ -72,6 +72,12 @@ class _AfterTwoDashes(click.Command):
     show_default=True,
     help="Who asks the GPUs: auto, nvml, nvattest or nv-sdk.",
 )
+@click.option(
+    "--ranks-deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Under torchrun: how long ranks wait for one another.  [default: 60]",
+)
 def run(  # noqa: PLR0913, PLR0917 (one for each option)
     operation: str,
     words: tuple[str, ...],
@@ -83,6 +89,7 @@ def run(  # noqa: PLR0913, PLR0917 (one for each option)
     ocsp: tuple[Path, ...],
     gpu_crls: tuple[Path, ...],
     gpu_collector: str,
+    ranks_deadline: float | None,
 ) -> int:
     """Run a script in a measured session and write evidence of it.
 
@@ -126,6 +133,7 @@ def run(  # noqa: PLR0913, PLR0917 (one for each option)
         ocsp=tuple(str(path.absolute()) for path in ocsp),
         gpu_crls=tuple(str(path.absolute()) for path in gpu_crls),
         gpu_collector=gpu_collector,
+        ranks_deadline_s=ranks_deadline,
         safe_path=bool(sys.flags.safe_path),
     )
     hand_over(plan)

@@ -10,12 +10,14 @@ The SHA-256 of the header's bytes is the dataset's identity. Byte table: docs/sp
 
 from __future__ import annotations
 
+import io
 import mmap
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from palm_torch import files
 from palm_torch.codec import from_json, to_json
 from palm_torch.commit import history, multiset, records
 from palm_torch.digest import SHA256, TAGGED_SHA256, Digest, sha256_digest
@@ -52,7 +54,8 @@ class Shard:
         name: Path relative to the dataset's folder, POSIX separators, in normal form.
         bytes: Size of the whole file in bytes.
         records: Number of records in it.
-        sha256: Plain SHA-256 of the whole file; None if it was not taken.
+        sha256: Plain SHA-256 of the whole file; None if it was not taken, and always in a salted manifest:
+            whoever has it can test a guess of the file's content.
     """
 
     name: str
@@ -123,6 +126,10 @@ class Manifest:
         names = [shard.name for shard in self.shards]
         if len(set(names)) != len(names):
             raise EncodingError("shards: a name stands there twice")
+        if self.salted and any(shard.sha256 is not None for shard in self.shards):
+            raise EncodingError(
+                "sha256: expected null in a salted manifest: a plain digest lets anybody test a guess"
+            )
         in_shards = sum(shard.records for shard in self.shards)
         if in_shards != self.records or self.multiset.count != self.records:
             raise EncodingError(
@@ -159,6 +166,11 @@ class Manifest:
         return kind_of(self.format, self.dtype, self.columns)
 
     @property
+    def layout(self) -> str:
+        """How the records are read, as `layout_of` says it and evidence repeats it."""
+        return layout_of(self.format, self.dtype, self.record_shape, self.columns)
+
+    @property
     def digest(self) -> Digest:
         """SHA-256 of the header's bytes: the identity of the dataset."""
         return sha256_digest(self.encode())
@@ -192,7 +204,7 @@ class ManifestFile:
                 canonical header, zero padding, length.
         """
         try:
-            with path.open("rb") as stream:
+            with files.open_regular(path) as stream:
                 mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
             raise ManifestError(f"{path}: cannot be read as a manifest: {error}") from error
@@ -247,7 +259,7 @@ def read(path: Path, *, each: Callable[[bytes], object] = bytes) -> Manifest:
     """
     groups = bytearray()
     try:
-        with path.open("rb") as stream:
+        with io.BufferedReader(files.open_regular(path)) as stream:
             manifest, _ = _read_head(path, stream)
             left = manifest.records * records.DIGEST_BYTES
             while digests := stream.read(min(left, _READ_BYTES)):
@@ -272,6 +284,22 @@ def kind_of(format_: str, dtype: str | None, columns: tuple[Column, ...] | None)
     if dtype is None and columns is not None:
         return encode_json([[column.name, column.type] for column in columns]).decode()
     return format_ if format_ in OWN_FORMATS else ""
+
+
+def layout_of(
+    format_: str,
+    dtype: str | None,
+    shape: tuple[int, ...] | None,
+    columns: tuple[Column, ...] | None,
+) -> str:
+    """Returns what evidence says of how a dataset's records are read: the same bytes may mean many things.
+
+    Elements of a type: ``uint16[1024]``, in whatever file they lie, or ``uint16[]`` where records differ in
+    length. Rows of columns: as `kind_of`. Everything else: the format's name.
+    """
+    if dtype is None:
+        return kind_of(format_, dtype, columns) or format_
+    return f"{dtype}[{','.join(map(str, shape or ()))}]"
 
 
 def groups_root(groups: bytes | bytearray) -> Digest:
@@ -314,7 +342,7 @@ def read_header(path: Path) -> Manifest:
         ManifestError: If the file is missing, or does not begin as a manifest does.
     """
     try:
-        with path.open("rb") as stream:
+        with io.BufferedReader(files.open_regular(path)) as stream:
             return _read_head(path, stream)[0]
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise ManifestError(f"{path}: cannot be read as a manifest: {error}") from error

@@ -12,10 +12,13 @@ from typing import Final
 from blake3 import blake3
 
 from palm_torch.encoding import length_prefixed
+from palm_torch.errors import DataError
 
 DIGEST_BYTES: Final = 32
 GROUP_RECORDS: Final = 64
 GROUP_BYTES: Final = GROUP_RECORDS * DIGEST_BYTES
+
+MIN_SALT_BYTES: Final = 16
 
 GROUP_KEY: Final = hashlib.sha256(b"palm-torch/record-group/v1").digest()
 
@@ -24,13 +27,36 @@ def record_key(salt: bytes | None = None, *, kind: str = "") -> bytes:
     """Returns the 32-byte key of record digests: ``SHA-256(tag ‖ LP(salt))``, or with ``LP(kind)`` after it.
 
     Args:
-        salt: Secret of a private dataset, any length, or None. Without it nobody can tell from the
+        salt: Secret of a private dataset, at least 16 bytes, or None. Without it nobody can tell from the
             digests whether a guessed record is in the dataset.
         kind: What gives the bytes of a record their meaning, such as the columns of a row; empty where a
             record is the bytes that lie in a file.
+
+    Raises:
+        DataError: If the salt is none: see `check_salt`.
     """
+    check_salt(salt)
     framed = length_prefixed(salt or b"") + (length_prefixed(kind.encode()) if kind else b"")
     return hashlib.sha256(b"palm-torch/record/v1" + framed).digest()
+
+
+def check_salt(salt: bytes | None) -> None:
+    """Refuses what hides nothing: a salt that can be guessed, above all the empty one, which is none.
+
+    Raises:
+        DataError: If it is neither None nor at least 16 bytes.
+    """
+    if salt is None:
+        return
+    if not isinstance(salt, bytes):
+        raise DataError(
+            f"salt: expected bytes, got {type(salt).__name__}; secrets.token_bytes(32) makes a good one"
+        )
+    if len(salt) < MIN_SALT_BYTES:
+        raise DataError(
+            f"salt: expected at least {MIN_SALT_BYTES} bytes that nobody can guess, got {len(salt)}; "
+            "secrets.token_bytes(32) makes a good one"
+        )
 
 
 def record_digest(

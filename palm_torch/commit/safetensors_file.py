@@ -255,7 +255,7 @@ def _object(data: bytes, path: Path) -> dict[str, Any]:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe: refused when it is read
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise DataError(f"{path}: cannot be opened: {getattr(error, 'strerror', error)}") from error
 

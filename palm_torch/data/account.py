@@ -1,9 +1,8 @@
 """What was delivered of one dataset for one use: multiplicities, order, multiset hash.
 
 One byte per record to begin with, two or four once a count needs them. With a manifest the multiset hash
-is not computed while training runs; it follows at the end from the manifest's own hash and the counts:
-the hash of the whole dataset to the power of the most frequent count, corrected for every record that was
-delivered more or less often. Specification: docs/spec/40-data.md, sections 3 and 4.
+is not computed while training runs; it follows at the end from the manifest's own hash and the counts
+(`palm_torch.data.derived`). Specification: docs/spec/40-data.md, sections 3 and 4.
 """
 
 from __future__ import annotations
@@ -15,18 +14,15 @@ import numpy as np
 
 from palm_torch import receipt
 from palm_torch.commit import coverage, multiset, records
+from palm_torch.data import derived
 from palm_torch.data.carrier import NUMBER
 from palm_torch.digest import TAGGED_SHA256, Digest, tagged_hash
-from palm_torch.errors import CoverageError, DataError, EvidenceError, ManifestError
+from palm_torch.errors import CoverageError, EvidenceError
 from palm_torch.roles import Counts, Delivered, Multiset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
-    from palm_torch.commit.manifest import Manifest
-    from palm_torch.data.group_table import GroupTable
     from palm_torch.data.open_datasets import DatasetInfo
     from palm_torch.recorder import Reads
 
@@ -35,7 +31,6 @@ ORDER_START: Final = bytes(32)
 WAITING_BATCHES: Final = 64
 """Batches that may wait to be counted; some 40 bytes per record while they do."""
 
-_TALLY_RECORDS: Final = 1 << 16
 _WIDER: Final = {1: "<u2", 2: "<u4"}
 
 
@@ -69,7 +64,7 @@ class Account:
         self._counts: NDArray[Any] | None = None if size is None else np.zeros(size, dtype=np.uint8)
         self._order = ORDER_START
         self._exact = True
-        self._padded = 0
+        self._padded: int | None = 0
         self._product = multiset.MultisetHash(number=NUMBER) if multiplies else None
         self._waiting: list[tuple[Reads, str]] = []
 
@@ -145,7 +140,8 @@ class Account:
             np.add.at(self._counts, indices, 1)
         self._order = tagged_hash(ORDER_TAG, self._order, reads.digests)
         self._exact &= reads.exact
-        self._padded += reads.padded
+        known = self._padded is not None and reads.padded is not None
+        self._padded = (self._padded or 0) + (reads.padded or 0) if known else None
 
     def held(self) -> tuple[receipt.DeliveredSoFar, bytes | None]:
         """Returns what a checkpoint has to remember: the account, and the multiplicities (None: a stream)."""
@@ -181,7 +177,7 @@ class Account:
         counts, made = self._counts, self._product
         if counts is None:
             return self._summary_of_stream(where)
-        tally = dict(_tally(counts))
+        tally = derived.tallied(counts)
         view = memoryview(counts.view(np.uint8).data)
         if made is None:
             if info is None:
@@ -189,7 +185,7 @@ class Account:
                     f"{where}, which was delivered before it, is not open: the multiset hash follows from "
                     "its manifest; open it again with AttestedMmapDataset and keep it alive"
                 )
-            made = _derived(info, counts, tally)
+            made = derived.multiset_of(info, counts, tally)
         claim = Delivered(
             delivered=sum(count * times for count, times in tally.items()),
             padded=self._padded,
@@ -252,70 +248,3 @@ def _with_room(counts: NDArray[Any], indices: NDArray[np.int64], where: str) -> 
 
 def _stated(made: multiset.MultisetHash) -> Multiset:
     return Multiset(scheme=made.parameters.name, count=made.count, state=made.state.hex())
-
-
-def _tally(counts: NDArray[Any]) -> Iterator[tuple[int, int]]:
-    """Yields each count that occurs and how many records have it."""
-    total: dict[int, int] = {}
-    for start in range(0, len(counts), _TALLY_RECORDS):
-        values, times = np.unique(counts[start : start + _TALLY_RECORDS], return_counts=True)
-        for value, number in zip(values.tolist(), times.tolist(), strict=True):
-            total[value] = total.get(value, 0) + number
-    yield from total.items()
-
-
-def _derived(info: DatasetInfo, counts: NDArray[Any], tally: dict[int, int]) -> multiset.MultisetHash:
-    """Returns the multiset hash of what was delivered, from the manifest's and the counts.
-
-    With b the most frequent count and D the dataset, it is MSH(D)^b · Π eᵢ^(mᵢ−b) over the records whose
-    count mᵢ is not b. Records of one count are multiplied together first and raised once.
-    """
-    if info.table is None or info.manifest is None:
-        raise ManifestError(
-            f"{info.path}: has no manifest now, and the multiset hash of what was delivered follows from it: "
-            "expected the dataset as it was opened when the run began"
-        )
-    base = max(tally, key=lambda count: (tally[count], -count))
-    made = _of_manifest(info, info.manifest)
-    made.power(base)
-    by_count = {count: multiset.MultisetHash(number=NUMBER) for count in tally if count != base}
-    if not by_count:
-        return made
-    for start, digests in _groups_with(info.table, counts, base):
-        for count, part in by_count.items():
-            chosen = np.flatnonzero(counts[start : start + records.GROUP_RECORDS] == count)
-            if len(chosen):
-                part.add_many(digests[chosen].tobytes())
-    less = multiset.MultisetHash(number=NUMBER)
-    for count, part in by_count.items():
-        part.power(abs(count - base))
-        (made if count > base else less).union(part)
-    return _without(made, less)
-
-
-def _without(made: multiset.MultisetHash, less: multiset.MultisetHash) -> multiset.MultisetHash:
-    """Returns the multiset without another that is part of it, at the price of one modular inversion."""
-    modulus = NUMBER(made.parameters.modulus)
-    inverse = pow(NUMBER.from_bytes(less.state, "big"), -1, modulus)
-    state = NUMBER.from_bytes(made.state, "big") * inverse % modulus
-    return multiset.MultisetHash.from_state(
-        state.to_bytes(multiset.STATE_BYTES, "big"), made.count - less.count, number=NUMBER
-    )
-
-
-def _of_manifest(info: DatasetInfo, manifest: Manifest) -> multiset.MultisetHash:
-    stated = manifest.multiset
-    try:
-        return multiset.MultisetHash.from_state(bytes.fromhex(stated.state), stated.count, number=NUMBER)
-    except DataError as error:
-        raise ManifestError(f"{info.path}: the manifest's multiset hash: {error}") from error
-
-
-def _groups_with(
-    table: GroupTable, counts: NDArray[Any], base: int
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yields the groups in which some record's count is not `base`: first record, digests [n, 32]."""
-    for start in range(0, len(counts), records.GROUP_RECORDS):
-        if (counts[start : start + records.GROUP_RECORDS] != base).any():
-            group = table.group(start // records.GROUP_RECORDS)
-            yield start, np.frombuffer(group, dtype=np.uint8).reshape(-1, records.DIGEST_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -92,7 +93,10 @@ def reopened(state: dict[str, Any]) -> list[shards.ShardFile]:
         return held
     path: Path = state["path"]
     layout: table.Layout = state["layout"]
-    files = shards.open_all(path, shards.wanted_for(layout))
+    wanted = shards.wanted_for(layout)
+    if state["table"] is None:
+        wanted = dataclasses.replace(wanted, fresh=True)  # as `palm_torch.data.opening` does
+    files = shards.open_all(path, wanted)
     if files[0].view.layout != layout:
         raise DataError(f"{path}: expected {layout}, got {files[0].view.layout}")
     if [(file.name, file.size_bytes, file.view.records) for file in files] != state["sizes"]:

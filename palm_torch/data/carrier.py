@@ -163,7 +163,8 @@ def leave(note: Note) -> None:
         return
     if get_worker_info() is not None:
         raise CoverageError(
-            "this DataLoader has workers, but nothing carries the digests of what they read to the loop: use "
+            "this DataLoader has workers, but nothing carries the digests of what they read to the loop: "
+            "begin the pass inside the session, where torch's own loaders do, or use "
             "palm_torch.DataLoader(...) in place of torch.utils.data.DataLoader(...), or "
             "palm_torch.StatefulDataLoader(...) in place of torchdata's, arguments unchanged"
         )

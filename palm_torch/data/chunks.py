@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import stat
 import struct
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,7 +20,7 @@ from blake3 import blake3
 
 from palm_torch import recorder
 from palm_torch.commit import records
-from palm_torch.data import carrier, expected_manifest, open_datasets
+from palm_torch.data import carrier, expected_manifest, open_datasets, same_files
 from palm_torch.data.formats import chunks
 from palm_torch.data.formats.table import map_file
 from palm_torch.data.open_datasets import DatasetInfo
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from palm_torch.data.group_table import GroupTable
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 KEPT_CHUNKS: Final = 1024
@@ -37,12 +40,16 @@ KEPT_CHUNKS: Final = 1024
 KEPT_GROUPS: Final = 8192
 """Verified groups of record digests that a process keeps, over all manifests: 16 MiB, for 2 GiB of data."""
 
+KEPT_FILES: Final = 64
+"""Open files that a process keeps though nobody holds them: loops open one anew for every slice."""
+
 _SHIFT: Final = chunks.CHUNK_BYTES.bit_length() - 1
 _NUMBER: Final = struct.Struct("<q")
 _kept_chunks: Final[dict[int, tuple[bytes, bytes]]] = {}
 _kept_groups: Final[dict[int, bytes]] = {}
 _serial: Final = itertools.count()
-_opened: Final[dict[tuple[object, ...], ChunkedFile]] = {}
+_opened: Final[weakref.WeakValueDictionary[tuple[object, ...], ChunkedFile]] = weakref.WeakValueDictionary()
+_kept_files: Final[dict[tuple[object, ...], ChunkedFile]] = {}
 
 
 class ChunkedFile:
@@ -52,27 +59,28 @@ class ChunkedFile:
 
     Attributes:
         info: What a session needs to know about it.
-        uid: The dataset's name, the same in every process that opens the file in the same way.
+        uid: The dataset's name, the same in every process that opens the file in the same way and finds the
+            same manifest.
         size_bytes: Size of the file.
     """
 
-    def __init__(self, path: Path, key: bytes, table: GroupTable | None, uid: str) -> None:
+    def __init__(self, path: Path, key: bytes, table: GroupTable | None, name: str) -> None:
         self._key = key
         self._table = table
         self._view = chunks.Chunks(map_file(path))
         self._mapping = self._view.mapping
         self._idle: list[blake3] = []
         self._base = next(_serial) << 44  # this object's place among the copies that are kept
-        self.uid = uid
         self.size_bytes = self._view.size_bytes
         self.info = DatasetInfo(
-            uid=uid,
+            name=name,
             path=path,
             layout=self._view.layout,
             records=self._view.records,
-            manifest=table.file.manifest if table is not None else None,
             table=table,
+            same=same_files.proof([path], key),
         )
+        self.uid = self.info.uid
         open_datasets.register(self)
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> list[bytearray]:
@@ -159,13 +167,13 @@ class ChunkedFile:
             "path": info.path,
             "key": self._key,
             "table": info.table,
-            "uid": info.uid,
+            "name": info.name,
             "size": self.size_bytes,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Opens the file again and refuses it if its size changed meanwhile."""
-        ChunkedFile.__init__(self, state["path"], state["key"], state["table"], state["uid"])
+        ChunkedFile.__init__(self, state["path"], state["key"], state["table"], state["name"])
         if self.size_bytes != state["size"]:
             kind = DataError if state["table"] is None else ManifestError
             raise kind(
@@ -180,7 +188,7 @@ def open_file(
     manifest: str | os.PathLike[str] | None = "auto",
     salt: bytes | None = None,
 ) -> ChunkedFile:
-    """Opens a file by its chunks; a file that is open already is not opened again.
+    """Opens a file by its chunks; a file that is open already is not opened again unless it was written to.
 
     Args:
         path: The file, of any type.
@@ -196,26 +204,52 @@ def open_file(
     try:
         status = where.stat()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise DataError(f"{where}: cannot be read: {getattr(error, 'strerror', error)}") from error
-    found = _manifest_of(where, manifest)
-    place = (str(where), status.st_dev, status.st_ino, status.st_size, str(found or ""), salt)
-    known = _opened.get(place)
+        raise DataError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    found, written = _manifest_of(where, manifest)
+    place = (str(where), str(found or ""), salt)
+    seen = (*place, _seen(status), written)
+    known = _opened.get(seen)
     if known is None:
         table = None if found is None else _table(where, status.st_size, found, salted=salt is not None)
         key = records.record_key(salt)
-        told = "\0".join(map(str, place[:-1])).encode("utf-8", "surrogateescape")
-        uid = hashlib.sha256(length_prefixed(told) + key).hexdigest()[:32]
-        known = _opened[place] = ChunkedFile(where, key, table, uid)
+        told = "\0".join(map(str, (where, status.st_dev, status.st_ino, status.st_size)))
+        name = hashlib.sha256(length_prefixed(told.encode("utf-8", "surrogateescape")) + key).hexdigest()[:32]
+        known = ChunkedFile(where, key, table, name)
+        if known.size_bytes != status.st_size:
+            raise DataError(
+                f"{where}: the file changed while it was opened: expected {status.st_size} bytes, got "
+                f"{known.size_bytes}"
+            )
+        _opened[seen] = known
+    if _kept_files.get(place) is not known:  # what was kept of a file that was written to since is let go
+        _kept_files[place] = known
+        if len(_kept_files) > KEPT_FILES:
+            _let_go(_kept_files)
     return known
 
 
-def _manifest_of(where: Path, manifest: str | os.PathLike[str] | None) -> Path | None:
+def _seen(status: os.stat_result) -> tuple[int, ...]:
+    """Returns what changes when a file is written to or replaced."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _manifest_of(
+    where: Path, manifest: str | os.PathLike[str] | None
+) -> tuple[Path | None, tuple[int, ...] | None]:
+    """Returns the manifest to compare with, and what is seen of its file."""
     if manifest is None:
-        return None
-    if manifest != "auto":
-        return Path(manifest)
-    beside = chunks.manifest_path(where)
-    return beside if beside.is_file() else None
+        return None, None
+    found = chunks.manifest_path(where) if manifest == "auto" else Path(manifest)
+    try:
+        status = found.stat()
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        if manifest == "auto" and isinstance(error, FileNotFoundError):
+            return None, None
+        reason = getattr(error, "strerror", None) or error
+        raise ManifestError(f"{found}: cannot be read as a manifest: {reason}") from error
+    if manifest == "auto" and not stat.S_ISREG(status.st_mode):
+        raise ManifestError(f"{found}: expected a manifest, got no regular file")
+    return found, _seen(status)
 
 
 def _table(where: Path, size: int, path: Path, *, salted: bool) -> GroupTable:
@@ -232,7 +266,7 @@ def _table(where: Path, size: int, path: Path, *, salted: bool) -> GroupTable:
     return table
 
 
-def _let_go(kept: dict[int, T]) -> None:
+def _let_go(kept: dict[K, T]) -> None:
     """Lets the older half of what is kept go."""
     for place in list(kept)[: len(kept) // 2]:
         kept.pop(place, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
@@ -12,7 +13,16 @@ import torch.utils.data
 
 from palm_torch import recorder
 from palm_torch.commit import records
-from palm_torch.data import carrier, fixed_items, open_datasets, opening, reader, row_items, row_reader
+from palm_torch.data import (
+    carrier,
+    fixed_items,
+    open_datasets,
+    opening,
+    reader,
+    row_items,
+    row_reader,
+    same_files,
+)
 from palm_torch.data.formats import table
 from palm_torch.errors import DataError, PalmTorchError
 
@@ -47,7 +57,9 @@ class AttestedMmapDataset(torch.utils.data.Dataset[Any]):
             are stored: of these, only the arguments `manifest` (a path) and `salt` speak.
         record_length: Elements per record; a manifest or an array's rows can tell it instead.
         token_dtype: Stored element type by its numpy name, e.g. ``"uint16"``, the default of ``.bin``.
-        dtype: Element type of tensors of numbers; None keeps the stored one. Decoded records keep theirs.
+        dtype: Element type of tensors of numbers; None keeps the stored one. Decoded records keep theirs. No
+            integer wraps around: the type has to hold the range of the stored one, and elements of uint64
+            that int64 cannot hold are refused as they are read. Floating-point types round.
         targets: Whether an item is the pair (record without its last element, record without its first).
         manifest: ``"auto"`` takes the manifest beside the data if there is one; a path insists on that
             one; None reads without, so that a changed record is not noticed but only counted.
@@ -79,13 +91,15 @@ class AttestedMmapDataset(torch.utils.data.Dataset[Any]):
         if dtype is not None and not isinstance(dtype, torch.dtype):
             raise DataError(f"dtype: expected a torch.dtype such as torch.int64, or None, got {dtype!r}")
         wanted = table.Wanted(record_length, token_dtype, format, tensor)
-        uid = secrets.token_hex(16)
+        token = secrets.token_hex(16)
         if opening.is_held(path):
-            where = Path(f"{type(path).__name__}@{uid[:8]}")
+            where = Path(f"{type(path).__name__}@{token[:8]}")
             files, authentic = opening.open_held(path, manifest=manifest, salt=salt)
+            lying: list[Path] = []
         else:
             where = Path(path)
             files, authentic = opening.open_all(where, wanted, manifest=manifest, salt=salt)
+            lying = [file.path for file in files] if authentic is None else []
         layout = files[0].view.layout
         key = records.record_key(salt, kind=layout.kind)
         self._items: fixed_items.FixedItems | row_items.RowItems
@@ -97,18 +111,18 @@ class AttestedMmapDataset(torch.utils.data.Dataset[Any]):
             self._items = row_items.RowItems(rows, dtype, targets=targets)
         self._count = self._items.reader.records
         self.info = open_datasets.DatasetInfo(
-            uid=uid,
+            name=token,
             path=where,
             layout=layout,
             records=self._count,
-            manifest=authentic.file.manifest if authentic is not None else None,
             table=authentic,
+            same=same_files.proof(lying, key),
         )
         open_datasets.register(self)
 
     @property
     def uid(self) -> str:
-        """Random name of the dataset, the same in every worker's copy."""
+        """Random name of the dataset with the digest of its manifest, the same in every worker's copy."""
         return self.info.uid
 
     @property
@@ -156,14 +170,27 @@ class AttestedMmapDataset(torch.utils.data.Dataset[Any]):
 
     def _numbers(self, indices: Sequence[int]) -> _Numbers:
         given = np.asarray(indices)
-        if given.dtype.kind not in "iu":
-            raise TypeError(f"records are numbered by integers, got {given.dtype}")
-        wanted = given.astype(_INDEX, copy=False)
+        if given.dtype.kind in "Of":  # beyond 64 bits, or no integers
+            given = np.array([self._far(index) for index in indices])
+        if given.dtype.kind not in "iu" or given.ndim != 1:
+            raise TypeError(
+                f"records are numbered by integers in a row, got {given.dtype} of shape {given.shape}"
+            )
         count = self._count
-        least, greatest = int(wanted.min()), int(wanted.max())
+        least, greatest = int(given.min()), int(given.max())
         if least < -count or greatest >= count:
             raise IndexError(f"record {greatest if greatest >= count else least} of {count}")
+        wanted = given.astype(_INDEX, copy=False)
         return np.where(wanted < 0, wanted + count, wanted) if least < 0 else wanted
+
+    def _far(self, index: Any) -> int:  # noqa: ANN401 (whatever was given)
+        try:
+            number = operator.index(index)
+        except TypeError:
+            raise TypeError(f"records are numbered by integers, got {type(index).__name__}") from None
+        if not -self._count <= number < self._count:
+            raise IndexError(f"record {number} of {self._count}")
+        return number
 
     @classmethod
     def beneath(cls, dataset: object) -> bool:

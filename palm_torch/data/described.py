@@ -36,6 +36,15 @@ def framing(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def in_a_row(manifest: Manifest) -> bool:
+    """Returns whether records of one length lie in a row: then files and records are hashed in one reading.
+
+    Records of every other kind are copied out by their format, and the SHA-256 of their file is of a reading
+    of its own, which says nothing of the records.
+    """
+    return manifest.dtype is not None and manifest.record_shape is not None
+
+
 def files(manifest: Manifest) -> dict[str, Artifact]:
     """Returns the files of a dataset by name; only those whose digest was taken."""
     return {

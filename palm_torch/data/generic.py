@@ -12,7 +12,7 @@ import torch.utils.data
 
 from palm_torch import recorder
 from palm_torch.commit import manifest as manifests
-from palm_torch.data import carrier, expected_manifest, open_datasets
+from palm_torch.data import carrier, expected_manifest, open_datasets, wrapped
 from palm_torch.data.item_digests import ItemDigests
 from palm_torch.data.measuring import writing
 from palm_torch.errors import DataError, PalmTorchError, RecordError, prefixed
@@ -35,13 +35,15 @@ class AttestedDataset(torch.utils.data.Dataset[T_co]):
     not about files: where they came from rests on that code. Augmentation belongs around an attested
     dataset, not beneath it: an item that is drawn anew each time matches no manifest.
 
-    Attributes that are not found here are those of the inner dataset.
+    Attributes that are not found here are those of the inner dataset, to read and to set; what is within, and
+    what is known of it, stays as it was when it was opened.
 
     Args:
         inner: The dataset: ``inner[i]``, ``len(inner)``, and ``inner.__getitems__([...])`` if it has that.
         encode: Function that returns an item's canonical bytes, for items of types that have no canonical
-            spelling. It is given the private copy, and must not change it. None for the spelling of this
-            library.
+            spelling. It is given a private copy of its own; parts of types that are not walked (see
+            `palm_torch.data.items.private`) are the item's own, and must not be changed. None for the
+            spelling of this library.
         manifest: Manifest that `measure` wrote; None reads without.
         salt: Secret that keys the record digests of a private dataset.
 
@@ -73,8 +75,8 @@ class AttestedDataset(torch.utils.data.Dataset[T_co]):
         self.inner = inner
         self._digests = ItemDigests.of(encode, salt)
         self._salted = salt is not None
-        uid = secrets.token_hex(16)
-        label, count = Path(f"{name}@{uid[:8]}"), len(inner)
+        token = secrets.token_hex(16)
+        label, count = Path(f"{name}@{token[:8]}"), len(inner)
         if not count:
             raise DataError(f"{name}: empty dataset: expected at least one item")
         table = None
@@ -88,18 +90,17 @@ class AttestedDataset(torch.utils.data.Dataset[T_co]):
                 remedy="write one with AttestedDataset(...).measure(path)",
             )
         self.info = open_datasets.DatasetInfo(
-            uid=uid,
+            name=token,
             path=label,
             layout=self._digests.layout,
             records=count,
-            manifest=None if table is None else table.file.manifest,
             table=table,
         )
         open_datasets.register(self)
 
     @property
     def uid(self) -> str:
-        """Random name of the dataset, the same in every worker's copy."""
+        """Random name of the dataset with the digest of its manifest, the same in every worker's copy."""
         return self.info.uid
 
     @property
@@ -216,6 +217,14 @@ class AttestedDataset(torch.utils.data.Dataset[T_co]):
         if name.startswith("_") or "inner" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no {name!r}")
         return getattr(self.inner, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Sets an attribute of the inner dataset if it has one of that name, else of this one.
+
+        Raises:
+            AttributeError: For what an attested dataset is made of.
+        """
+        wrapped.set_attribute(self, name, value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Takes up a copy; in the process that opened the dataset it is listed as open too."""

@@ -64,7 +64,7 @@ class ItemDigests:
                 size += len(part)
             return copy, hasher.digest(), size
         copy = items.private(item)
-        data = self.encode(copy)
+        data = self.encode(items.private(copy))  # its own: what it changes or keeps is not what is handed on
         if type(data) is not bytes or not data:
             got = "none" if data == b"" else type(data).__name__
             raise DataError(f"encode: expected at least one byte, as bytes, got {got}")

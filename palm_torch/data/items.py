@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -30,6 +31,10 @@ Part: TypeAlias = "bytes | memoryview"
 
 _KINDS: Final = frozenset("biufcmMSU")
 """NumPy's kinds of types whose bytes are all there is to a value."""
+_LONGEST: Final = {"f": 8, "c": 16}
+"""Sizes of the longest types of floating-point kinds without bytes that belong to no value."""
+_WHOLE: Final = re.compile(r"torch\.(?:bool|u?int(?:8|16|32|64)|b?float(?:16|32|64)|float8_\w+|complex\d+)")
+"""Element types of tensors whose bytes are their values: none of parts of a byte."""
 _COUNT: Final = struct.Struct("<Q")
 
 
@@ -155,10 +160,15 @@ def _bytes(spelling: Spelling, item: bytes) -> bytes:
     return item
 
 
+def _plain(dtype: np.dtype[Any]) -> bool:
+    """Returns whether an element's bytes are its value, all of them: a long double has bytes to spare."""
+    return dtype.kind in _KINDS and dtype.itemsize <= _LONGEST.get(dtype.kind, dtype.itemsize)
+
+
 @_spells(np.ndarray, np.memmap)
 def _array(spelling: Spelling, item: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     kind = item.dtype.str
-    if item.dtype.kind not in _KINDS:
+    if not _plain(item.dtype):
         raise spelling.refused(item, f"is an array of {item.dtype}, whose bytes are not its values")
     if kind[0] == ">":
         raise spelling.refused(item, f"is big endian ({kind}): use .astype({'<' + kind[1:]!r})")
@@ -171,7 +181,7 @@ def _array(spelling: Spelling, item: np.ndarray[Any, Any]) -> np.ndarray[Any, An
 
 def _scalar(spelling: Spelling, item: np.generic) -> np.generic:
     kind = item.dtype.str
-    if item.dtype.kind not in _KINDS or kind[0] == ">":
+    if not _plain(item.dtype) or kind[0] == ">":
         raise spelling.refused(item, f"is a NumPy scalar of {item.dtype}, which has no canonical bytes")
     spelling.form += _shaped(b"n", kind, ())
     spelling.values.append(item.tobytes())
@@ -183,6 +193,8 @@ def _tensor(spelling: Spelling, item: torch.Tensor) -> torch.Tensor:
     if item.layout != torch.strided or item.device.type != "cpu" or item.is_quantized or item.is_nested:
         what = f"{item.layout} on {item.device}" + (", quantized" if item.is_quantized else "")
         raise spelling.refused(item, f"is no dense tensor on the CPU ({what})")
+    if not _WHOLE.fullmatch(str(item.dtype)):
+        raise spelling.refused(item, f"is of {item.dtype}, whose elements are no whole bytes")
     copy = item.detach().clone()  # a lazy conjugate is resolved by that
     spelling.form += _shaped(b"t", str(item.dtype).removeprefix("torch."), tuple(item.shape))
     if copy.numel():
@@ -223,19 +235,29 @@ def _dict(spelling: Spelling, item: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _named_tuple(spelling: Spelling, item: Any) -> Any:  # noqa: ANN401 (a named tuple)
-    kind = type(item)
-    return tuple.__new__(
-        kind, _fields(spelling, b"p", kind, dict(zip(kind._fields, tuple(item), strict=True)))
-    )
+    kind, parts = type(item), tuple.__iter__(item)
+    names = kind._fields
+    if type(names) is not tuple or {*map(type, names)} - {str} or len({*names}) != tuple.__len__(item):
+        raise spelling.refused(item, f"is a tuple whose _fields are not its parts: {names!r:.80}")
+    if getattr(item, "__dict__", None):
+        raise spelling.refused(item, f"has an attribute that is no part: {min(vars(item))!r:.40}")
+    return tuple.__new__(kind, _fields(spelling, b"p", kind, dict(zip(names, parts, strict=True))))
 
 
 def _dataclass(spelling: Spelling, item: Any) -> Any:  # noqa: ANN401 (a dataclass)
     kind = type(item)
-    fields = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+    try:
+        copy = object.__new__(kind)
+    except TypeError as error:  # a dataclass that is a dictionary, text and so on as well
+        raise spelling.refused(item, "is a dataclass and something else as well") from error
+    names = [field.name for field in dataclasses.fields(item)]
+    absent = [name for name in names if not hasattr(item, name)]
+    if absent:
+        raise spelling.refused(item, f"has no value for its field {absent[0]!r:.40}")
+    fields = {name: getattr(item, name) for name in names}
     hidden = sorted(vars(item).keys() - fields.keys()) if hasattr(item, "__dict__") else []
     if hidden:
         raise spelling.refused(item, f"has an attribute that is no field: {hidden[0]!r:.40}")
-    copy = object.__new__(kind)
     for name, value in zip(fields, _fields(spelling, b"o", kind, fields), strict=True):
         object.__setattr__(copy, name, value)
     return copy

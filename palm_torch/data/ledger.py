@@ -30,12 +30,13 @@ class Identity:
     manifest: Digest | None
     records: int | None
     record_bytes: int | None
+    layout: str
 
     @classmethod
     def of(cls, info: DatasetInfo) -> Identity:
         """Returns the identity of an open dataset."""
         manifest = info.manifest.digest if info.manifest else None
-        return cls(info.layout.format, manifest, info.records, info.layout.record_bytes)
+        return cls(info.layout.format, manifest, info.records, info.layout.record_bytes, info.layout.said)
 
     def resembles(self, other: Identity) -> bool:
         """Says whether two datasets look alike but for the manifest that authenticates them."""
@@ -71,7 +72,7 @@ class Ledger:
         Raises:
             EvidenceError: If the counts are not those the receipt speaks of.
         """
-        ledger = cls(Identity(held.format, held.manifest, held.records, held.record_bytes))
+        ledger = cls(Identity(held.format, held.manifest, held.records, held.record_bytes, held.layout))
         expected = [] if held.records is None else sorted(held.uses)
         if sorted(counts) != expected:
             raise EvidenceError(f"checkpoint: expected counts of {expected}, got those of {sorted(counts)}")
@@ -129,6 +130,7 @@ class Ledger:
                 manifest=found.manifest,
                 records=found.records,
                 record_bytes=found.record_bytes,
+                layout=found.layout,
                 uses={use: account for use, (account, _) in accounts.items()},
             ),
             {use: counts for use, (_, counts) in accounts.items() if counts is not None},

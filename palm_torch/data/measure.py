@@ -55,13 +55,15 @@ def measure(  # noqa: PLR0913 (options that are independent of each other)
         path: A file, or a folder of files of one format.
         record_length: Elements per record, where the files do not say it.
         token_dtype: Stored element type by its numpy name; ``"uint16"`` for ``.bin`` unless given.
-        salt: Secret that keys the record digests, for private data; needed again whenever they are read.
+        salt: Secret that keys the record digests, for private data, at least 16 bytes; needed again whenever
+            they are read.
         progress: Called with (bytes read so far, bytes in all) after every few MiB.
         format: Name of the format, where names of files do not tell it, or tell another.
         tensor: Name of the tensor whose rows are the records, in files that hold several.
         processes: How many processes share the work. With 1 it is all done in this one; others are fresh
             interpreters, whose code a session does not see.
-        file_digests: Whether the manifest says the SHA-256 of each file.
+        file_digests: Whether the manifest says the SHA-256 of each file. With a salt it never does: whoever
+            reads the manifest could test a guess of a file.
         incremental: Whether to reuse products that this user made before and keeps beside the manifest: what
             is read and hashed anew and was multiplied before is not multiplied again. What an interrupted
             measurement had done is reused, too.
@@ -89,15 +91,19 @@ def measure(  # noqa: PLR0913 (options that are independent of each other)
             known = stack.enter_context(products.Products(beside, private.reuse_key()))
         workers = _workers(processes, ranks)
         work = Measurement(
-            files, writer, file_digests=file_digests, workers=workers, known=known, progress=progress
+            files,
+            writer,
+            file_digests=file_digests and salt is None,
+            workers=workers,
+            known=known,
+            progress=progress,
         )
         with _naming(where):
             work.shards()  # a name that no manifest can hold is refused before anything is read
         _run(work, files, key, _team(where, wanted, key, processes, ranks))
-        manifest = writer.finish(layout=layout, shards=work.shards(), salted=salt is not None)
         if known is not None:
             known.finish()
-    return manifest
+        return writer.finish(layout=layout, shards=work.shards(), salted=salt is not None)
 
 
 def check(

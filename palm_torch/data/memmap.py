@@ -63,23 +63,32 @@ def memmap(
             "measured run is read only, row by row"
         )
     file = chunks.open_file(filename, manifest=manifest, salt=salt)
-    kind = np.dtype(dtype)
-    if kind.hasobject or kind.kind not in _KINDS or not kind.itemsize:
+    try:
+        kind, offset = np.dtype(dtype), operator.index(offset)
+        extents = None if shape is None else tuple(map(operator.index, _several(shape)))
+    except (TypeError, ValueError, SyntaxError) as error:  # NumPy parses dtypes that are text
+        raise DataError(
+            f"{filename}: expected a NumPy dtype, and offset and shape in whole numbers, got {dtype!r}, "
+            f"{offset!r} and {shape!r}: {error}"
+        ) from error
+    if kind.hasobject or kind.kind not in _KINDS or not kind.itemsize or kind.subdtype is not None:
         raise DataError(f"{filename}: expected elements that are plain bytes, got {kind}")
     left = file.size_bytes - offset
     if offset < 0 or left < 0:
         raise DataError(f"{filename}: offset: expected 0 to {file.size_bytes}, got {offset}")
-    if shape is None:
+    if extents is None:
         if left % kind.itemsize:
             raise DataError(
                 f"{filename}: {left} bytes are no whole number of {kind} ({kind.itemsize} bytes each)"
             )
-        extents: tuple[int, ...] = (left // kind.itemsize,)
-    else:
-        extents = (shape,) if isinstance(shape, int) else tuple(shape)
+        extents = (left // kind.itemsize,)
     if not extents or min(extents) < 0 or math.prod(extents) * kind.itemsize > left:
         raise DataError(f"{filename}: an array of {kind} and shape {extents} does not fit into {left} bytes")
     return AttestedMemmap(file, kind, extents, offset)
+
+
+def _several(shape: int | Sequence[int]) -> Sequence[int]:
+    return shape if isinstance(shape, (tuple, list, np.ndarray)) else (operator.index(shape),)  # type: ignore[arg-type]
 
 
 class AttestedMemmap:

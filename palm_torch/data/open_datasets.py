@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 from palm_torch.commit.manifest import Manifest
 from palm_torch.data.formats.table import Layout
 from palm_torch.data.group_table import GroupTable
+from palm_torch.digest import Digest
 from palm_torch.errors import CoverageError
+
+_BEFORE_DIGEST: Final = " "
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -19,20 +22,33 @@ class DatasetInfo:
     """What a session needs to know about an open dataset; it outlives the dataset object.
 
     Attributes:
-        uid: Random name, kept by copies in workers.
+        name: Name of the dataset, kept by copies in workers.
         path: File or folder, or another label, for messages; never part of evidence.
         layout: Format of the records, and how they lie.
         records: Number of records; None for a stream, whose end nobody knows.
-        manifest: Header of the manifest that authenticates the records, or None.
-        table: Its authenticated record digests, or None.
+        table: Record digests of the manifest that authenticates the records, or None.
+        same: What proves to other processes of this machine that they opened the same files; None if nothing
+            does. See `palm_torch.data.same_files`.
+        manifest: Its header, or None.
+        uid: The name and the manifest's digest. Reads travel under it: whoever compared records with another
+            manifest, or with none, read another dataset.
     """
 
-    uid: str
+    name: str
     path: Path
     layout: Layout
     records: int | None
-    manifest: Manifest | None
     table: GroupTable | None
+    same: Digest | None = None
+    manifest: Manifest | None = field(init=False)
+    uid: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Binds the uid to the manifest that the records are compared with."""
+        manifest = None if self.table is None else self.table.file.manifest
+        object.__setattr__(self, "manifest", manifest)
+        said = "" if manifest is None else f"{_BEFORE_DIGEST}{manifest.digest}"
+        object.__setattr__(self, "uid", self.name + said)
 
 
 class Attested(Protocol):
@@ -44,7 +60,7 @@ class Attested(Protocol):
 
     @property
     def uid(self) -> str:
-        """Its random name, the same in every copy."""
+        """Its name with that of its manifest, the same in every copy."""
 
 
 _serial = itertools.count()
@@ -73,9 +89,19 @@ def info_of(uid: str) -> DatasetInfo:
     Raises:
         CoverageError: If no dataset of this process has that uid.
     """
+    name, _, digest = uid.partition(_BEFORE_DIGEST)
+    alike: DatasetInfo | None = None
     for dataset in opened():
         if dataset.uid == uid:
             return dataset.info
+        if dataset.info.name == name:
+            alike = dataset.info
+    if alike is not None:
+        expected = alike.manifest.digest if alike.manifest is not None else "no manifest"
+        raise CoverageError(
+            f"{alike.path}: a worker opened it with another manifest than this process: expected {expected}, "
+            f"got {digest or 'no manifest'}; the manifest was exchanged meanwhile: restore it and begin anew"
+        )
     raise CoverageError(
         f"records of a dataset {uid} were delivered, which this process has not open: keep the dataset "
         "object alive until the session ends"

@@ -22,6 +22,9 @@ def open_all(
 ) -> tuple[list[shards.ShardFile], GroupTable | None]:
     """Opens the files of a dataset, and its manifest.
 
+    Without a manifest nothing would show that an index beside the data leaves records out or joins them: then
+    it is made anew, in private.
+
     Args:
         where: The dataset's file or folder.
         wanted: What the caller says of the layout.
@@ -35,7 +38,7 @@ def open_all(
     """
     authentic = _open_table(where, manifest, wanted.format)
     if authentic is None:
-        return shards.open_all(where, wanted), None
+        return shards.open_all(where, dataclasses.replace(wanted, fresh=True)), None
     files = shards.open_all(where, _agreeing(wanted, authentic, salt))
     _check_same_dataset(where, files, authentic)
     return files, authentic
@@ -85,7 +88,7 @@ def _open_table(
         return None
     if manifest != "auto":
         return GroupTable.open(Path(manifest))
-    beside = shards.manifest_beside(where, wanted)
+    beside = shards.look_up(shards.manifest_beside(where, wanted))
     return GroupTable.open(beside) if beside.is_file() else None
 
 

@@ -9,7 +9,7 @@ import torch
 
 from palm_torch.data import fixed_items
 from palm_torch.data.formats import table
-from palm_torch.errors import DataError
+from palm_torch.errors import DataError, prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,10 +53,14 @@ class RowItems:
 
     def _numbers(self) -> Callable[[bytes], Any]:
         stored = np.dtype(self.reader.layout.dtype)
-        working, dtype = fixed_items.working_dtype(stored, self._dtype), self._dtype
+        with prefixed(str(self.reader.path)):
+            working, dtype = fixed_items.working_dtype(stored, self._dtype), self._dtype
         read, wrap = np.frombuffer, torch.from_numpy
+        checks = fixed_items.may_wrap(stored, working)
 
         def plain(content: bytes) -> torch.Tensor:
+            if checks and content and read(content, np.int64).min() < 0:
+                raise DataError(fixed_items.TOO_GREAT)
             return wrap(read(content, stored).astype(working))
 
         def converted(content: bytes) -> torch.Tensor:
@@ -68,7 +72,7 @@ class RowItems:
 
         def shifted(content: bytes) -> tuple[torch.Tensor, torch.Tensor]:
             tensor = item(content)
-            return tensor[:-1], tensor[1:]
+            return tensor[:-1], tensor[1:].clone()  # a loop may write to either
 
         return shifted
 

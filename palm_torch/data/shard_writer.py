@@ -83,6 +83,7 @@ class ShardWriter:
         if shard_bytes < 1:
             raise DataError(f"shard_bytes: expected at least 1, got {shard_bytes}")
         self._shard_bytes = shard_bytes
+        records.check_salt(salt)
         self._salt = salt
         self._state = "new"
         self._keeper: recorder.Keeper | None = None
@@ -190,7 +191,12 @@ class ShardWriter:
                 _write(stream.fileno(), part)
             os.fsync(stream.fileno())
         self._shards.append(
-            manifests.Shard(name, len(head) + len(data), len(ends), Digest(SHA256, whole.digest()))
+            manifests.Shard(
+                name,
+                len(head) + len(data),
+                len(ends),
+                Digest(SHA256, whole.digest()) if self._salt is None else None,
+            )
         )
         self._bytes.clear()
         self._ends = []

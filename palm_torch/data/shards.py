@@ -57,6 +57,7 @@ def find(path: Path, wanted: str | None = None) -> tuple[str, list[tuple[str, Pa
         DataError: If nothing is there, no file has a known format, two formats are mixed, or a link
             leads out of the folder.
     """
+    look_up(path)
     for name, known in table.FORMATS.items():  # by more than names: a folder with an index, a pair of files
         files = known.find(path) if known.find is not None and wanted in (None, name) else None
         if files is not None:
@@ -114,12 +115,30 @@ def manifest_beside(path: Path, wanted: str | None = None) -> Path:
     """
     if wanted == chunks.NAME:
         return chunks.manifest_path(path)
-    if not path.is_dir():
+    if not look_up(path).is_dir():
         for known in table.FORMATS.values():
             files = known.find(path) if known.find is not None else None
             if files is not None and len(files) == 1:
                 return manifests.path_beside(files[0][1])
     return manifests.path_beside(path)
+
+
+def look_up(path: Path) -> Path:
+    """Returns a path that the system can look up, whether or not something is there.
+
+    Raises:
+        DataError: If it cannot: the path is too long, or leads through a folder that may not be entered.
+    """
+    try:
+        path.exists()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return path
+
+
+def suffixes() -> frozenset[str]:
+    """Returns the endings of names that tell a format, without the dot."""
+    return frozenset(name for name, known in table.FORMATS.items() if known.by_suffix)
 
 
 def _inside(path: Path, files: list[tuple[str, Path]]) -> list[tuple[str, Path]]:

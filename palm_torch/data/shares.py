@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from palm_torch.commit import coverage, multiset
@@ -52,11 +52,14 @@ class Share:
         data: Datasets by name, in the order of their first use.
         maps: How often each record, by name and use; a map may be missing.
         ranks: How many ranks it stands for: so many order chains has each use.
+        same: What proves, by name, that datasets without a manifest are of the same files: only ranks of one
+            machine can show each other that.
     """
 
     data: Mapping[str, Dataset]
     maps: Mapping[Key, CountMap]
     ranks: int = 1
+    same: Mapping[str, Digest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +81,9 @@ class Merged:
 def merge(shares: Sequence[Share], *, number: type[int] = int) -> Merged:
     """Returns what all shares received together.
 
-    Datasets are one if format, manifest, number and size of records are; the n-th of several like it in one
-    share goes with the n-th in another.
+    Datasets are one if format, manifest, number and size of records are; without a manifest, if they are
+    proved to be of the same files. The n-th of several like it in one share goes with the n-th in another.
+    What nothing proves to be one, streams among them, stays apart, for each share under a name of its own.
 
     Args:
         shares: In the order of their ranks.
@@ -90,7 +94,7 @@ def merge(shares: Sequence[Share], *, number: type[int] = int) -> Merged:
         EvidenceError: If a map is not that of its dataset, or has not one count for each record.
         DataError: If a multiset hash is out of range.
     """
-    names = [_identities(share.data) for share in shares]
+    names = [_identities(share, place) for place, share in enumerate(shares)]
     data: dict[str, Dataset] = {}
     maps: dict[Key, CountMap] = {}
     unmapped: list[Key] = []
@@ -112,6 +116,7 @@ def merge(shares: Sequence[Share], *, number: type[int] = int) -> Merged:
             manifest=first.manifest,
             records=first.records,
             record_bytes=first.record_bytes,
+            layout=first.layout,
             uses=uses,
         )
     return Merged(data=data, maps=maps, unmapped=tuple(unmapped))
@@ -168,7 +173,7 @@ def _merge_use(
     return (
         Delivered(
             delivered=sum(part.delivered for _, _, part in parts),
-            padded=sum(part.padded for _, _, part in parts),
+            padded=_sum([part.padded for _, _, part in parts]),
             counts=counts,
             multiset=Multiset(scheme=total.parameters.name, count=total.count, state=total.state.hex()),
             order=tuple(itertools.chain.from_iterable(order)),
@@ -176,6 +181,12 @@ def _merge_use(
         ),
         together,
     )
+
+
+def _sum(numbers: Sequence[int | None]) -> int | None:
+    """Returns the sum; None if one of them is not known."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
 
 
 def _map_of(share: Share, name: str, use: str, part: Delivered, records: int | None) -> CountMap | None:
@@ -203,12 +214,13 @@ def _counts_of(found: CountMap) -> Counts:
     )
 
 
-def _identities(data: Mapping[str, Dataset]) -> dict[tuple[object, ...], str]:
-    """Returns what tells a share's datasets from each other, with their names, in order."""
+def _identities(share: Share, place: int) -> dict[tuple[object, ...], str]:
+    """Returns what tells datasets from each other, in one share and in all, with their names, in order."""
     seen: Counter[tuple[object, ...]] = Counter()
     found: dict[tuple[object, ...], str] = {}
-    for name, item in data.items():
-        kind: tuple[object, ...] = (item.format, item.manifest, item.records, item.record_bytes)
+    for name, item in share.data.items():
+        proof: object = item.manifest or share.same.get(name)
+        kind = (item.format, item.records, item.record_bytes, item.layout, place if proof is None else proof)
         seen[kind] += 1
         found[*kind, seen[kind]] = name
     return found

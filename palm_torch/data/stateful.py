@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torchdata import stateful_dataloader  # type: ignore[import-untyped]  # it has no stubs
 
 from palm_torch.data import carrier
-from palm_torch.data.loader import Delivering, DeliveringIterator
+from palm_torch.data.loader import Delivering, DeliveringIterator, require_hashed_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,15 +29,14 @@ class StatefulDataLoader(Delivering, stateful_dataloader.StatefulDataLoader[T_co
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (torchdata's signature)
         super().__init__(*args, **kwargs)
-        self.carry()
 
     def __iter__(self) -> Iterator[T_co]:
         """Starts an epoch, or goes on with the one whose state was loaded.
 
         Raises:
-            CoverageError: As `Delivering.require_hashed_workers`.
+            CoverageError: If workers would load their code anew, where the code of a run is hashed.
         """
-        self.require_hashed_workers()
+        require_hashed_workers(self)
         before = carrier.gather()  # what is skipped on the way to the position is not delivered
         try:
             inner = super().__iter__()

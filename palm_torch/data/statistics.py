@@ -24,6 +24,11 @@ BATCH: Final = 256
 MAX_BINS: Final = 100_000
 """Different values that a result may list: it travels in the evidence."""
 
+_ARRAYS: Final = (torch.Tensor, np.ndarray, np.memmap)
+_SCALARS: Final = frozenset(np.sctypeDict.values())
+_SIZED: Final = (*_ARRAYS, bytes, str, list, tuple, dict)
+"""Exact types whose length is what anybody would count; a subclass may say anything."""
+
 STATISTICS: Final[dict[str, Callable[..., dict[str, Any]]]] = {}
 
 
@@ -40,11 +45,12 @@ def named(name: str) -> Callable[..., dict[str, Any]]:
 
 def each_once(dataset: Any) -> Iterator[Any]:  # noqa: ANN401 (any attested dataset)
     """Yields every item of a dataset once, in order; a stream is iterated."""
-    if hasattr(dataset, "__len__"):
+    kind = type(dataset)
+    if hasattr(kind, "__len__") and hasattr(kind, "__getitem__"):
         for start in range(0, len(dataset), BATCH):
             numbers = list(range(start, min(start + BATCH, len(dataset))))
-            if hasattr(dataset, "__getitems__"):
-                yield from dataset.__getitems__(numbers)
+            if hasattr(kind, "__getitems__"):
+                yield from kind.__getitems__(dataset, numbers)
             else:
                 yield from (dataset[number] for number in numbers)
     else:
@@ -76,13 +82,9 @@ def record_length(items: Iterable[Any], *, field: str | None = None) -> dict[str
     counts: Counter[int] = Counter()
     for number, item in enumerate(items):
         value = _of(item, field, number)
-        if not isinstance(value, (torch.Tensor, np.ndarray)) or value.ndim:
-            try:
-                counts[len(value)] += 1
-                continue
-            except TypeError:
-                pass
-        raise DataError(f"record {number}: expected something with a length, got {_said(value)}")
+        if type(value) not in _SIZED or (type(value) in _ARRAYS and not value.ndim):
+            raise DataError(f"record {number}: expected something with a length, got {_said(value)}")
+        counts[len(value)] += 1
     return {
         "records": counts.total(),
         "sum": sum(length * times for length, times in counts.items()),
@@ -110,8 +112,8 @@ def token_frequency(items: Iterable[Any], *, field: str | None = None) -> dict[s
     records = 0
     for number, item in enumerate(items):
         value = _of(item, field, number)
-        array = np.asarray(value)
-        if array.dtype.kind not in "iu":
+        array = _integers(value)
+        if array is None:
             raise DataError(f"record {number}: expected integers, got {_said(value)}")
         found, times = np.unique(array, return_counts=True)
         counts.update(dict(zip(found.tolist(), times.tolist(), strict=True)))
@@ -142,13 +144,13 @@ def histogram(
         DataError: If a record is none of these, or has too many different values.
         MeasurementError: If the bounds do not rise.
     """
-    if edges is not None and (not edges or any(low >= high for low, high in itertools.pairwise(edges))):
-        raise MeasurementError(f"edges: expected numbers that rise, got {edges!r:.80}")
+    if edges is not None and not _rise(edges):
+        raise MeasurementError(f"edges: expected numbers that rise, in a list, got {edges!r:.80}")
     counts: Counter[str] = Counter()
     records = 0
     for number, item in enumerate(items):
         value = _of(item, field, number)
-        if isinstance(value, (torch.Tensor, np.ndarray, np.generic)) and value.ndim == 0:
+        if type(value) in (*_ARRAYS, *_SCALARS) and value.ndim == 0:
             value = value.item()
         counts[_bin(value, edges, number)] += 1
         records += 1
@@ -160,25 +162,53 @@ def histogram(
 def _of(item: Any, field: str | None, number: int) -> Any:  # noqa: ANN401 (any item)
     if field is None:
         return item
-    if not isinstance(item, dict) or field not in item:
-        known = (
-            ", ".join(map(repr, sorted(item))) if isinstance(item, dict) else f"no fields, but {_said(item)}"
-        )
+    if type(field) is not str:
+        raise MeasurementError(f"field: expected the name of a field, got {field!r:.80}")
+    if type(item) is not dict or field not in item:
+        known = ", ".join(sorted(map(repr, item))) if type(item) is dict else f"no fields, but {_said(item)}"
         raise DataError(f"record {number}: expected a field {field!r}, got {known}")
     return item[field]
 
 
 def _bin(value: object, edges: list[int] | None, number: int) -> str:
     if edges is None:
-        if value is not None and not isinstance(value, (str, int)):
+        if value is not None and type(value) not in (str, int, bool):
             raise DataError(
                 f"record {number}: expected text, an integer, true, false or null, got {_said(value)}"
             )
         return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+    if not isinstance(value, (int, float)) or type(value) not in (int, float) or math.isnan(value):
         raise DataError(f"record {number}: expected a number, got {_said(value)}")
     reached = [edge for edge in edges if value >= edge]
     return str(reached[-1]) if reached else "below"
+
+
+def _rise(edges: object) -> bool:
+    if type(edges) is not list or not edges or any(type(edge) not in (int, float) for edge in edges):
+        return False
+    return all(low < high for low, high in itertools.pairwise(edges))
+
+
+def _integers(value: Any) -> np.ndarray[Any, np.dtype[Any]] | None:  # noqa: ANN401 (any item)
+    """Returns integers as an array; None if something else is among them."""
+    kind = type(value)
+    if kind in (list, tuple):
+        if not set(map(type, value)) <= {int}:
+            parts = [_integers(part) for part in value]
+            flat = [part.reshape(-1) for part in parts if part is not None]
+            return np.concatenate(flat) if len(flat) == len(parts) and _one_sign(flat) else None
+    elif kind is not int and kind is not range and kind not in _ARRAYS and kind not in _SCALARS:
+        return None
+    try:
+        array = np.asarray(value, np.int64) if kind in (list, tuple) and not value else np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # a type that NumPy lacks, or a tensor that has no bytes
+        return None
+    return array if array.dtype.kind in "iu" else None
+
+
+def _one_sign(parts: list[np.ndarray[Any, np.dtype[Any]]]) -> bool:
+    """Returns whether integers of these types together are still integers to NumPy."""
+    return np.result_type(*parts).kind in "iu"
 
 
 def _listed(counts: dict[str, int]) -> dict[str, int]:

@@ -11,7 +11,7 @@ import torch.utils.data
 from torch.utils.data import get_worker_info
 
 from palm_torch import recorder
-from palm_torch.data import carrier, open_datasets
+from palm_torch.data import carrier, open_datasets, wrapped
 from palm_torch.data.item_digests import ItemDigests
 from palm_torch.errors import DataError, PalmTorchError, prefixed
 
@@ -30,7 +30,7 @@ class AttestedIterableDataset(torch.utils.data.IterableDataset[T_co]):
     (`torch.utils.data.get_worker_info`): if they do not, the loop receives every item once per worker, and
     only the multiset hash shows it.
 
-    Attributes that are not found here are those of the inner dataset.
+    Attributes that are not found here are those of the inner dataset, to read and to set.
 
     Args:
         inner: What is iterated, anew for each pass.
@@ -67,13 +67,12 @@ class AttestedIterableDataset(torch.utils.data.IterableDataset[T_co]):
             )
         self.inner = inner
         self._digests = ItemDigests.of(encode, salt)
-        uid = secrets.token_hex(16)
+        token = secrets.token_hex(16)
         self.info = open_datasets.DatasetInfo(
-            uid=uid,
-            path=Path(f"{name}@{uid[:8]}"),
+            name=token,
+            path=Path(f"{name}@{token[:8]}"),
             layout=self._digests.layout,
             records=None,
-            manifest=None,
             table=None,
         )
         open_datasets.register(self)
@@ -120,6 +119,14 @@ class AttestedIterableDataset(torch.utils.data.IterableDataset[T_co]):
         if name.startswith("_") or "inner" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no {name!r}")
         return getattr(self.inner, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Sets an attribute of the inner dataset if it has one of that name, else of this one.
+
+        Raises:
+            AttributeError: For what an attested stream is made of.
+        """
+        wrapped.set_attribute(self, name, value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Takes up a copy; in the process that opened the stream it is listed as open too."""

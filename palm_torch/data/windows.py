@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import operator
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -10,10 +9,12 @@ import numpy as np
 import torch
 import torch.utils.data
 
-from palm_torch.data import carrier, chunks, stacking
-from palm_torch.data.formats import raw, table
+from palm_torch import recorder
+from palm_torch.data import carrier, chunks, fixed_items, shards, stacking
+from palm_torch.data.formats import npy, raw, table
+from palm_torch.data.formats.chunks import CHUNK_BYTES
 from palm_torch.data.stacking import Record
-from palm_torch.errors import DataError
+from palm_torch.errors import DataError, prefixed
 
 if TYPE_CHECKING:
     import os
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
     from palm_torch.commit.manifest import Manifest
     from palm_torch.data.open_datasets import DatasetInfo
 
-_HEADERS: Final = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
-_HEADER_CHUNKS: Final = 4
+_HEADER_CHUNKS: Final = -(-npy.MAX_HEADER_BYTES // CHUNK_BYTES)
+_TOKENS: Final = "bin"
+"""The one known format whose files are windowed as they stand."""
 
 
 class AttestedWindows(torch.utils.data.Dataset[Record]):
@@ -36,11 +35,13 @@ class AttestedWindows(torch.utils.data.Dataset[Record]):
     chunks that a window touches.
 
     Args:
-        path: A file of elements, ``.bin``, or a flat array, ``.npy``.
+        path: A flat array, ``.npy``, or a file that is nothing but elements: ``.bin``, or any other name that
+            does not end as those of another format do.
         length: Elements per window; with ``targets`` one more than the model's context.
         stride: Elements from the beginning of a window to that of the next.
         token_dtype: Stored element type by its numpy name; ``"uint16"`` for ``.bin`` unless given.
-        dtype: Element type of the tensors; None keeps the stored one.
+        dtype: Element type of the tensors; None keeps the stored one. Integers have to fit, as for
+            `palm_torch.AttestedMmapDataset`.
         targets: Whether an item is the pair (window without its last element, window without its first).
         manifest: ``"auto"`` takes the manifest of the file's chunks beside it if there is one; a path insists
             on that one; None reads without, so that a changed chunk is not noticed but only counted.
@@ -65,13 +66,11 @@ class AttestedWindows(torch.utils.data.Dataset[Record]):
         manifest: str | os.PathLike[str] | None = "auto",
         salt: bytes | None = None,
     ) -> None:
-        for name, value in (("length", length), ("stride", stride)):
-            if value < 1:
-                raise DataError(f"{name}: expected at least 1 element, got {value}")
+        length, stride = _elements_in("length", length), _elements_in("stride", stride)
         if dtype is not None and not isinstance(dtype, torch.dtype):
             raise DataError(f"dtype: expected a torch.dtype such as torch.int64, or None, got {dtype!r}")
         self._file = chunks.open_file(path, manifest=manifest, salt=salt)
-        self._stored, self._offset = _elements(self._file, token_dtype)
+        self._stored, self._offset = _stored(self._file, token_dtype)
         elements, over = divmod(self._file.size_bytes - self._offset, self._stored.itemsize)
         if over:
             raise DataError(
@@ -84,11 +83,9 @@ class AttestedWindows(torch.utils.data.Dataset[Record]):
         self._windows = (elements - length) // stride + 1
         self._dtype = dtype or getattr(torch, self._stored.name)
         self._by_numpy = str(self._dtype).removeprefix("torch.") in table.ELEMENT_TYPES
-        if not torch.can_cast(getattr(torch, self._stored.name), self._dtype):
-            raise DataError(
-                f"{path}: stored elements are {self._stored.name}, and {dtype} cannot hold them without "
-                "loss: pass dtype=None to keep the stored type, or a type that can"
-            )
+        with prefixed(str(path)):
+            working = fixed_items.working_dtype(self._stored, dtype)
+        self._checks = fixed_items.may_wrap(self._stored, working)
 
     @property
     def info(self) -> DatasetInfo:
@@ -139,6 +136,11 @@ class AttestedWindows(torch.utils.data.Dataset[Record]):
         rows = np.frombuffer(b"".join(self._file.read(ranges)), self._stored).reshape(
             len(ranges), self._length
         )
+        if self._checks and rows.view(np.int64).min() < 0:
+            error = DataError(f"{self._file.info.path}: {fixed_items.TOO_GREAT}")
+            recorder.failed(error)  # a script that swallows it gets no evidence
+            carrier.note_failure(error)
+            raise error
         columns = (slice(None, -1), slice(1, None)) if self._targets else (slice(None),)
         tensors = [self._tensor(rows[:, column], stacks=stacks) for column in columns]
         if stacks:
@@ -151,36 +153,53 @@ class AttestedWindows(torch.utils.data.Dataset[Record]):
             stacking.empty(rows.shape, self._dtype) if stacks else torch.empty(rows.shape, dtype=self._dtype)
         )
         if self._by_numpy:
-            np.copyto(made.numpy(), rows, casting="unsafe")  # that it loses nothing was checked
+            np.copyto(made.numpy(), rows, casting="unsafe")  # that nothing wraps around was checked
             return made
         return made.copy_(torch.from_numpy(rows.copy()))
 
 
-def _elements(file: chunks.ChunkedFile, token_dtype: str | None) -> tuple[np.dtype[Any], int]:
+def _elements_in(name: str, value: object) -> int:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise DataError(f"{name}: expected at least 1 element, got {value!r}")
+    return number
+
+
+def _stored(file: chunks.ChunkedFile, token_dtype: str | None) -> tuple[np.dtype[Any], int]:
     """Returns the type of a file's elements and where they begin; a header is read from verified chunks.
 
     Raises:
         DataError: If it is no flat row of elements of a known type.
     """
     path, wanted = file.info.path, table.Wanted(None, token_dtype)
-    if path.suffix != ".npy":
-        return np.dtype(wanted.dtype or raw.DEFAULT_DTYPE).newbyteorder("<"), 0
-    start = io.BytesIO(
-        b"".join(file.chunk(number) for number in range(min(file.info.records or 0, _HEADER_CHUNKS)))
-    )
-    try:
-        read = _HEADERS[np.lib.format.read_magic(start)]
-        shape, _, dtype = read(start)
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{path}: not a .npy file of version 1.0 or 2.0: {error}") from error
-    if len(shape) != 1 or dtype.str[0] == ">" or dtype.name not in table.ELEMENT_TYPES:
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix == "npy":
+        return _of_array(file, wanted)
+    if suffix in shards.suffixes() and suffix != _TOKENS:
         raise DataError(
-            f"{path}: expected a flat array of little-endian numbers, got {dtype.str}{list(shape)}"
+            f"{path}: expected a file of elements (.bin) or a flat array (.npy), got .{suffix}, whose bytes "
+            "are no row of elements: read it with palm_torch.AttestedMmapDataset, or write its tokens to a "
+            ".bin file"
         )
-    if wanted.dtype not in (None, dtype.name):
-        raise DataError(f"{path}: expected elements of type {wanted.dtype}, got {dtype.name}")
-    if start.tell() + shape[0] * dtype.itemsize != file.size_bytes:
+    if wanted.dtype in table.BIT_TYPES:
+        raise DataError(f"{path}: token_dtype: windows are of types that NumPy has, got {wanted.dtype}")
+    return np.dtype(wanted.dtype or raw.DEFAULT_DTYPE).newbyteorder("<"), 0
+
+
+def _of_array(file: chunks.ChunkedFile, wanted: table.Wanted) -> tuple[np.dtype[Any], int]:
+    path = file.info.path
+    start = b"".join(file.chunk(number) for number in range(min(file.info.records or 0, _HEADER_CHUNKS)))
+    found = npy.read_header(path, start)
+    if len(found.shape) != 1:
+        raise DataError(f"{path}: expected a flat array, got one of shape {list(found.shape)}")
+    if wanted.dtype not in (None, found.dtype):
+        raise DataError(f"{path}: expected elements of type {wanted.dtype}, got {found.dtype}")
+    stored = np.dtype(found.dtype)
+    if found.offset + found.shape[0] * stored.itemsize != file.size_bytes:
         raise DataError(
-            f"{path}: expected {shape[0]} elements after the header, as it says, got another number"
+            f"{path}: expected {found.shape[0]} elements after the header, as it says, got another number"
         )
-    return dtype, start.tell()
+    return stored, found.offset

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 import torch
 
-from palm_torch.data.formats import table
-from palm_torch.errors import DataError
+from palm_torch.data.formats import jsonl, table
+from palm_torch.errors import DataError, prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,16 +70,20 @@ class _Elements:
     def encode(self, record: object, *, where: str) -> bytes:
         """Returns the elements, little endian, in C order."""
         array = _array(record, where)
-        if self._dtype is None:
-            self._dtype = array.dtype.newbyteorder("=").name
-            table.Wanted(None, self._dtype)
-        if self._shape is None:
-            self._shape = array.shape
-        if array.shape != self._shape or not array.size:
+        dtype = self._dtype or array.dtype.newbyteorder("=").name
+        table.Wanted(None, dtype)
+        shape = array.shape if self._shape is None else self._shape
+        if array.shape != shape or not array.size:
+            raise DataError(f"{where}: expected elements of shape {list(shape)}, got {list(array.shape)}")
+        most = 1 if self.suffix == "bin" else table.MAX_AXES - 1
+        if not 0 < array.ndim <= most:
             raise DataError(
-                f"{where}: expected elements of shape {list(self._shape)}, got {list(array.shape)}"
+                f"{where}: expected an array of 1 to {most} axes, as whoever reads .{self.suffix} files does, "
+                f"got shape {list(array.shape)}"
             )
-        return _cast(array, self._dtype, where).tobytes()
+        encoded = _cast(array, dtype, where).tobytes()
+        self._dtype, self._shape = dtype, shape
+        return encoded
 
     def record(self, encoded: memoryview) -> memoryview:
         """Returns all of it."""
@@ -104,6 +108,9 @@ class _Lines:
 
     suffix = "jsonl"
 
+    def __init__(self) -> None:
+        self._read = jsonl.reading()
+
     def encode(self, record: object, *, where: str) -> bytes:
         """Returns a line: JSON with sorted keys, or the bytes that were given."""
         if not isinstance(record, bytes):
@@ -116,6 +123,8 @@ class _Lines:
                 raise DataError(f"{where}: expected a JSON value, or the bytes of a line: {error}") from error
         if not record or b"\n" in record:
             raise DataError(f"{where}: expected one line without a line feed, got {record[:40]!r}")
+        with prefixed(where):
+            self._read(record)  # what nobody can read is not written
         return record + b"\n"
 
     def record(self, encoded: memoryview) -> memoryview:

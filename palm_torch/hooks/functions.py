@@ -1,7 +1,9 @@
-"""Which function it is and what it was called with: for the preprocess and distribute sessions to come.
+"""Which function it is and what it was called with: for preprocess and distribute sessions.
 
-The identity of a function is the files that define it, as they were imported, and the arguments it gets:
-bound by `functools.partial` or given in the call, under the names of its parameters where it has any.
+The identity of a function is its code, by module, name and line, the files that define it, as they were
+imported, and the arguments it gets: bound by `functools.partial` or given in the call, under the names of its
+parameters where it has any. What a function says of itself (``__module__``, ``__qualname__``) anybody can
+copy, as `functools.wraps` does, and counts for nothing where there is code to ask.
 """
 
 from __future__ import annotations
@@ -10,14 +12,16 @@ import enum
 import functools
 import inspect
 import math
+import sys
 from dataclasses import dataclass
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from palm_torch import codec
 from palm_torch.digest import Digest, tagged_digest
 from palm_torch.encoding import encode_json
 from palm_torch.errors import EncodingError, MeasurementError
-from palm_torch.hooks import source
+from palm_torch.hooks import importing, source
 from palm_torch.statement import SourceFile
 
 if TYPE_CHECKING:
@@ -39,23 +43,48 @@ class FunctionIdentity:
     """Which function it is.
 
     Attributes:
-        name: ``module.qualified_name`` of the innermost function.
-        files: Files that define it and what wraps it, outermost first.
+        layers: The function and what wraps it, outermost first: ``module.qualified_name:line`` of the code of
+            each, or ``module.qualified_name`` of what has no Python code.
+        files: Files that define them, in the same order, each once.
         arguments: Digest of what is bound to it and what it is called with.
     """
 
-    name: str
+    layers: tuple[str, ...]
     files: tuple[SourceFile, ...]
     arguments: Digest
 
     @property
+    def name(self) -> str:
+        """``module.qualified_name`` of the innermost function."""
+        return self.layers[-1].partition(":")[0]
+
+    @property
     def digest(self) -> Digest:
         """The identity as one digest."""
-        files = encode_json(codec.to_json(self.files))
-        return tagged_digest(TAG, self.name.encode("utf-8"), files, self.arguments.value)
+        layers, files = encode_json(list(self.layers)), encode_json(codec.to_json(self.files))
+        return tagged_digest(TAG, layers, files, self.arguments.value)
 
 
-def function_identity(function: Callable[..., object], *args: object, **kwargs: object) -> FunctionIdentity:
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One callable of those that a call goes through, as it is now.
+
+    Attributes:
+        item: The callable itself: a function, or the type of an object that is called.
+        code: The code object that runs; None for what is no Python.
+        name: As in `FunctionIdentity.layers`.
+        file: The file that defines it.
+    """
+
+    item: object
+    code: CodeType | None
+    name: str
+    file: SourceFile
+
+
+def function_identity(
+    function: Callable[..., object], /, *args: object, **kwargs: object
+) -> FunctionIdentity:
     """Returns the identity of a function, method, callable object, partial or decorated function.
 
     The state of an object that a method belongs to is no argument and not part of the identity.
@@ -69,24 +98,65 @@ def function_identity(function: Callable[..., object], *args: object, **kwargs: 
         MeasurementError: Naming the argument that has no canonical form (a tensor, an open file, a NaN), or
             that the function does not take.
     """
-    modules: list[str] = []
     bound = function
+    while isinstance(bound, functools.partial):
+        args, kwargs = (*bound.args, *args), {**bound.keywords, **kwargs}
+        bound = bound.func
+    found = layers(bound)
+    files = tuple(dict.fromkeys(layer.file for layer in found))
+    name = found[-1].name.partition(":")[0]
+    return FunctionIdentity(
+        tuple(layer.name for layer in found), files, _arguments(name, bound, args, kwargs)
+    )
+
+
+def layers(function: Callable[..., object]) -> list[Layer]:
+    """Returns what a call of a function goes through as far as Python tells, outermost first.
+
+    Those are the function, and whatever it says that it wraps (``__wrapped__``): that it calls this, and
+    nothing else, only its code shows. Partials are looked through.
+
+    Raises:
+        MeasurementError: If it wraps itself.
+    """
+    found: list[Layer] = []
     while True:
+        if any(layer.item is function for layer in found):
+            raise MeasurementError(f"{found[-1].name}: wraps itself")
         if isinstance(function, functools.partial):
-            args, kwargs = (*function.args, *args), {**function.keywords, **kwargs}
-            function = bound = function.func
+            function = function.func
         elif inspect.ismethod(function):
             function = function.__func__
-        elif hasattr(function, "__wrapped__"):
-            modules.append(_module_of(function))
-            function = function.__wrapped__
         else:
-            break
-    subject = function if hasattr(function, "__qualname__") else type(function)
-    modules.append(_module_of(subject))
-    name = f"{modules[-1]}.{subject.__qualname__}"
-    files = tuple(source.of_module(module) for module in dict.fromkeys(modules))
-    return FunctionIdentity(name, files, _arguments(name, bound, args, kwargs))
+            found.append(_layer(function))
+            inner = getattr(function, "__wrapped__", None)
+            if inner is None:
+                return found
+            function = inner
+
+
+def _layer(item: object) -> Layer:
+    if isinstance(item, FunctionType):
+        code, module = item.__code__, str(item.__globals__.get("__name__"))
+        name = f"{module}.{code.co_qualname}:{code.co_firstlineno}"
+        return Layer(item, code, name, _file_of(item, module))
+    subject = item if hasattr(item, "__qualname__") else type(item)
+    module = _module_of(subject)
+    return Layer(item, None, f"{module}.{subject.__qualname__}", source.of_module(module))
+
+
+def _file_of(function: FunctionType, module: str) -> SourceFile:
+    """Returns the file of the module that a function runs in, if its code came from that file."""
+    loaded = sys.modules.get(module)
+    if loaded is None:
+        return source.of_module(module)
+    if getattr(loaded, "__dict__", None) is not function.__globals__:
+        return SourceFile(module=module, digest=None, reason="runs in no module, or in one that was replaced")
+    path = function.__globals__.get("__file__")
+    told = function.__code__.co_filename
+    if isinstance(path, str) and told != path and importing.resolved(told) != importing.resolved(path):
+        return SourceFile(module=module, digest=None, reason="its code came from elsewhere than that file")
+    return source.of_module(module)
 
 
 def _arguments(

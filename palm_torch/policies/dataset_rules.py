@@ -1,7 +1,7 @@
 """What a policy demands of the properties of datasets: binding, preprocessing, distributions.
 
-What is unset is demanded in its strictest form: every record of the source was read exactly once, and nothing
-is merely declared. The lists of digests are mandatory; ``[any]`` waves one through and says so.
+What is unset is demanded in its strictest form: every record of the source was read exactly once, no code in
+between could drop one, and nothing is merely declared. The lists of digests are mandatory; ``[any]`` waves one through and says so.
 
     claims:
       property: bind
@@ -74,6 +74,8 @@ class PreprocessRules:
         arguments: Digests of the arguments as a value; ``[none]`` where there must be none.
         produced: Manifests of what was written.
         multiplicity: How often each record of each source was read; unset demands exactly once.
+        exact: Whether what was handed on must have been the records that are counted; False accepts code in
+            between that may have dropped some.
         streams: Whether sources will do whose records have no index; unset demands an index.
         records: Records written, over all that was produced.
         ranges: Ranges of arguments by name.
@@ -88,6 +90,7 @@ class PreprocessRules:
     arguments: tuple[str, ...]
     produced: tuple[str, ...]
     multiplicity: Range = ONCE
+    exact: bool = True
     streams: bool = False
     records: Range | None = None
     ranges: dict[str, Range] = field(default_factory=dict)
@@ -113,6 +116,8 @@ class DistributeRules:
         arguments: Digests of the arguments as a value; ``[none]`` where there must be none.
         distribution: Digests of the distribution as a value.
         multiplicity: How often each record was read; unset demands exactly once.
+        exact: Whether what was handed on must have been the records that are counted; False accepts code in
+            between that may have dropped some.
         streams: Whether data will do whose records have no index; unset demands an index.
         ranges: Ranges of arguments by name.
         bounds: Ranges of numbers in the distribution by path, such as ``shares.en``.
@@ -129,6 +134,7 @@ class DistributeRules:
     arguments: tuple[str, ...]
     distribution: tuple[str, ...]
     multiplicity: Range = ONCE
+    exact: bool = True
     streams: bool = False
     ranges: dict[str, Range] = field(default_factory=dict)
     bounds: dict[str, Range] = field(default_factory=dict)

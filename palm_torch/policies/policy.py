@@ -161,6 +161,7 @@ class ClaimRules:
             of each dataset lie in it. Streams, whose records have no index, satisfy no such range.
         exact: Whether every use must have been counted exactly: the batches were the records themselves.
         padded: Most records, over all datasets and uses, that a sampler repeated to make ranks equal.
+        unknown_padding: Whether that number may be unknown: samplers that are not torch's own do not tell it.
         streams: Whether data may come as streams, of which nobody can tell which records they were.
         ranks: How many ranks received each use (its order chains).
         interconnect: ``unprotected`` accepts knowingly that gradients went from machine to machine over a
@@ -182,6 +183,7 @@ class ClaimRules:
     multiplicity: Range | None = None
     exact: bool = False
     padded: int = 0
+    unknown_padding: bool = False
     streams: bool = False
     ranks: Range | None = None
     interconnect: Literal["unprotected"] | None = None

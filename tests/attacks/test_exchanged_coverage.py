@@ -11,8 +11,7 @@ import records_at_hand as at_hand
 from workshop import put
 
 from palm_torch.appraisal import coverage_maps
-from palm_torch.appraisal.dataset_reading import Held
-from palm_torch.appraisal.files_at_hand import Data
+from palm_torch.appraisal.at_hand import Data, Held
 from palm_torch.commit import coverage, coverage_file, manifest, records
 from palm_torch.commit.coverage_proof import CoverageProof
 from palm_torch.errors import ArtifactError, BindingError, ClaimError, EvidenceError

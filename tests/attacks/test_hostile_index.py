@@ -6,6 +6,7 @@ record that was asked for.
 
 from __future__ import annotations
 
+import pickle
 import signal
 import struct
 import subprocess
@@ -143,8 +144,20 @@ def test_a_planted_index_repeats_a_line_and_leaves_one_out(texts: Path) -> None:
         data[0]
     with pytest.raises(RecordError, match="record 1"):
         data[1]
-    with pytest.raises(DataError, match="are no line of the file"):
-        AttestedMmapDataset(texts, manifest=None)[3]
+    without = AttestedMmapDataset(texts, manifest=None)
+    assert [without[number]["n"] for number in range(4)] == [0, 1, 2, 3]
+
+
+def test_without_a_manifest_a_planted_index_joins_no_lines(texts: Path) -> None:
+    index = texts.with_name("texts.jsonl.palm-index")
+    joined = index.read_bytes()[: line_index.HEADER.size] + struct.pack("<3Q", 0, 9, 36)
+    index.write_bytes(joined)
+    data = AttestedMmapDataset(texts, manifest=None)
+    for one in (data, pickle.loads(pickle.dumps(data))):  # noqa: S301 (made here)
+        assert [one[number]["n"] for number in range(len(one))] == [0, 1, 2, 3]
+    assert index.read_bytes() == joined
+    texts.with_name("texts.jsonl.palm-manifest").unlink()
+    assert len(AttestedMmapDataset(texts)) == 4
 
 
 def test_measuring_does_not_believe_a_planted_index(texts: Path) -> None:

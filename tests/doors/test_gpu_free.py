@@ -1,4 +1,4 @@
-"""Verifying evidence of no GPU loads nothing that only evidence of GPUs needs: the command starts faster."""
+"""Verifying loads what the evidence and the options at hand need, and no more: the command starts faster."""
 
 from __future__ import annotations
 
@@ -32,12 +32,26 @@ OF_GPUS = (
 )
 OF_TOKENS = frozenset({"palm_torch.appraisal.opinions", "palm_torch.cvm.eat", "palm_torch.cvm.jose"})
 OF_OTHER_OPTIONS = (
+    "numpy",
     "palm_torch.appraisal.artifacts",
+    "palm_torch.appraisal.coverage_maps",
+    "palm_torch.appraisal.datasets_at_hand",
+    "palm_torch.appraisal.files_at_hand",
+    "palm_torch.appraisal.inclusions",
+    "palm_torch.appraisal.parts",
     "palm_torch.appraisal.receipts",
     "palm_torch.appraisal.seen",
     "palm_torch.chain_verification",
+    "palm_torch.commit.coverage",
+    "palm_torch.commit.manifest",
+    "palm_torch.commit.records",
+    "palm_torch.commit.safetensors_file",
     "palm_torch.cvm.timestamp",
+    "palm_torch.data",
+    "palm_torch.data_at_hand",
+    "palm_torch.part_files",
     "sqlite3",
+    "torch",
 )
 """What other options and other kinds of evidence need."""
 

@@ -1,4 +1,4 @@
-"""One file opens sockets; no other one imports what could."""
+"""One file speaks to strangers, four to processes of the same run; no other one imports what could."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ import pytest
 import palm_torch
 
 PACKAGE = Path(palm_torch.__file__).parent
-THE_ONE = "fetching.py"
+OPENED = {
+    "fetching.py": {"http", "socket", "ssl", "urllib"},
+    "attesting/ranks_meeting.py": {"socket"},
+    "attesting/ranks_frames.py": {"socket"},
+    "data/measuring/processes.py": {"socket"},
+    "data/measuring/ranks.py": {"socket"},
+}
+"""Who may: over the network `fetching.py`, and `measure` between the machines that torchrun started; the rest
+within one machine. Verifying is none of them."""
+UNIX = ("attesting/ranks_meeting.py", "attesting/ranks_frames.py", "data/measuring/processes.py")
+BEYOND = ("AF_INET", "create_connection", "create_server", "getaddrinfo")
 NETWORKING = frozenset(
     {
         "_socket",
@@ -57,13 +67,24 @@ def _is_imported(name: str, source: str) -> bool:
     )
 
 
-def test_one_file_alone_can_open_a_socket() -> None:
+def test_these_files_alone_can_open_a_socket() -> None:
     found = {
         str(path.relative_to(PACKAGE)): networking
         for path in sorted(PACKAGE.rglob("*.py"))
         if (networking := networking_in(path.read_text(encoding="utf-8")))
     }
-    assert found == {THE_ONE: {"http", "socket", "ssl", "urllib"}}
+    assert found == OPENED
+
+
+@pytest.mark.parametrize("name", UNIX)
+def test_ranks_and_workers_of_one_machine_stay_in_it(name: str) -> None:
+    source = (PACKAGE / name).read_text(encoding="utf-8")
+    assert [word for word in BEYOND if word in source] == []
+
+
+def test_twin_what_leaves_the_machine_would_be_seen() -> None:
+    source = (PACKAGE / "data/measuring/ranks.py").read_text(encoding="utf-8")
+    assert [word for word in BEYOND if word in source]
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def make(folder: Path) -> dict[str, dict[str, bytes]]:
         "tokens": dict(_tokens()),
         "files": dict(_files(folder)),
         "proofs": dict(_proofs()),
+        "records": dict(_records()),
     }
 
 
@@ -254,6 +255,19 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
         stream = io.BytesIO()
         np.save(stream, array)
         yield f"npy-{name}", stream.getvalue()
+
+
+def _records() -> Iterator[tuple[str, bytes]]:
+    import fuzz_records
+
+    for number, case in enumerate(fuzz_records.CASES):
+        yield f"row-{number}", b"r" + bytes([number]) + bytes.fromhex(case["hex"])
+    yield "lines", b'l{"a":1}\n[2]\r\n"text"\n'
+    vectors = fuzz_records.VECTORS
+    yield "sequences", b"i" + (vectors / "megatron" / "uint16.idx").read_bytes()
+    yield "samples", b"m" + (vectors / "mds" / "plain" / "index.json").read_bytes()
+    first = min((vectors / "mds" / "plain").glob("*.mds"))
+    yield "sample-bytes", b"s" + first.read_bytes()
 
 
 def _proofs() -> Iterator[tuple[str, bytes]]:

@@ -22,7 +22,7 @@ from torch.utils.data import BatchSampler, Dataset, RandomSampler, SubsetRandomS
 
 import palm_torch
 from palm_torch.appraisal import claims, consistency, coverage_maps, data_rules, datasets_at_hand
-from palm_torch.appraisal.dataset_reading import Held
+from palm_torch.appraisal.at_hand import Held
 from palm_torch.commit import coverage, multiset
 from palm_torch.data import ledger, measure
 from palm_torch.data.dataset import AttestedMmapDataset
@@ -104,6 +104,7 @@ def claimed(data: AttestedMmapDataset, batches: list[list[int]], packing: int, *
             manifest=header.digest if named else None,
             records=RECORDS,
             record_bytes=4,
+            layout=header.layout,
             uses={"train": summary.claim},
         ),
         summary,

@@ -53,6 +53,7 @@ def share(received: Sequence[int], *, width: int = 1, padded: int = 0) -> Share:
         manifest=Digest(SHA256, bytes(32)),
         records=RECORDS,
         record_bytes=18,
+        layout="uint8[18]",
         uses={"train": delivered},
     )
     return Share(data={"dataset1": dataset}, maps={("dataset1", "train"): CountMap(spelled, width)})

@@ -110,7 +110,7 @@ def variables(rank: int, world_size: int, port: int) -> dict[str, str]:
     return {
         "TORCHELASTIC_RUN_ID": "none",
         "TORCHELASTIC_RESTART_COUNT": "0",
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_USE_AGENT_STORE": "False",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         **{name: str(rank) for name in ("RANK", "LOCAL_RANK")},

@@ -124,6 +124,7 @@ def make_train() -> Train:
                 manifest=MANIFEST.digest,
                 records=RECORDS,
                 record_bytes=RECORD_BYTES,
+                layout=MANIFEST.layout,
                 uses={
                     "train": delivered(bytes([2]) * RECORDS),
                     "eval": delivered(bytes([1, 0, 3]) + bytes(RECORDS - 3)),

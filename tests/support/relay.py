@@ -271,6 +271,7 @@ def _state(opening: Opening, log: tuple[bytes, ...], number: int, earlier: Recei
                 manifest=at_hand.MANIFEST.digest,
                 records=at_hand.RECORDS,
                 record_bytes=at_hand.RECORD_BYTES,
+                layout=at_hand.MANIFEST.layout,
                 uses={"train": _account(train)}
                 | ({"eval": _account(b"\1" + bytes(9))} if number > 1 else {}),
             )

@@ -15,7 +15,7 @@ import workshop
 from rich.console import Console
 from workshop import NOW
 
-from palm_torch import chain_terminal, chain_verification, cli, collateral_file, verification
+from palm_torch import appraiser, chain_terminal, chain_verification, cli, collateral_file, verification
 from palm_torch.appraisal.chain import Chain, Label, Link, Node
 from palm_torch.chain_verification import VerifiedChain
 from palm_torch.collateral_file import CollateralFile
@@ -113,7 +113,7 @@ def test_one_policy_for_all(desk: Path, good: GoodRun) -> None:
 def test_without_at_the_clock_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(
-        verification, "datetime", SimpleNamespace(now=lambda zone: asked.append(zone) or NOW.astimezone(zone))
+        appraiser, "datetime", SimpleNamespace(now=lambda zone: asked.append(zone) or NOW.astimezone(zone))
     )
     found = check(at=None)
     assert len(asked) == 1

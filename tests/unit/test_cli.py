@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import workshop
 
-from palm_torch import cli, request, verification
-from palm_torch.commands import measure
+from palm_torch import appraiser, cli, request, verification
+from palm_torch.commands import arguments
 from palm_torch.commit import manifest as manifests
 from palm_torch.roles import Artifact, Source
 
@@ -93,7 +93,7 @@ def test_the_json_result_is_the_only_thing_on_standard_output(palm: Palm) -> Non
 def test_without_at_the_clock_of_the_machine_is_asked_and_named(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification, "datetime", _Clock)
+    monkeypatch.setattr(appraiser, "datetime", _Clock)
     result = verification.verify(
         files / "good.palm.json", policy=files / "policy.yaml", request=str(files / "request.json")
     )
@@ -379,7 +379,7 @@ def test_measure_prints_the_manifest(palm: Palm, tmp_path: Path) -> None:
 def test_measure_takes_a_salt_and_a_type(palm: Palm, tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(bytes(range(64)))
     salt = tmp_path / "salt"
-    salt.write_bytes(b"secret")
+    salt.write_bytes(b"a secret of salt")
     words = (
         "measure",
         str(tmp_path),
@@ -393,7 +393,7 @@ def test_measure_takes_a_salt_and_a_type(palm: Palm, tmp_path: Path) -> None:
     assert palm(*words)[0] == cli.ACCEPTED
     with manifests.ManifestFile.open(tmp_path / "manifest.palm-manifest") as opened:
         assert (opened.manifest.salted, opened.manifest.records) == (True, 16)
-    for content in (b"", bytes(measure.MAX_SALT_BYTES + 1)):
+    for content in (b"", bytes(15), bytes(arguments.MAX_SALT_BYTES + 1)):
         salt.write_bytes(content)
         assert palm(*words)[0] == cli.MALFORMED
     salt.unlink()

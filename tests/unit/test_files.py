@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +87,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_what_is_being_written_is_hidden_and_says_what_it_will_be(tmp_path: Path) -> None:
+def written_while_looking(tmp_path: Path) -> list[str]:
     seen: list[str] = []
 
     def chunks() -> Iterator[bytes]:
@@ -91,10 +95,56 @@ def test_what_is_being_written_is_hidden_and_says_what_it_will_be(tmp_path: Path
         seen.extend(names(tmp_path))
 
     write_atomically(tmp_path / "evidence.json", chunks(), error=SealError)
-    (name,) = seen
+    assert names(tmp_path) == ["evidence.json"]
+    return seen
+
+
+def test_what_is_being_written_has_no_name(tmp_path: Path) -> None:
+    assert written_while_looking(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, None])
+def test_where_files_need_names_it_is_hidden_and_says_what_it_will_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None
+) -> None:
+    real = os.open
+
+    def without(path: Any, flags: int, *rest: Any) -> int:
+        if number is not None and flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(number, "not here")
+        return real(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", without)
+    if number is None:  # no /proc
+        monkeypatch.setattr(Path, "is_dir", lambda _path: False)
+    (name,) = written_while_looking(tmp_path)
     assert name.startswith(".evidence.json.")
     assert name.endswith(".tmp")
-    assert names(tmp_path) == ["evidence.json"]
+
+
+def test_another_refusal_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_words: Any) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(SealError, match="cannot write here: Read-only file system"):
+        write_atomically(tmp_path / "file", [b""], error=SealError)
+
+
+def test_a_link_in_the_place_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"mine")
+    (tmp_path / "file").symlink_to(tmp_path / "other")
+    write_atomically(tmp_path / "file", [b"new"], error=SealError)
+    assert (tmp_path / "other").read_bytes() == b"mine"
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert not (tmp_path / "file").is_symlink()
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/urandom")):
+        with pytest.raises(SealError, match="cannot read the key: expected a regular file, got a pipe"):
+            read_bounded(path, what="the key", max_bytes=4, error=SealError)
 
 
 def test_a_file_is_read_up_to_its_limit_and_no_further(tmp_path: Path) -> None:
@@ -125,3 +175,19 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> 
         with pytest.raises(SealError) as caught:
             read_bounded(path, what="the key", max_bytes=4, error=SealError)
         assert str(caught.value) == f"{path}: cannot read the key: {reason}"
+
+
+def test_nothing_stays_of_a_process_that_is_killed(tmp_path: Path) -> None:
+    program = """if True:
+        import os, pathlib, signal, sys
+        from palm_torch.errors import SealError
+        from palm_torch.files import write_atomically
+        def chunks():
+            yield bytes(1 << 20)
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        write_atomically(pathlib.Path(sys.argv[1]), chunks(), error=SealError)
+    """
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "file"], check=False)
+    assert done.returncode == -signal.SIGTERM
+    assert names(tmp_path) == []

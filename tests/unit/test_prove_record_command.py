@@ -24,10 +24,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "a.jsonl").write_text("\n".join(LINES) + "\n", encoding="utf-8")
     measure.measure(tmp_path / "a.jsonl")
     (tmp_path / "s.jsonl").write_text("\n".join(LINES), encoding="utf-8")
-    (tmp_path / "salt").write_bytes(b"secret")
-    (tmp_path / "other").write_bytes(b"another")
+    (tmp_path / "salt").write_bytes(b"a secret of salt")
+    (tmp_path / "other").write_bytes(b"some other salt!")
     (tmp_path / "empty").write_bytes(b"")
-    measure.measure(tmp_path / "s.jsonl", salt=b"secret")
+    measure.measure(tmp_path / "s.jsonl", salt=b"a secret of salt")
     (tmp_path / "a.bin").write_bytes(at_hand.CONTENT)
     measure.measure(tmp_path / "a.bin", record_length=8)
     (tmp_path / "record").write_bytes(at_hand.CONTENT[16:32])
@@ -103,7 +103,7 @@ def test_all_places_of_a_record_are_told(capsys: Any) -> None:
         (
             ("s.jsonl.palm-manifest", "--text", LINES[0], "--salt-file", "empty"),
             cli.MALFORMED,
-            "expected 1 to 4096 bytes, got an empty file",
+            "expected at least 16 bytes that nobody can guess, got 0",
         ),
         (
             ("s.jsonl.palm-manifest", "--text", LINES[0], "--salt-file", "other"),

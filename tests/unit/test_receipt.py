@@ -266,7 +266,7 @@ def test_an_account_is_of_a_stream_or_has_multiplicities() -> None:
     held = DeliveredSoFar(
         delivered=0, order=Digest("palm-sha256", bytes(32)), coverage=None, exact=True, product=None
     )
-    words = {"format": "items", "manifest": None, "records": None, "record_bytes": None}
+    words = {"format": "items", "manifest": None, "records": None, "record_bytes": None, "layout": "items"}
     assert DatasetAccount(**words, uses={"train": held}).records is None
     with pytest.raises(EncodingError, match=r"uses\.train\.coverage: expected both or none"):
         DatasetAccount(**(words | {"records": 3}), uses={"train": held})

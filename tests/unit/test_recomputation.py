@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import records_at_hand as at_hand
 
 from palm_torch.commit import manifest as manifests
 from palm_torch.data import measure
@@ -45,7 +47,7 @@ MAKERS: list[Callable[[Path], tuple[Path, dict[str, Any], Path]]] = [tokens, arr
 
 
 @pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize("salt", [None, b"secret"])
+@pytest.mark.parametrize("salt", [None, b"a secret of salt"])
 def test_digests_are_those_of_the_manifest(tmp_path: Path, make: Any, salt: bytes | None) -> None:
     path, options, changed = make(tmp_path)
     header = measure.measure(path, salt=salt, **options)
@@ -69,13 +71,22 @@ def test_digests_are_those_of_the_manifest(tmp_path: Path, make: Any, salt: byte
     assert str(changed.name) in RecordsAtHand(path, target, salt=salt).where(number)
 
 
+def test_items_of_a_program_lie_in_no_file(tmp_path: Path) -> None:
+    items = dataclasses.replace(
+        at_hand.MANIFEST, format="items", dtype=None, record_shape=None, record_bytes=None
+    )
+    path = at_hand.write_manifest(tmp_path / "items.palm-manifest", items)
+    with pytest.raises(DataError, match="items of a program"):
+        RecordsAtHand(tmp_path, path)
+
+
 def test_another_salt_is_said(tmp_path: Path) -> None:
     path, options, _ = arrays(tmp_path)
-    measure.measure(path, salt=b"secret", **options)
+    measure.measure(path, salt=b"a secret of salt", **options)
     with pytest.raises(ManifestError, match="with a salt"):
         RecordsAtHand(path, manifests.path_beside(path))
-    other = RecordsAtHand(path, manifests.path_beside(path), salt=b"other")
-    right = RecordsAtHand(path, manifests.path_beside(path), salt=b"secret")
+    other = RecordsAtHand(path, manifests.path_beside(path), salt=b"some other salt!")
+    right = RecordsAtHand(path, manifests.path_beside(path), salt=b"a secret of salt")
     assert other.digest(0) != right.digest(0)
 
 

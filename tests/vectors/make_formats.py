@@ -117,8 +117,8 @@ MALFORMED: list[tuple[str, dict[str, bytes], dict[str, Any]]] = [
 ]
 
 
-def main() -> None:
-    """Writes the file beside this one."""
+def render() -> str:
+    """Returns the text of the golden file."""
     cases: list[dict[str, Any]] = []
     for name, files, arguments, contents in VALID:
         kind = FILE_KIND if arguments.get("format") == "files" else ""
@@ -129,8 +129,7 @@ def main() -> None:
         cases.append(_case(name, files, arguments) | {"result": "valid", "records": found})
     for name, files, arguments in MALFORMED:
         cases.append(_case(name, files, arguments) | {"result": "malformed"})
-    text = json.dumps({"cases": cases}, indent=1, ensure_ascii=True) + "\n"
-    Path(__file__).with_name("formats.json").write_text(text, encoding="utf-8")
+    return json.dumps({"cases": cases}, indent=1, ensure_ascii=True) + "\n"
 
 
 def _case(name: str, files: dict[str, bytes], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -142,4 +141,4 @@ def _case(name: str, files: dict[str, bytes], arguments: dict[str, Any]) -> dict
 
 
 if __name__ == "__main__":
-    main()
+    Path(__file__).with_name("formats.json").write_text(render(), encoding="ascii")

@@ -132,6 +132,27 @@ class BatchRows:
         except DataError as error:
             raise DataError(f"{self._path}: {self.where(number)}: {error}") from error
 
+    def check(self, first: int, count: int) -> None:
+        """Refuses rows that no item could be made of, before they are measured: a string must be UTF-8.
+
+        Args:
+            first: Number of the first row.
+            count: How many follow each other.
+
+        Raises:
+            DataError: If there is one; the message says in which rows.
+        """
+        while count:
+            at = bisect.bisect_right(self._starts, first) - 1
+            start, end = self._starts[at], [*self._starts, self.records][at + 1]
+            stop = min(first + count, end)
+            batch = self._open[at] or self._opened(at)
+            try:
+                batch.check(range(first - start, stop - start))
+            except DataError as error:
+                raise DataError(f"{self._path}: rows {first} to {stop - 1} of the file: {error}") from error
+            first, count = stop, count - (stop - first)
+
     def where(self, number: int) -> str:
         """Says where a row lies, for messages."""
         at = bisect.bisect_right(self._starts, number) - 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from palm_torch.commit import rows
-from palm_torch.data.formats import arrow_columns
+from palm_torch.data.formats import arrow_buffers, arrow_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +48,15 @@ class Batch:
             arrow_columns.append(one, range(place, place + 1), body, trailer)
         return rows.joined(body, trailer)
 
+    def check(self, places: range) -> None:
+        """Refuses rows with a string that is not UTF-8.
+
+        Raises:
+            DataError: If there is one.
+        """
+        for one in self._columns:
+            arrow_columns.check(one, places)
+
 
 def plain_row(plans: Sequence[arrow_columns.Plain], place: int, pack: Pack, marks: int) -> bytes:
     """Returns the canonical bytes of a row without nulls.
@@ -67,7 +76,7 @@ def plain_row(plans: Sequence[arrow_columns.Plain], place: int, pack: Pack, mark
         if offsets is not None:
             begin, end = offsets[place], offsets[place + 1]
             if not 0 <= begin <= end <= limit:
-                raise arrow_columns.astray(begin, end, limit)
+                raise arrow_buffers.astray(begin, end, limit)
             counts.append(end - begin)
             parts.append(data[begin * width : end * width])
         else:

@@ -8,21 +8,20 @@ the bytes of values are copied once, into the row.
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import pyarrow as pa
 
 from palm_torch.commit import row_decoding, rows
 from palm_torch.commit.row_types import Fixed
-from palm_torch.data.formats import arrow_types
+from palm_torch.data.formats import arrow_buffers, arrow_types
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Places: TypeAlias = "Sequence[int]"
-"""Places of values in a column; a `range` where they follow each other."""
+    from palm_torch.data.formats.arrow_buffers import Places
+
 Found: TypeAlias = "Sequence[int | None]"
 """The same with None for null."""
 Plain: TypeAlias = "tuple[memoryview | None, memoryview, int, int]"
@@ -50,11 +49,11 @@ class Column:
         self._marks = None
         buffers = array.buffers()
         if array.null_count and buffers[0] is not None:
-            self._marks = _view(buffers[0], (self._first + self.size + 7) // 8)
+            self._marks = arrow_buffers.view(buffers[0], (self._first + self.size + 7) // 8)
         self._width = width or 0
         if width is not None:
-            begin = self._first * width
-            self._data = _view(buffers[1], begin + self.size * width)[begin : begin + self.size * width]
+            begin, end = self._first * width, (self._first + self.size) * width
+            self._data = arrow_buffers.view(buffers[1], end)[begin:end]
 
     def plain(self) -> Plain | None:
         """Says how to read the column at once; None where that is not possible."""
@@ -76,6 +75,9 @@ class Column:
         else:
             body.extend(data[at * width : (at + 1) * width] for at in places)
 
+    def check(self, places: Places) -> None:
+        """Refuses values, none of which is null, that have bytes and are none: strings that are not UTF-8."""
+
 
 class _Truths(Column):
     """Truth values, a bit each."""
@@ -84,7 +86,7 @@ class _Truths(Column):
 
     def __init__(self, array: pa.Array) -> None:
         super().__init__(array)
-        self._data = _view(array.buffers()[1], (self._first + self.size + 7) // 8)
+        self._data = arrow_buffers.view(array.buffers()[1], (self._first + self.size + 7) // 8)
 
     def plain(self) -> None:
         return None
@@ -97,24 +99,34 @@ class _Truths(Column):
 class _Bytes(Column):
     """Strings or bytes, divided by offsets."""
 
-    __slots__ = ("_offsets",)
+    __slots__ = ("_is_text", "_offsets")
 
-    def __init__(self, array: pa.Array, code: str) -> None:
+    def __init__(self, array: pa.Array, code: str, *, is_text: bool) -> None:
         super().__init__(array)
+        self._is_text = is_text
         _, offsets, data = array.buffers()
-        self._offsets = _offsets(array, offsets, code)
-        self._data = _view(data, 0)
+        self._offsets = arrow_buffers.offsets(array, offsets, code)
+        self._data = arrow_buffers.view(data, 0)
 
     def plain(self) -> Plain | None:
         return None if self._marks is not None else (self._offsets, self._data, 1, len(self._data))
 
     def values(self, places: Places, body: list[memoryview | bytes], trailer: list[bytes]) -> None:
-        data, spans = self._data, _spans(self._offsets, places, len(self._data))
+        data, spans = self._data, arrow_buffers.spans(self._offsets, places, len(self._data))
         trailer.append(rows.counts([end - begin for begin, end in spans]))
         if isinstance(places, range) and spans:  # they follow each other
             body.append(data[spans[0][0] : spans[-1][1]])
         else:
             body.extend(data[begin:end] for begin, end in spans)
+
+    def check(self, places: Places) -> None:
+        if self._is_text:
+            data = self._data
+            for begin, end in arrow_buffers.spans(self._offsets, places, len(data)):
+                try:
+                    str(data[begin:end], "utf-8")
+                except UnicodeDecodeError as error:
+                    raise DataError(f"a string is not UTF-8: {bytes(data[begin:end])[:40]!r}") from error
 
 
 class _BytesOfOneSize(Column):
@@ -137,7 +149,7 @@ class _Lists(Column):
 
     def __init__(self, array: pa.Array, code: str) -> None:
         super().__init__(array)
-        self._offsets = _offsets(array, array.buffers()[1], code)
+        self._offsets = arrow_buffers.offsets(array, array.buffers()[1], code)
         self._items = column(array.values)
 
     def plain(self) -> Plain | None:
@@ -147,13 +159,13 @@ class _Lists(Column):
         return self._offsets, items[1], items[2], self._items.size
 
     def values(self, places: Places, body: list[memoryview | bytes], trailer: list[bytes]) -> None:
-        spans = _spans(self._offsets, places, self._items.size)
+        spans = arrow_buffers.spans(self._offsets, places, self._items.size)
         trailer.append(rows.counts([end - begin for begin, end in spans]))
-        if isinstance(places, range) and spans:
-            inner: Places = range(spans[0][0], spans[-1][1])
-        else:
-            inner = [*itertools.chain.from_iterable(range(begin, end) for begin, end in spans)]
-        append(self._items, inner, body, trailer)
+        append(self._items, arrow_buffers.within(spans, places), body, trailer)
+
+    def check(self, places: Places) -> None:
+        spans = arrow_buffers.spans(self._offsets, places, self._items.size)
+        check(self._items, arrow_buffers.within(spans, places))
 
 
 class _ListsOfOneSize(Column):
@@ -177,12 +189,15 @@ class _ListsOfOneSize(Column):
 
     def values(self, places: Places, body: list[memoryview | bytes], trailer: list[bytes]) -> None:
         trailer.append(rows.counts([self._count] * len(places)))
-        spans = [((self._first + at) * self._count, (self._first + at + 1) * self._count) for at in places]
-        if isinstance(places, range) and spans:
-            inner: Places = range(spans[0][0], spans[-1][1])
-        else:
-            inner = [*itertools.chain.from_iterable(range(begin, end) for begin, end in spans)]
-        append(self._items, inner, body, trailer)
+        append(self._items, self._inner(places), body, trailer)
+
+    def check(self, places: Places) -> None:
+        check(self._items, self._inner(places))
+
+    def _inner(self, places: Places) -> Places:
+        first, count = self._first, self._count
+        spans = [((first + at) * count, (first + at + 1) * count) for at in places]
+        return arrow_buffers.within(spans, places)
 
 
 class _Structs(Column):
@@ -203,6 +218,10 @@ class _Structs(Column):
         for field in self._fields:
             append(field, places, body, trailer)
 
+    def check(self, places: Places) -> None:
+        for field in self._fields:
+            check(field, places)
+
 
 class _Dictionary(Column):
     """Values by their place in a dictionary, which rows do not tell from the values."""
@@ -212,7 +231,7 @@ class _Dictionary(Column):
     def __init__(self, array: pa.Array) -> None:
         code = _INDEX_CODES[str(array.type.index_type)]
         super().__init__(array.indices, Fixed("", code).width)
-        self._codes = _cast(self._data, code)
+        self._codes = arrow_buffers.cast(self._data, code)
         self._words = column(array.dictionary)
 
     def plain(self) -> None:
@@ -253,7 +272,8 @@ def column(array: pa.Array) -> Column:
     row_type = arrow_types.row_type(kind)
     if isinstance(row_type, Fixed):
         return Column(array, row_type.width)
-    return _Bytes(array, "q" if types.is_large_string(kind) or types.is_large_binary(kind) else "i")
+    code = "q" if types.is_large_string(kind) or types.is_large_binary(kind) else "i"
+    return _Bytes(array, code, is_text=types.is_string(kind) or types.is_large_string(kind))
 
 
 def append(of: Column, places: Places, body: list[memoryview | bytes], trailer: list[bytes]) -> None:
@@ -267,40 +287,11 @@ def append(of: Column, places: Places, body: list[memoryview | bytes], trailer: 
         of.values([at for at in found if at is not None], body, trailer)
 
 
-def _spans(offsets: memoryview, places: Places, limit: int) -> list[tuple[int, int]]:
-    """Returns where values begin and end; every offset is read once."""
-    if isinstance(places, range):
-        read = offsets[places.start : places.stop + 1].tolist() if len(places) else []
-        spans = [*itertools.pairwise(read)]
-    else:
-        spans = [(offsets[at], offsets[at + 1]) for at in places]
-    for begin, end in spans:
-        if not 0 <= begin <= end <= limit:
-            raise astray(begin, end, limit)
-    return spans
+def check(of: Column, places: Places) -> None:
+    """Refuses values that have canonical bytes and yet are none: strings that are not UTF-8.
 
-
-def astray(begin: int, end: int, limit: int) -> DataError:
-    """Returns the error for offsets that lead out of their column."""
-    return DataError(f"its offsets lead astray: expected values within 0 to {limit}, got {begin} to {end}")
-
-
-def _offsets(array: pa.Array, buffer: pa.Buffer | None, code: str) -> memoryview:
-    width = Fixed("", code).width
-    begin, end = array.offset * width, (array.offset + len(array) + 1) * width
-    return _cast(_view(buffer, end if len(array) else 0)[begin:end], code)
-
-
-def _cast(view: memoryview, code: str) -> memoryview:
-    """Returns bytes as numbers; the code is one of whole numbers."""
-    whole: Any = view
-    numbers: memoryview = whole.cast(code)
-    return numbers
-
-
-def _view(buffer: pa.Buffer | None, least: int) -> memoryview:
-    """Returns a buffer's bytes, of which there must be enough."""
-    view = memoryview(b"") if buffer is None else memoryview(buffer).cast("B")
-    if len(view) < least:
-        raise DataError(f"expected a buffer of at least {least} bytes, got {len(view)}")
-    return view
+    Raises:
+        DataError: If there is one.
+    """
+    of, found = of.present(places)
+    of.check(places if found is places else [at for at in found if at is not None])

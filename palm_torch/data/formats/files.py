@@ -2,14 +2,17 @@
 
 A file's name is part of its record, for the name of a folder is often a label. Files come in the order of
 their names' bytes. What begins with a dot, and the files this library writes beside data, are left out;
-links, and what is neither file nor folder, are refused. Only where the caller names the format.
+links, and what is neither file nor folder, are refused: every step of a path is opened from the folder before
+it, so none can be exchanged for a link later. Only where the caller names the format.
 """
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import stat
+import weakref
 from array import array
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +21,8 @@ import numpy as np
 from palm_torch.commit import manifest as manifests
 from palm_torch.commit import rows
 from palm_torch.commit.manifest import Column
-from palm_torch.data.formats import table
+from palm_torch.data.formats import line_index, table
+from palm_torch.data.measuring import products
 from palm_torch.errors import DataError, EncodingError
 
 if TYPE_CHECKING:
@@ -28,10 +32,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LAYOUT: Final = table.Layout("files", columns=(Column("content", "binary"), Column("name", "string")))
-OWN_PREFIX: Final = ".palm-"
-"""What the suffixes of files begin with that this library writes beside data."""
+OWN_SUFFIXES: Final = (manifests.SUFFIX, line_index.SUFFIX, products.SUFFIX)
+"""Suffixes of the files that this library writes beside data."""
 
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 
 
 class Files:
@@ -45,10 +50,17 @@ class Files:
         size_bytes: Size of all of them when the folder was opened.
     """
 
-    __slots__ = ("_codec", "_ends", "_names", "folder", "layout", "records", "size_bytes")
+    __slots__ = (
+        *("__weakref__", "_codec", "_descriptor", "_ends", "_names"),
+        *("folder", "layout", "records", "size_bytes"),
+    )
 
-    def __init__(self, folder: Path, names: bytes, ends: NDArray[np.uint64], size_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, descriptor: int, names: bytes, ends: NDArray[np.uint64], size_bytes: int
+    ) -> None:
         self.folder = folder
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor).atexit = False
         self.layout = LAYOUT
         self.records = len(ends)
         self.size_bytes = size_bytes
@@ -60,14 +72,13 @@ class Files:
         """Reads a file once and returns the row of its content and its name.
 
         Raises:
-            DataError: If it is gone, cannot be read, or is too large.
+            DataError: If it is gone, lies behind a link, cannot be read, or is too large.
         """
         name = self._name(number)
         where = self.folder / name
         try:
-            descriptor = os.open(where, _FLAGS)
-            with open(descriptor, "rb", buffering=0) as stream:  # noqa: PTH123 (a descriptor)
-                status = os.fstat(descriptor)
+            with open(self._opened(name), "rb", buffering=0) as stream:  # noqa: PTH123 (a descriptor)
+                status = os.fstat(stream.fileno())
                 if not stat.S_ISREG(status.st_mode) or status.st_size > manifests.MAX_RECORD_BYTES:
                     raise DataError(
                         f"{where}: expected a file of at most {manifests.MAX_RECORD_BYTES} bytes, got "
@@ -83,6 +94,16 @@ class Files:
     def where(self, number: int) -> str:
         """Says which file it is."""
         return f"the file {self._name(number)!r}"
+
+    def _opened(self, name: str) -> int:
+        """Opens a file of the folder, step by step."""
+        *folders, last = name.split("/")
+        with contextlib.ExitStack() as stack:
+            at = self._descriptor
+            for folder in folders:
+                at = os.open(folder, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=at)
+                stack.callback(os.close, at)
+            return os.open(last, _FLAGS, dir_fd=at)
 
     def _name(self, number: int) -> str:
         start = int(self._ends[number - 1]) if number else 0
@@ -117,35 +138,57 @@ def open_files(path: Path, wanted: table.Wanted) -> Files:
         raise DataError(f"{path}: expected a folder, every file of which is a record")
     names, ends, size_bytes = bytearray(), array("Q"), 0
     try:
-        for name, size in _walk(path, ""):
-            names += name
-            ends.append(len(names))
-            size_bytes += size
+        with contextlib.ExitStack() as stack:
+            descriptor = os.open(path, _FOLDER_FLAGS)
+            stack.callback(os.close, descriptor)
+            for name, size in _walk(path, descriptor, ""):
+                names += name
+                ends.append(len(names))
+                size_bytes += size
+            if size_bytes:
+                stack.pop_all()
     except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeEncodeError as error:
         raise DataError(f"{path}: a file name is not UTF-8: {error.object[:80]!r}: rename it") from error
     if not size_bytes:
         raise DataError(f"{path}: no dataset files there: expected files that are not empty, not hidden")
-    return Files(path, bytes(names), np.frombuffer(ends, np.uint64), size_bytes)
+    return Files(path, descriptor, bytes(names), np.frombuffer(ends, np.uint64), size_bytes)
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[bytes, int]]:
-    """Yields path in the folder, with slashes, and size of every file, in the order of the paths' bytes."""
-    with os.scandir(folder / prefix) as entries:
-        found = sorted(
-            (
-                (_place(folder, prefix, entry), entry)
-                for entry in entries
-                if not entry.name.startswith(".") and (prefix or OWN_PREFIX not in entry.name)
-            ),
-            key=operator.itemgetter(0),
-        )
-    for place, entry in found:
-        if place.endswith(b"/"):
-            yield from _walk(folder, place.decode())
-        else:
-            yield place, entry.stat(follow_symlinks=False).st_size
+def _walk(folder: Path, descriptor: int, prefix: str) -> Iterator[tuple[bytes, int]]:
+    """Yields path in the folder, with slashes, and size of every file, in the order of the paths' bytes.
+
+    Args:
+        folder: The dataset's folder, for messages.
+        descriptor: Of the folder to list.
+        prefix: Its path in the dataset's folder, with a slash at the end; empty for that folder itself.
+    """
+    try:
+        with os.scandir(descriptor) as entries:
+            found = sorted(
+                (
+                    (_place(folder, prefix, entry), entry)
+                    for entry in entries
+                    if not entry.name.startswith(".") and (prefix or not _is_own(entry))
+                ),
+                key=operator.itemgetter(0),
+            )
+        for place, entry in found:
+            if not place.endswith(b"/"):
+                yield place, entry.stat(follow_symlinks=False).st_size
+                continue
+            beneath = os.open(entry.name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=descriptor)
+            try:
+                yield from _walk(folder, beneath, place.decode())
+            finally:
+                os.close(beneath)
+    except OSError as error:
+        raise DataError(f"{folder / prefix}: cannot be read: {error.strerror or error}") from error
+
+
+def _is_own(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(OWN_SUFFIXES) and entry.is_file(follow_symlinks=False)
 
 
 def _place(folder: Path, prefix: str, entry: os.DirEntry[str]) -> bytes:

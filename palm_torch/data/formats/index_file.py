@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from palm_torch.errors import DataError
+from palm_torch.files import read_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,13 +24,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         DataError: If the file cannot be read, is too large, or is no JSON object with each key once.
     """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path}: expected at most {MAX_BYTES} bytes")
+    data = read_bounded(path, what="the index", max_bytes=MAX_BYTES, error=DataError)
     return parse(str(path), data)
 
 

@@ -7,6 +7,7 @@ end in a line feed. Empty lines are refused.
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 from palm_torch.data.formats import line_index, table
@@ -71,8 +72,8 @@ class Lines:
 
 
 def _decoder(_layout: table.Layout) -> table.Decoder:
-    """Returns the function that makes a value of a line: strict JSON, UTF-8, no key twice, no NaN."""
-    parse = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number).decode
+    """Returns the function that makes a value of a line: UTF-8, strict JSON, no key twice, no infinity."""
+    parse = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite).decode
 
     def decode(line: bytes) -> Any:  # noqa: ANN401 (any JSON value)
         try:
@@ -81,6 +82,11 @@ def _decoder(_layout: table.Layout) -> table.Decoder:
             raise DataError(f"is not JSON: {str(error)[:200]}") from error
 
     return decode
+
+
+def reading() -> table.Decoder:
+    """Returns the function that makes a value of a line, or refuses it, for whoever writes lines."""
+    return _decoder(LAYOUT)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -94,6 +100,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(name: str) -> Any:  # noqa: ANN401 (never returns)
     raise DataError(f"is not JSON: {name} is no number there")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise DataError(f"is not JSON with one meaning: {text[:40]} is too large for a number of 64 bits")
+    return value
 
 
 @table.register("jsonl", decoder=_decoder)

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 
 from palm_torch.errors import DataError
-from palm_torch.files import write_atomically
+from palm_torch.files import open_regular, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def open_index(path: Path, *, fresh: bool) -> mmap.mmap:
     """
     beside = path.with_name(path.name + SUFFIX)
     try:
-        with path.open("rb", buffering=0) as stream:
+        with open_regular(path) as stream:
             status = os.fstat(stream.fileno())
             head = HEADER.pack(MAGIC, status.st_size, status.st_mtime_ns)
             if not fresh:
@@ -78,10 +78,10 @@ def lines(index: mmap.mmap) -> int:
 
 def _kept(beside: Path, head: bytes, size: int) -> mmap.mmap | None:
     """Returns the index beside the file, or None if there is none, or it is an older one's."""
-    if not beside.is_file():
-        return None
     try:
         index = _mapped(beside)
+    except FileNotFoundError:
+        return None
     except ValueError:  # empty
         index = None
     if index is None or index[: len(MAGIC)] != MAGIC:
@@ -94,7 +94,7 @@ def _kept(beside: Path, head: bytes, size: int) -> mmap.mmap | None:
 
 
 def _mapped(beside: Path) -> mmap.mmap:
-    with beside.open("rb") as stream:
+    with open_regular(beside) as stream:
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
 

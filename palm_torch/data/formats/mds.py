@@ -28,11 +28,14 @@ INDEX_NAME: Final = "index.json"
 VERSION: Final = 2
 MAX_COLUMNS_BYTES: Final = 1 << 20
 
+_SUFFIX: Final = ".mds"
 _WIDTH: Final = 4
 
 
 def find(path: Path) -> list[tuple[str, Path]] | None:
     """Returns the shards of an MDS folder in their order; None if it is none.
+
+    An index that says nothing of shards is another program's, unless shards lie beside it.
 
     Raises:
         DataError: If its index is malformed, or its shards are compressed, of another kind, missing or of
@@ -41,12 +44,23 @@ def find(path: Path) -> list[tuple[str, Path]] | None:
     index = path / INDEX_NAME
     if not path.is_dir() or not index.is_file():
         return None
-    told = index_file.read(index)
+    has_shards = any(path.glob(f"*{_SUFFIX}"))
+    try:
+        told = index_file.read(index)
+    except DataError as error:
+        if has_shards:
+            raise DataError(f"{error}; the files of an MDS folder are read by it") from error
+        return None
     shards = told.get("shards")
     if not isinstance(shards, list):
+        if has_shards:
+            raise DataError(f"{index}: expected a list of shards; the files of an MDS folder are read by it")
         return None
     if told.get("version") != VERSION or not all(isinstance(shard, dict) for shard in shards):
-        raise DataError(f"{index}: expected version {VERSION} of an index of shards")
+        raise DataError(
+            f"{index}: expected version {VERSION} of an index of MDS shards; if this is no MDS folder, name "
+            "its format (--format, format=)"
+        )
     named = [_raw(index, shard) for shard in shards]
     found = index_file.inside(index, [name for name, _ in named])
     for (_, file), (_, size) in zip(found, named, strict=True):
@@ -154,7 +168,10 @@ def _raw(index: Path, shard: dict[str, Any]) -> tuple[object, object]:
     """Returns name and size of the uncompressed file of a shard."""
     raw, packed = shard.get("raw_data"), shard.get("zip_data")
     if shard.get("format") != "mds" or not isinstance(raw, dict):
-        raise DataError(f"{index}: expected shards of format 'mds', got {str(shard.get('format'))[:40]!r}")
+        raise DataError(
+            f"{index}: expected shards of format 'mds', got {str(shard.get('format'))[:40]!r}; if this is no "
+            "MDS folder, name its format (--format, format=)"
+        )
     name = raw.get("basename")
     if isinstance(packed, dict) and isinstance(name, str) and not index_file.is_there(index, name):
         raise DataError(

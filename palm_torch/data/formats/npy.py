@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -34,6 +35,21 @@ _HEADER: Final = re.compile(
 _DTYPES: Final = {np.dtype(name).newbyteorder("<").str: name for name in sorted(table.ELEMENT_TYPES)}
 
 
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an array file says of itself.
+
+    Attributes:
+        dtype: Element type by its numpy name, little endian.
+        shape: Sizes of the axes, in C order.
+        offset: Where the elements begin, in bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
 @table.register("npy")
 def open_npy(path: Path, wanted: table.Wanted) -> table.ShardView:
     """Opens an array file; its header decides type and shape, and must agree with what is wanted.
@@ -44,16 +60,8 @@ def open_npy(path: Path, wanted: table.Wanted) -> table.ShardView:
             what is wanted.
     """
     mapping = table.map_file(path)
-    descr, fortran_order, shape, offset = _header(path, mapping[:MAX_HEADER_BYTES])
-    dtype = _DTYPES.get(descr)
-    if dtype is None and "<" + descr[1:] in _DTYPES and descr[0] == ">":
-        raise DataError(f"{path}: expected little-endian elements, got {descr}: save with .astype('<…')")
-    if dtype is None:
-        raise DataError(
-            f"{path}: expected numbers, got an array of {descr[:40]!r}: objects are never unpickled"
-        )
-    if fortran_order and len(shape) > 1:
-        raise DataError(f"{path}: expected C order, got Fortran order: save np.ascontiguousarray(array)")
+    header = read_header(path, mapping[:MAX_HEADER_BYTES])
+    dtype, shape, offset = header.dtype, header.shape, header.offset
     if wanted.dtype is not None and wanted.dtype != dtype:
         raise DataError(f"{path}: expected elements of type {wanted.dtype}, got {dtype}")
     if not all(shape):
@@ -63,6 +71,31 @@ def open_npy(path: Path, wanted: table.Wanted) -> table.ShardView:
     if len(mapping) - offset != expected:
         raise DataError(f"{path}: expected {expected} bytes after the header, got {len(mapping) - offset}")
     return table.whole_records(path, mapping, offset, layout)
+
+
+def read_header(path: Path, start: bytes) -> Header:
+    """Reads the header of an array file.
+
+    Args:
+        path: The file, for messages.
+        start: Its first `MAX_HEADER_BYTES` bytes, or all of it.
+
+    Raises:
+        DataError: If it is no array file, of a type without a fixed little-endian form, in Fortran order, or
+            of too many axes.
+    """
+    descr, fortran_order, shape, offset = _header(path, start)
+    dtype = _DTYPES.get(descr)
+    if dtype is None and "<" + descr[1:] in _DTYPES and descr[0] == ">":
+        raise DataError(f"{path}: expected little-endian elements, got {descr}: save with .astype('<…')")
+    if dtype is None:
+        raise DataError(
+            f"{path}: expected numbers, got an array of {descr[:40]!r}: objects are never unpickled"
+        )
+    if fortran_order and len(shape) > 1:
+        raise DataError(f"{path}: expected C order, got Fortran order: save np.ascontiguousarray(array)")
+    table.check_axes(path, shape)
+    return Header(dtype, shape, offset)
 
 
 def _header(path: Path, start: bytes) -> tuple[str, bool, tuple[int, ...], int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from palm_torch import extras
 from palm_torch.data.formats import arrow, index_file, row_decoder, table
 from palm_torch.errors import DataError, prefixed
+from palm_torch.files import open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,7 @@ class GroupRows:
         self._path = path
         self._foreign = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
         try:
+            open_regular(path).close()  # Arrow's own reader would wait for a pipe
             self._file = parquet.ParquetFile(path, memory_map=False, pre_buffer=False)
             head = self._file.metadata
             sizes = [head.row_group(at).num_rows for at in range(head.num_row_groups)]
@@ -96,7 +98,7 @@ class GroupRows:
         expected = ([*self._starts, self.records])[at + 1] - self._starts[at]
         try:
             group = self._file.read_row_group(at, use_threads=False).combine_chunks()
-            group.validate()
+            group.validate(full=True)  # strings are UTF-8; in private memory, where nobody rewrites them
         except self._foreign as error:
             raise DataError(f"{self._path}: row group {at} cannot be read: {str(error)[:300]}") from error
         if group.num_rows != expected or group.schema.names != self._schema.names:

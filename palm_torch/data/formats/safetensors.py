@@ -34,6 +34,7 @@ def open_safetensors(path: Path, wanted: table.Wanted) -> table.ShardView:
             f"{path}: tensor {name!r}: rows of {spec.dtype} are not read: save its bits, "
             "tensor.view(torch.uint8), and .view() the records as what they are"
         )
+    table.check_axes(path, spec.shape)
     if not shape or not rows or not all(shape):
         raise DataError(
             f"{path}: tensor {name!r}: expected rows, two axes or more, got shape {list(spec.shape)}"

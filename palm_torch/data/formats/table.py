@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import math
 import mmap
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from palm_torch import files
 from palm_torch.commit import manifest as manifests
 from palm_torch.commit.manifest import Column
 from palm_torch.errors import DataError
@@ -28,6 +30,9 @@ ELEMENT_TYPES: Final = frozenset(
     | {"float16", "float32", "float64", "complex64", "complex128"}
 )
 """Element types a record may hold, by their numpy names; stored little endian."""
+
+MAX_AXES: Final = 32
+"""Most axes of an array of records: NumPy 1 offers no more."""
 
 BIT_TYPES: Final = {"bfloat16": "uint16"}
 """Element types that NumPy lacks, by torch's names → the type in which it holds their bits."""
@@ -60,6 +65,11 @@ class Layout:
     def kind(self) -> str:
         """What gives a record's bytes their meaning, for `palm_torch.commit.records.record_key`."""
         return manifests.kind_of(self.format, self.dtype, self.columns)
+
+    @property
+    def said(self) -> str:
+        """How the records are read, as evidence says it: `palm_torch.commit.manifest.layout_of`."""
+        return manifests.layout_of(self.format, self.dtype, self.shape, self.columns)
 
     def fixed(self) -> tuple[np.dtype[Any], tuple[int, ...], int]:
         """Returns element type, or that of its bits, shape and length in bytes of a record, all being alike.
@@ -105,8 +115,11 @@ class Wanted:
 
     def __post_init__(self) -> None:
         """Refuses lengths, types and formats that cannot be."""
-        if self.record_length is not None and self.record_length < 1:
-            raise DataError(f"record_length: expected at least 1 element, got {self.record_length}")
+        if self.record_length is not None:
+            length = operator.index(self.record_length) if hasattr(self.record_length, "__index__") else 0
+            if length < 1:
+                raise DataError(f"record_length: expected at least 1 element, got {self.record_length!r}")
+            object.__setattr__(self, "record_length", length)  # NumPy's integers have no place in a manifest
         if self.dtype is not None and self.dtype not in ELEMENT_TYPES | BIT_TYPES.keys():
             known = ", ".join(sorted(ELEMENT_TYPES | BIT_TYPES.keys()))
             raise DataError(f"token_dtype: expected one of {known}, got {self.dtype!r}")
@@ -176,6 +189,18 @@ class Rows(Protocol):
         """Says where in the file a record lies, for messages: ``bytes 10 to 19 of the file``."""
 
 
+@runtime_checkable
+class Checked(Protocol):
+    """Rows of which some may have canonical bytes and no item: measuring asks before it takes them."""
+
+    def check(self, first: int, count: int) -> None:
+        """Refuses such rows among `count` from `first` on.
+
+        Raises:
+            DataError: If there is one.
+        """
+
+
 OpenShard: TypeAlias = "Callable[[Path, Wanted], ShardView | Rows]"
 Decoder: TypeAlias = "Callable[[bytes], Any]"
 
@@ -231,15 +256,25 @@ def map_file(path: Path) -> mmap.mmap:
     """Maps a whole file read-only.
 
     Raises:
-        DataError: If the file is missing, empty or cannot be mapped.
+        DataError: If the file is missing, no regular file, empty or cannot be mapped.
     """
     try:
-        with path.open("rb") as stream:
+        with files.open_regular(path) as stream:
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError as error:
         raise DataError(f"{path}: empty shard: a dataset's file holds at least one record") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def check_axes(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuses arrays with more axes than arrays and tensors may have.
+
+    Raises:
+        DataError: If there are too many.
+    """
+    if len(shape) > MAX_AXES:
+        raise DataError(f"{path}: expected an array of at most {MAX_AXES} axes, got {len(shape)}")
 
 
 def whole_records(path: Path, mapping: mmap.mmap, offset: int, layout: Layout) -> ShardView:

@@ -18,6 +18,7 @@ from blake3 import blake3
 from palm_torch.data.formats import table
 from palm_torch.data.measuring.units import block_records
 from palm_torch.errors import DataError
+from palm_torch.files import open_regular
 
 if TYPE_CHECKING:
     import io
@@ -125,6 +126,8 @@ class Digester:
         reset, update, digest = hasher.reset, hasher.update, hasher.digest
         end, step = unit.first + unit.count, block_records(view.layout)
         for first in range(unit.first, end, step):
+            if isinstance(view, table.Checked):
+                view.check(first, min(step, end - first))
             found: list[bytes] = []
             append = found.append
             for number in range(first, min(first + step, end)):
@@ -192,7 +195,7 @@ class _WholeFile:
 def _unchanged(file: ShardFile) -> Iterator[io.FileIO]:
     """Opens a file, which must have the length it had, now and after it was read."""
     try:
-        with file.path.open("rb", buffering=0) as stream:
+        with open_regular(file.path) as stream:
             _check_length(file, stream)
             yield stream
             _check_length(file, stream)

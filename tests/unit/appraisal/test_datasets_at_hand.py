@@ -11,7 +11,7 @@ import workshop
 from workshop import put
 
 from palm_torch.appraisal import coverage_maps, datasets_at_hand
-from palm_torch.appraisal.dataset_reading import Held
+from palm_torch.appraisal.at_hand import Held
 from palm_torch.commit import coverage, records
 from palm_torch.errors import ArtifactError, ClaimError, DataError, EvidenceError, InputError
 

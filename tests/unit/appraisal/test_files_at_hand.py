@@ -11,8 +11,7 @@ import workshop
 from workshop import put
 
 from palm_torch.appraisal import coverage_maps, files_at_hand
-from palm_torch.appraisal.dataset_reading import Held
-from palm_torch.appraisal.files_at_hand import Data
+from palm_torch.appraisal.at_hand import NO_FILE, Data, Held
 from palm_torch.commit import coverage
 from palm_torch.commit.coverage_proof import CoverageProof
 from palm_torch.digest import sha256_digest
@@ -62,8 +61,8 @@ def test_the_verifier_says_what_was_established(good: GoodRun, manifest: Path, m
     assert [check.name for check in result.checks[len(without.checks) :]] == ["dataset", "inclusion"]
     assert f"as often as {map_} says" in result.checks[-2].detail
     assert result.checks[-1].detail == "record 2 of dataset1 was delivered 3 times for eval"
-    assert files_at_hand.NO_FILE in without.not_checked
-    assert files_at_hand.NO_FILE not in result.not_checked
+    assert NO_FILE in without.not_checked
+    assert NO_FILE not in result.not_checked
     assert result.tier == without.tier
 
 

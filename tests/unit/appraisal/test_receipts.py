@@ -12,7 +12,8 @@ import workshop
 from workshop import NOW, put
 
 from palm_torch import collateral_file, receipt
-from palm_torch.appraisal import files_at_hand, receipts, reservations
+from palm_torch.appraisal import receipts, reservations
+from palm_torch.appraisal.at_hand import NO_FILE
 from palm_torch.collateral_file import CollateralFile
 from palm_torch.cvm import platforms
 from palm_torch.cvm.platforms import Requirements
@@ -433,10 +434,10 @@ def test_that_no_file_was_compared_is_said_once_and_only_then(
     path.write_bytes(b"step 1")
     closing = resumed.data if closed else None
     without = check(resumed, resumed.sessions[0].file, closing=closing)
-    assert without.not_checked[-1] == files_at_hand.NO_FILE
+    assert without.not_checked[-1] == NO_FILE
     compared = check(resumed, resumed.sessions[0].file, closing=closing, files={"checkpoint": path})
     assert compared.not_checked == without.not_checked[:-1]
-    assert files_at_hand.NO_FILE not in compared.not_checked
+    assert NO_FILE not in compared.not_checked
     assert compared.not_checked
 
 

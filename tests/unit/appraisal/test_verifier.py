@@ -11,7 +11,8 @@ import relay
 import workshop
 from workshop import NEVER, NOW, put
 
-from palm_torch.appraisal import files_at_hand, reservations, verifier
+from palm_torch.appraisal import reservations, verifier
+from palm_torch.appraisal.at_hand import NO_FILE
 from palm_torch.collateral_file import CollateralFile
 from palm_torch.cvm import certificates, platforms
 from palm_torch.digest import sha256_digest
@@ -79,7 +80,7 @@ def test_good_evidence_passes_every_check_and_is_still_only_simulated(good: Good
     assert result.co_location == "unproven"
     assert result.time == f"{NOW.isoformat()} (given by the caller)"
     assert result.warnings == ("simulated TEE: no hardware vouches for any of this",)
-    assert result.not_checked == (*verifier.NOT_CHECKED, files_at_hand.NO_FILE)
+    assert result.not_checked == (*verifier.NOT_CHECKED, NO_FILE)
     assert {claim.strength for claim in result.claims} == {"simulated", "reported by code", "declared"}
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from palm_torch import codec, statement
-from palm_torch.attesting import ranks_agreement, ranks_machines, ranks_merge, ranks_share
+from palm_torch.attesting import ranks_agreement, ranks_facts, ranks_machines, ranks_merge, ranks_share
 from palm_torch.attesting.attested import attested
 from palm_torch.attesting.ranks_share import RankShare
 from palm_torch.data.loader import DataLoader
@@ -51,7 +51,7 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> RankShare:
         run.output(report=b"fine")
     measured: Any = run._measured
     end = statement.decode(run.evidence.bundle.end.statement)
-    return RankShare(rank=0, end=end, maps=measured.maps(), buffers=("seen",), parted=False)
+    return RankShare(rank=0, end=end, maps=measured.maps(), buffers=("seen",), parted=False, same={})
 
 
 def bent(share: RankShare, **changes: Any) -> RankShare:
@@ -168,6 +168,22 @@ def test_code_is_the_union_and_no_module_has_two_digests(share: RankShare) -> No
         merged(share, in_run(share, code=how))
 
 
+def test_code_of_others_than_the_first_does_not_clash_either(share: RankShare) -> None:
+    code = share.end.run.code
+
+    def with_helper(rank: int, byte: int) -> RankShare:
+        helper = SourceFile(module="zz.helper", digest=Digest(SHA256, bytes([byte]) * 32), reason=None)
+        found = in_run(share, code=dataclasses.replace(code, files=(*code.files, helper)))
+        return dataclasses.replace(found, rank=rank)
+
+    with pytest.raises(
+        CoverageError, match=r"rank 2: the code of module 'zz\.helper' is another than in rank 1"
+    ):
+        merged(share, with_helper(1, 1), with_helper(2, 2))
+    run, _, _ = merged(share, with_helper(1, 1), with_helper(2, 1))
+    assert [file.module for file in run.code.files].count("zz.helper") == 1
+
+
 def test_environments_agree_but_for_packages_and_own_devices(share: RankShare) -> None:
     value = share.end.run.environment.value
     package = {"name": "aa", "version": "1", "record": None, "reason": "x"}
@@ -197,6 +213,9 @@ def test_one_tokenizer_for_all_that_name_one(share: RankShare) -> None:
     assert claims.tokenizer == words[0]
     with pytest.raises(CoverageError, match=r"rank 1: run\.input\(tokenizer=\.\.\.\): expected sha256:0101"):
         merged(bent(share, tokenizer=words[0]), bent(share, tokenizer=words[1]))
+    third = dataclasses.replace(bent(share, tokenizer=words[1]), rank=2)
+    with pytest.raises(CoverageError, match=r"rank 2: run\.input\(tokenizer.*as in rank 1, got sha256:0202"):
+        merged(share, bent(share, tokenizer=words[0]), third)
 
 
 def test_a_device_without_evidence_is_refused(share: RankShare) -> None:
@@ -235,6 +254,50 @@ def test_counts_that_do_not_fit_the_statement_are_refused(share: RankShare) -> N
     ((key, _),) = share.maps.items()
     with pytest.raises(CoverageError, match="does not fit together: coverage of dataset1, train"):
         merged(share, dataclasses.replace(bent(share), maps={key: CountMap(b"\1\1\1\2", 1)}))
+
+
+# The first step ------------------------------------------------------------------------------------------
+
+
+def facts(share: RankShare, **more: Any) -> dict[str, Any]:
+    run = share.end.run
+    told: dict[str, Any] = {"architecture": "a", "parameters": {"w": "1"}, "optimizer": {"lr": 0.1}}
+    return ranks_facts.of({**told, **more}, code=run.code, environment=run.environment)
+
+
+def test_ranks_compare_before_the_first_step(share: RankShare) -> None:
+    own = facts(share)
+    assert ranks_facts.read(1, [encode_json(own)]) == own
+    ranks_facts.check({0: own, 1: facts(share)})
+    for name, other, says in (
+        ("architecture", "b", "architecture: expected 'a', as in rank 0, got 'b'"),
+        ("parameters", {"w": "2"}, "parameters.w: expected '1', as in rank 0, got '2'"),
+        ("optimizer", {"lr": 0.2}, "optimizer.lr: expected 0.1, as in rank 0, got 0.2"),
+        ("environment", {}, "environment."),
+    ):
+        with pytest.raises(CoverageError) as raised:
+            ranks_facts.check({0: own, 4: {**own, name: other}})
+        assert str(raised.value).startswith(f"rank 4, at the first step: {says}")
+    edited = [{**own, "code": {**own["code"], "helper": digest}} for digest in ("x", "y")]
+    with pytest.raises(CoverageError, match="rank 2: the code of module 'helper' is another than in rank 1"):
+        ranks_facts.check({0: own, 1: edited[0], 2: edited[1]})
+    for wrong in ([], [b"[]"], [b"{ }"]):
+        with pytest.raises(CoverageError, match="rank 3, at the first step"):
+            ranks_facts.read(3, wrong)
+    with pytest.raises(CoverageError, match="expected digests of modules"):
+        ranks_facts.check({0: own, 1: {**own, "code": [1]}})
+
+
+def test_machines_compare_before_the_first_step(share: RankShare) -> None:
+    own = ranks_facts.digests(facts(share)).encode()
+    ranks_facts.check_machines([own, own])
+    other = ranks_facts.digests(facts(share, parameters={"w": "2"})).encode()
+    with pytest.raises(CoverageError, match="machine 1, at the first step: parameters: expected sha256"):
+        ranks_facts.check_machines([own, other])
+    helper = ranks_facts.digests({**facts(share), "code": {"helper": "x"}}).encode()
+    another = ranks_facts.digests({**facts(share), "code": {"helper": "y"}}).encode()
+    with pytest.raises(CoverageError, match=r"machine 2, at the first step: module 'helper': .* machine 1"):
+        ranks_facts.check_machines([own, helper, another])
 
 
 # Machines ------------------------------------------------------------------------------------------------

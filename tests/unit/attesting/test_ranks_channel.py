@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+import torch.distributed
 
-from palm_torch.attesting import ranks, ranks_channel
+from palm_torch.attesting import ranks, ranks_meeting
 from palm_torch.attesting.ranks import Place
 from palm_torch.attesting.ranks_channel import Follower, Leader
 from palm_torch.attesting.ranks_frames import Connection, Gone
@@ -23,6 +24,7 @@ from palm_torch.errors import CoverageError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 ENVIRONMENT = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -47,6 +49,7 @@ def place(rank: int, *, world_size: int = 3, name: bytes = b"") -> Place:
         machine=0,
         machines=1,
         name=name,
+        run=b"run",
         store=None,
     )
 
@@ -57,7 +60,8 @@ def ends(
 ) -> Callable[..., list[object]]:
     """Returns a function that gives each of three ranks something to do, and returns what came of each."""
     folder = tmp_path_factory.mktemp("s")
-    monkeypatch.setattr(ranks_channel, "FOLDER", folder)
+    monkeypatch.setattr(ranks_meeting, "FOLDER", folder)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     name = secrets.token_bytes(32)
 
     def play(*parts: Callable[..., object], deadline_s: float = 5.0) -> list[object]:
@@ -133,6 +137,44 @@ def test_one_that_is_elsewhere_is_named(ends: Callable[..., list[object]]) -> No
     assert str(own) == str(told) == f"rank 0 has ended the session of all ranks: {said}"
 
 
+def test_what_ranks_tell_at_a_point_is_looked_at_before_any_goes_on(
+    ends: Callable[..., list[object]],
+) -> None:
+    def looks(leader: Leader) -> None:
+        leader.meet()
+        leader.welcome()
+
+        def refuse(said: dict[int, list[bytes]]) -> None:
+            raise CoverageError(f"rank 2 says {said[2]}")
+
+        try:
+            leader.agree("the first step", refuse)
+        finally:
+            for gone in (lambda: leader.agree("the end"), leader.shares, leader.welcome):
+                with pytest.raises(CoverageError, match="the session of all ranks has ended"):
+                    gone()
+
+    def tells(follower: Follower) -> None:
+        follower.meet()
+        follower.agree("the first step", [str(follower._place.rank).encode()])
+
+    said = ends(looks, tells, tells)
+    assert said[0] == "rank 2 says [b'2']"
+    assert said[1] == said[2] == "rank 0 has ended the session of all ranks: rank 2 says [b'2']"
+
+
+def test_ranks_meet_where_nobody_else_can_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(ranks_meeting, "MAX_FOLDER_BYTES", 200)
+    tmp_path.chmod(0o700)
+    here = place(0, name=b"x" * 32)
+    assert ranks_meeting.path(here, 1).parent == tmp_path / "palm-torch"
+    tmp_path.chmod(0o755)
+    assert ranks_meeting.path(here, 1).parent.parent == ranks_meeting.FOLDER
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
+    assert ranks_meeting.path(here, 1).parent.parent == ranks_meeting.FOLDER
+
+
 def test_one_that_does_not_come_is_named_in_time(ends: Callable[..., list[object]]) -> None:
     begun = time.monotonic()
     said, _, told = ends(leads, lambda _: None, follows, deadline_s=0.5)
@@ -171,7 +213,7 @@ def test_who_is_no_rank_of_the_run_is_refused(ends: Callable[..., list[object]])
 
 def test_a_folder_that_others_can_enter_is_refused(ends: Callable[..., list[object]]) -> None:
     assert ends(leads, follows) == [{1: [b"a", b"bc"]}, "sealed"]
-    folder = ranks_channel.FOLDER / f"palm-torch-{os.geteuid()}"
+    folder = ranks_meeting.FOLDER / f"palm-torch-{os.geteuid()}"
     folder.chmod(0o755)
     for said in ends(leads, follows, deadline_s=0.5):
         assert "expected a folder of user" in str(said)
@@ -236,6 +278,9 @@ def test_the_place_is_what_torchrun_says() -> None:
         {**ENVIRONMENT, name: value} for name, value in (("MASTER_PORT", "1"), ("TORCHELASTIC_RUN_ID", "a"))
     ]
     assert len({found.name, *(item.name for item in map(ranks.place, others) if item)}) == 3
+    again = ranks.place({**ENVIRONMENT, "MASTER_ADDR": "head", "TORCHELASTIC_RESTART_COUNT": "1"})
+    assert again is not None
+    assert (again.run, again.name == found.name) == (found.run, False)
 
 
 def test_without_torchrun_a_process_is_alone() -> None:
@@ -290,33 +335,103 @@ def machines(number: int, store: Table, *, deadline_s: float = 5.0) -> Machines:
         machine=number,
         machines=2,
         name=b"run",
+        run=b"run",
         store=None,
     )
     return Machines(here, number=1, deadline_s=deadline_s, store=store)
 
 
-def test_machines_exchange_what_they_have() -> None:
-    store = Table()
+def met(store: Table, *, deadline_s: float = 5.0) -> list[Machines]:
+    """Returns two machines that have met in a store."""
+    found = [machines(number, store, deadline_s=deadline_s) for number in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda number: machines(number, store).exchange("x", f"of {number}"), range(2)))
+        list(pool.map(Machines.meet, found))
+    return found
+
+
+def test_machines_exchange_what_they_have() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda one: one.exchange("x", f"of {one._place.machine}"), met(Table())))
     assert found == [[b"of 0", b"of 1"]] * 2
 
 
 def test_a_machine_that_does_not_answer_is_named() -> None:
+    first, _ = met(Table())
+    first.wait_for(0.2)
     with pytest.raises(CoverageError, match="machine 1 did not answer in time: expected all 2 machines at x"):
-        machines(0, Table(), deadline_s=0.2).exchange("x", "")
+        first.exchange("x", "")
+    with pytest.raises(CoverageError, match=r"machine 1 did not answer .* the begin of the session"):
+        machines(0, Table(), deadline_s=0.2).meet()
 
 
 def test_a_machine_that_stops_says_why() -> None:
-    store = Table()
-    machines(1, store).stop("rank 1 is gone")
+    first, second = met(Table())
+    second.stop("rank 1 is gone")
     with pytest.raises(CoverageError, match="ended the session of all ranks: rank 1 is gone"):
-        machines(0, store).exchange("x", "")
+        first.exchange("x", "")
+    store = Table()
+    early = machines(1, store, deadline_s=0.05)
+    with pytest.raises(CoverageError, match="machine 0 did not answer"):
+        early.meet()
+    early.stop("too early")
+    with pytest.raises(CoverageError, match="ended the session of all ranks: too early"):
+        machines(0, store, deadline_s=0.2).meet()
+    assert len(met(store)) == 2  # the next attempt is not that one
+
+
+def test_what_an_earlier_attempt_left_in_the_store_is_not_heard() -> None:
+    store = Table()
+    for number, one in enumerate(met(store)):
+        store.set(one._key("x", number), f"stale {number}")
+        one.stop("the attempt before")
+    with pytest.raises(CoverageError, match="machine 1 did not answer in time"):
+        machines(0, store, deadline_s=0.3).meet()  # alone, with the words of the attempt before
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda one: one.exchange("x", f"now {one._place.machine}"), met(store)))
+    assert found == [[b"now 0", b"now 1"]] * 2
 
 
 def test_values_are_bounded() -> None:
-    store = Table()
+    first, _ = met(Table())
     with pytest.raises(CoverageError, match="expected at most 8388608 bytes to exchange"):
-        machines(0, store).exchange("x", "a" * (9 << 20))
+        first.exchange("x", "a" * (9 << 20))
+    with pytest.raises(CoverageError, match="have not met"):
+        machines(0, Table()).exchange("x", "")
+    store = Table()
+    store.held[f"palm-torch/{b'run'.hex()}/1/word/1"] = bytes(5 << 20)
+    with pytest.raises(CoverageError, match="expected at most 4194304 bytes"):
+        machines(0, store).meet()
     with pytest.raises(CoverageError, match="torchrun keeps no store"):
-        Machines(machines(0, store)._place, number=1, deadline_s=1)
+        Machines(first._place, number=1, deadline_s=1)
+
+
+# The process group ---------------------------------------------------------------------------------------
+
+
+def group(monkeypatch: pytest.MonkeyPatch, rank: int | None, size: int = 0) -> None:
+    """Makes torch say that this process is a rank of its default process group; None: there is none."""
+    for name, value in (("is_initialized", rank is not None), ("get_rank", rank), ("get_world_size", size)):
+        monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
+
+
+def test_ranks_that_step_are_in_one_process_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = place(1, world_size=2)
+    group(monkeypatch, 1, 2)
+    ranks.require_all(here, stepping=True)
+    for rank, size in ((0, 2), (1, 3), (0, 1)):
+        group(monkeypatch, rank, size)
+        with pytest.raises(CoverageError, match="expected rank 1 of 2, as torchrun says"):
+            ranks.require_all(here, stepping=True)
+    group(monkeypatch, None)
+    ranks.require_all(here, stepping=False)
+    with pytest.raises(CoverageError, match="in no process group, so that each trains for itself"):
+        ranks.require_all(here, stepping=True)
+
+
+def test_one_process_alone_is_in_no_group_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for rank, size in ((None, 0), (0, 1)):
+        group(monkeypatch, rank, size)
+        ranks.Alone().check(stepping=True)
+    group(monkeypatch, 0, 2)
+    with pytest.raises(CoverageError, match="rank 0 of 2 that train together, and its session is of one"):
+        ranks.Alone().check(stepping=False)

@@ -20,6 +20,9 @@ fault = sys.argv[1] if rank == 1 else ""
 data = palm_torch.AttestedMmapDataset("corpus", targets=True)
 net = seeded()
 optimizer = torch.optim.SGD(net.parameters(), lr=0.2 if fault == "lr" else 0.1)
+torch.distributed.init_process_group("gloo")
+if fault == "seed":
+    nn.init.zeros_(net.dec.bias)
 if fault == "absent":
     sys.exit(0)
 try:
@@ -101,7 +104,8 @@ def test_ranks_that_agree_make_one_file(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("lr", r"rank 1: optimizers[0].groups[0].options.lr.chain: expected 'palm-sha256:"),
+        ("lr", r"rank 1, at the first step: optimizer.groups[0].options.lr.chain: expected 'palm-sha256:"),
+        ("seed", r"rank 1, at the first step: parameters.dec.bias: expected 'palm-sha256:"),
         ("worker", "rank 1 its process has ended, or closed its session: expected all 2 ranks at the end"),
         ("raises", "rank 1 has ended the session: the block raised ValueError: no more data"),
     ],
@@ -113,7 +117,7 @@ def test_a_rank_that_differs_is_named_in_all(folder: Path, fault: str, says: str
     assert f"CoverageError {says}" in said
     assert other != 0
     if fault == "lr":
-        assert "rank 0 has ended the session of all ranks: CoverageError: rank 1" in told
+        assert "rank 0 has ended the session of all ranks: rank 1, at the first step" in told
     assert time.monotonic() - begun < 60
     assert not list(folder.glob("run.*.palm.json.part"))
 

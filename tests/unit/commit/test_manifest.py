@@ -10,7 +10,7 @@ from palm_torch.codec import to_json
 from palm_torch.commit import manifest, multiset, records
 from palm_torch.digest import Digest
 from palm_torch.encoding import encode_json
-from palm_torch.errors import ManifestError
+from palm_torch.errors import DataError, EncodingError, ManifestError
 from palm_torch.roles import Multiset
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def test_kind_is_in_the_record_key() -> None:
 
     framed = (0).to_bytes(4, "big") + (5).to_bytes(4, "big") + b"items"
     assert records.record_key(kind="items") == hashlib.sha256(b"palm-torch/record/v1" + framed).digest()
-    assert records.record_key(b"items") != records.record_key(kind="items") != records.record_key()
+    assert records.record_key(b"items" * 4) != records.record_key(kind="items") != records.record_key()
 
 
 def test_record_digest_known_answer() -> None:
@@ -102,11 +102,17 @@ def test_record_digest_known_answer() -> None:
 
     from blake3 import blake3
 
-    key = hashlib.sha256(b"palm-torch/record/v1" + (6).to_bytes(4, "big") + b"secret").digest()
-    assert records.record_digest(b"abc", salt=b"secret") == blake3(b"abc", key=key).digest()
-    assert records.record_digest(b"abc") == records.record_digest(memoryview(b"abc"), salt=b"")
-    assert records.record_digest(b"abc") != records.record_digest(b"abc", salt=b"secret")
+    key = hashlib.sha256(b"palm-torch/record/v1" + (16).to_bytes(4, "big") + b"a secret of salt").digest()
+    assert records.record_digest(b"abc", salt=b"a secret of salt") == blake3(b"abc", key=key).digest()
+    assert records.record_digest(b"abc") == records.record_digest(memoryview(b"abc"))
+    assert records.record_digest(b"abc") != records.record_digest(b"abc", salt=b"a secret of salt")
     assert records.group_digests(b"") == b""
+
+
+@pytest.mark.parametrize("salt", [b"", b"s" * 15, "s" * 16, bytearray(16), 16])
+def test_what_hides_nothing_is_no_salt(salt: Any) -> None:
+    with pytest.raises(DataError, match=r"salt: expected (bytes|at least 16 bytes)"):
+        records.record_key(salt)
 
 
 def json_header(**changes: Any) -> bytes:
@@ -212,7 +218,7 @@ def test_changed_digest_is_not_under_the_root(tmp_path: Path, at: int) -> None:
 
 
 def test_every_field_is_in_the_identity() -> None:
-    header = good()
+    header = replace(good(), shards=tuple(replace(shard, sha256=None) for shard in good().shards))
     changes = {
         "dtype": "int8",
         "format": "npy",
@@ -225,6 +231,14 @@ def test_every_field_is_in_the_identity() -> None:
     }
     seen = {replace(header, **{name: value}).digest for name, value in changes.items()} | {header.digest}
     assert len(seen) == len(changes) + 1
+
+
+def test_a_salted_manifest_has_no_plain_digest_of_a_file() -> None:
+    with pytest.raises(EncodingError, match="sha256: expected null in a salted manifest"):
+        replace(good(), salted=True)
+    one = replace(good().shards[0], sha256=None)
+    with pytest.raises(EncodingError, match="sha256: expected null in a salted manifest"):
+        replace(good(), salted=True, shards=(one, good().shards[1]))
 
 
 @pytest.mark.parametrize("name", MALFORMED)

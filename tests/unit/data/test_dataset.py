@@ -222,18 +222,18 @@ def test_arguments_that_contradict_the_manifest(tokens: Path) -> None:
 
 def test_salt(tokens: Path) -> None:
     plain = measure.measure(tokens, record_length=L)
-    salted = measure.measure(tokens, record_length=L, salt=b"secret")
+    salted = measure.measure(tokens, record_length=L, salt=b"a secret of salt")
     assert salted.salted
     assert plain.digests_root != salted.digests_root
-    assert plain.shards == salted.shards
-    assert len(AttestedMmapDataset(tokens, salt=b"secret").__getitems__(list(range(123)))) == 123
+    assert {shard.sha256 for shard in salted.shards} == {None}
+    assert len(AttestedMmapDataset(tokens, salt=b"a secret of salt").__getitems__(list(range(123)))) == 123
     with pytest.raises(ManifestError, match="with a salt"):
         AttestedMmapDataset(tokens)
     with pytest.raises(RecordError, match="another salt"):
-        AttestedMmapDataset(tokens, salt=b"wrong")[0]
+        AttestedMmapDataset(tokens, salt=b"some other salt!")[0]
     measure.measure(tokens, record_length=L)
     with pytest.raises(ManifestError, match="without a salt"):
-        AttestedMmapDataset(tokens, salt=b"secret")
+        AttestedMmapDataset(tokens, salt=b"a secret of salt")
 
 
 # Copies ----------------------------------------------------------------------------------------------

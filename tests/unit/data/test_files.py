@@ -148,3 +148,20 @@ def test_bytes_that_are_no_file_and_name() -> None:
 def test_only_where_the_caller_names_the_format(images: Path) -> None:
     with pytest.raises(DataError, match="no dataset files"):
         AttestedMmapDataset(images)
+
+
+def test_only_this_librarys_own_files_are_left_out(tmp_path: Path) -> None:
+    names = [
+        "a.palm-tree.txt",
+        "b.palm-manifest.txt",
+        "c",
+        "x.palm-manifest",
+        "y.palm-index",
+        "z.palm-products",
+    ]
+    for name in names:
+        (tmp_path / name).write_text("x")
+    (tmp_path / "d.palm-index").mkdir()
+    (tmp_path / "d.palm-index" / "e").write_text("x")
+    data = AttestedMmapDataset(tmp_path, format="files")
+    assert [data[at]["name"] for at in range(len(data))] == [*names[:3], "d.palm-index/e"]

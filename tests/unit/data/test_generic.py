@@ -147,11 +147,11 @@ def encode(value: Any) -> bytes:
 
 
 def test_salts_are_kept_apart(tmp_path: Path) -> None:
-    written = AttestedDataset(Mapped(), salt=b"1").measure(tmp_path / "m")
+    written = AttestedDataset(Mapped(), salt=b"1" * 16 * 16).measure(tmp_path / "m")
     assert written.salted
-    AttestedDataset(Mapped(), salt=b"1", manifest=tmp_path / "m")[0]
+    AttestedDataset(Mapped(), salt=b"1" * 16 * 16, manifest=tmp_path / "m")[0]
     with pytest.raises(RecordError):
-        AttestedDataset(Mapped(), salt=b"2", manifest=tmp_path / "m")[0]
+        AttestedDataset(Mapped(), salt=b"2" * 16 * 16, manifest=tmp_path / "m")[0]
     with pytest.raises(ManifestError, match="made with a salt, but none was given"):
         AttestedDataset(Mapped(), manifest=tmp_path / "m")
 

@@ -50,7 +50,7 @@ def test_the_manifest_of_the_saved_folder_is_that_of_the_object(held: Any, tmp_p
     with pytest.raises(ManifestError, match=r"expected 3 arrow rows of .*, got 2 arrow rows of"):
         AttestedMmapDataset(held.select([0, 1]), manifest=manifest)
     with pytest.raises(ManifestError, match="without a salt"):
-        AttestedMmapDataset(held, manifest=manifest, salt=b"x")
+        AttestedMmapDataset(held, manifest=manifest, salt=b"x" * 16)
 
 
 def test_a_transform_is_refused(held: Any) -> None:

@@ -169,6 +169,79 @@ def test_what_has_no_spelling_is_refused_by_name(item: Any, says: str) -> None:
         taken(item)
 
 
+class Named(Point):
+    """A named tuple that can hold more than it shows: it has no __slots__."""
+
+
+class Fewer(tuple):  # noqa: SLOT001 (as people write them)
+    _fields = ("a", "b", "c")
+
+
+class Odd(tuple):  # noqa: SLOT001 (as people write them)
+    _fields = 5
+
+
+@dataclasses.dataclass
+class Both(collections.OrderedDict):  # type: ignore[type-arg]
+    a: int = 1
+
+
+@dataclasses.dataclass
+class Word(str):  # noqa: SLOT000 (as people write them)
+    a: int = 1
+
+
+@dataclasses.dataclass
+class Late:
+    a: int = dataclasses.field(init=False)
+
+
+def holding() -> Named:
+    item = Named(1, 2)
+    item.secret = torch.ones(1)  # type: ignore[attr-defined]
+    return item
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        (holding(), "has an attribute that is no part: 'secret'"),
+        (Fewer((1, 2)), "a tuple whose _fields are not its parts"),
+        (Odd((1, 2)), "a tuple whose _fields are not its parts"),
+        (Both(a=2), "is a dataclass and something else"),
+        (Word("x"), "is a dataclass and something else"),
+        (Late(), "has no value for its field 'a'"),
+        (np.array([1.5], np.longdouble), "whose bytes are not its values"),
+        (np.array([1.5], np.clongdouble), "whose bytes are not its values"),
+        (np.longdouble(1.5), "has no canonical bytes"),
+        (torch.empty(3, dtype=torch.uint4), "is of torch.uint4, whose elements are no whole bytes"),
+    ],
+)
+def test_what_holds_more_than_it_shows_is_refused(item: Any, says: str) -> None:
+    with pytest.raises(DataError, match=re.escape(says)):
+        taken({"x": item})
+
+
+def test_a_named_tuple_that_holds_no_more_is_one() -> None:
+    copy = taken(Named(1, torch.ones(1)))
+    assert (type(copy), copy.x) == (Named, 1)
+
+
+def test_what_a_function_changes_or_keeps_is_not_what_is_handed_on() -> None:
+    kept: list[Any] = []
+
+    def encode(item: Any) -> bytes:
+        kept.append(item)
+        data: bytes = item["x"].numpy().tobytes()
+        item["x"].zero_()
+        return data
+
+    copy, digest, _ = ItemDigests.of(encode, None).take({"x": torch.ones(2)})
+    kept[0]["x"].fill_(7)
+    assert copy["x"].tolist() == [1.0, 1.0]
+    assert digest == records.record_digest(copy["x"].numpy().tobytes(), kind="encoded")
+
+
 def test_quantized_tensors_are_refused() -> None:
     with pytest.warns(UserWarning, match="deprecated"):
         item = torch.quantize_per_tensor(torch.zeros(2), 1.0, 0, torch.qint8)
@@ -213,8 +286,9 @@ def test_a_function_of_ones_own_is_given_the_private_copy() -> None:
     copy, digest, size = digests.take(
         {"x": array, "meta": Meta, "l": [torch.zeros(1)], "t": (bytearray(b"1"),)}
     )
-    assert copy is seen[0]
     assert copy["x"] is not array
+    assert copy["x"] is not seen[0]["x"]
+    assert (copy["meta"], copy["t"]) == (seen[0]["meta"], seen[0]["t"])
     assert (size, digests.layout.format) == (4, "encoded")
     assert digest == records.record_digest(struct.pack("<f", 1.0), kind="encoded")
 
@@ -234,7 +308,7 @@ def test_salt_and_way_of_spelling_are_in_the_key() -> None:
     made = {
         ItemDigests.of(encode, salt).take(b"1")[1]
         for encode in (None, lambda _: spelled(b"1"))
-        for salt in (None, b"s")
+        for salt in (None, b"s" * 16)
     }
     assert len(made) == 4
 

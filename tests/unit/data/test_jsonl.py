@@ -193,3 +193,13 @@ def test_a_changed_line_that_is_no_longer_json_is_a_changed_line(texts: Path) ->
 def test_arguments_of_numbers(texts: Path, arguments: dict[str, object]) -> None:
     with pytest.raises(DataError, match=r"lines of text|targets=True"):
         AttestedMmapDataset(texts, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1E309", "[0.5, 1e+400]", "9" * 309 + ".0"])
+def test_number_that_is_too_large_is_no_infinity(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(f"{number}\n[1.5, 1e308, -0.0, 1e-999]\n")
+    data = AttestedMmapDataset(path, manifest=None)
+    with pytest.raises(DataError, match="is too large for a number of 64 bits"):
+        data[0]
+    assert data[1] == [1.5, 1e308, 0.0, 0.0]

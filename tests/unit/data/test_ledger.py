@@ -10,8 +10,10 @@ import pytest
 from recording import LENGTH, RECORDS, recording
 
 from palm_torch.commit import coverage, multiset, records
+from palm_torch.commit.manifest import ManifestFile
 from palm_torch.data import account, ledger, measure
 from palm_torch.data.dataset import AttestedMmapDataset
+from palm_torch.data.group_table import GroupTable
 from palm_torch.data.loader import DataLoader
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.encoding import length_prefixed
@@ -202,8 +204,10 @@ def test_manifest_with_an_impossible_multiset(tokens: Path) -> None:
     data = AttestedMmapDataset(tokens)
     header = data.manifest
     bad = replace(header, multiset=replace(header.multiset, state="00" * 384))
-    account = ledger.Ledger(replace(data.info, manifest=bad))
-    account.add(reads_of(data, [0]), "train")
+    file, groups = data.info.table.file, data.info.table.groups
+    table = GroupTable(ManifestFile(file.path, bad, file.mapping, file.offset), groups)
+    account = ledger.Ledger(replace(data.info, table=table))
+    account.add_held(reads_of(data, [0]), "train")
     with pytest.raises(ManifestError, match="multiset"):
         account.claim()
 
@@ -280,6 +284,6 @@ def test_a_dataset_that_has_lost_its_manifest_is_named(tokens: Path) -> None:
     reads = reads_of(data, [1])
     one = account.Account(RECORDS, multiplies=False)
     one.add(reads, "corpus")
-    without = dataclasses.replace(data.info, manifest=None, table=None)
+    without = dataclasses.replace(data.info, table=None)
     with pytest.raises(ManifestError, match=f"{tokens.name}.*: has no manifest now"):
         one.summary(without, "corpus")

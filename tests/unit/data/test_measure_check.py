@@ -28,7 +28,7 @@ def flip(path: Path, *places: int) -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("salt", [None, b"secret"])
+@pytest.mark.parametrize("salt", [None, b"a secret of salt"])
 def test_untouched_data_is_accepted(tokens: Path, salt: bytes | None, processes: int) -> None:
     made = measure.measure(tokens, record_length=LENGTH, salt=salt)
     seen: list[tuple[int, int]] = []
@@ -38,7 +38,7 @@ def test_untouched_data_is_accepted(tokens: Path, salt: bytes | None, processes:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("salt", [None, b"secret"])
+@pytest.mark.parametrize("salt", [None, b"a secret of salt"])
 def test_first_bad_record_is_named(tokens: Path, salt: bytes | None, processes: int) -> None:
     measure.measure(tokens, record_length=LENGTH, salt=salt)
     flip(tokens / "part-1.bin", 5 * 32 + 3, 5 * 32 + 9, 40 * 32)
@@ -100,13 +100,13 @@ def test_manifest_without_file_digests(tokens: Path) -> None:
 def test_what_cannot_be_checked(tokens: Path) -> None:
     with pytest.raises(ManifestError, match="no manifest there"):
         measure.check(tokens)
-    measure.measure(tokens, record_length=LENGTH, salt=b"secret")
+    measure.measure(tokens, record_length=LENGTH, salt=b"a secret of salt")
     with pytest.raises(ManifestError, match="made with a salt, but none was given"):
         measure.check(tokens)
     with pytest.raises(RecordError, match=r"record 0 .*122 more records differ"):
-        measure.check(tokens, salt=b"other")
+        measure.check(tokens, salt=b"some other salt!")
     (tokens / "part-2.bin").unlink()
     with pytest.raises(ManifestError, match=r"not the manifest of .*part-2"):
-        measure.check(tokens, salt=b"secret")
+        measure.check(tokens, salt=b"a secret of salt")
     with pytest.raises(DataError, match="processes: expected at least 1, got 0"):
         measure.measure(tokens, record_length=LENGTH, processes=0)

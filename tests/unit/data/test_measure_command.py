@@ -6,13 +6,17 @@ import os
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import sequence_files
 from recording import LENGTH
 
 from palm_torch import cli
 from palm_torch.commit import manifest as manifests
+from palm_torch.data import measure
+from palm_torch.data.measuring import products
+from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,7 +140,7 @@ def test_incremental_keeps_a_file_beside_the_manifest(palm: Palm, tokens: Path) 
         code, out, _ = palm(tokens, *WORDS, "--incremental")
         assert (code, "replaced" in out) == (cli.ACCEPTED, False)
     assert digest(tokens / MANIFEST) == first
-    assert (tokens / "manifest.palm-products").stat().st_size == 6 * 448
+    assert (tokens / "manifest.palm-products").stat().st_size == 24 + 6 * 448
 
 
 @pytest.mark.parametrize(
@@ -186,3 +190,61 @@ def test_as_a_module_and_without_torch(tokens: Path) -> None:
     assert done.stdout.startswith("manifest  ")
     assert "palm_torch.data.measure" in done.stderr
     assert "| torch\n" not in done.stderr
+
+
+def test_a_pair_of_files_is_measured_once(palm: Palm, tmp_path: Path) -> None:
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    sequence_files.write(folder / "m", [[1, 2], [3]])
+    sequence_files.write(folder / "n", [[4]])
+    for _ in range(2):  # the second time manifests match, too
+        code, out, err = palm(folder / "*", folder / "m", folder / ".." / "pairs" / "m.idx")
+        assert (code, err) == (cli.ACCEPTED, "")
+        told = [line for line in out.splitlines() if line.startswith("manifest")]
+        assert told == [f"manifest  {folder / name}.bin.palm-manifest" for name in "mn"]
+
+
+def test_an_index_that_is_no_shards_is_nobodys(palm: Palm, tokens: Path) -> None:
+    (tokens / "index.json").write_text('{"shards": oops')
+    assert palm(tokens, *WORDS)[0] == cli.ACCEPTED
+    (tokens / "index.json").write_text('{"shards": [], "version": 9}')
+    code, _, err = palm(tokens, *WORDS)
+    assert (code, "if this is no MDS folder, name its format (--format" in err) == (cli.MALFORMED, True)
+    assert palm(tokens, *WORDS, "--format", "bin")[0] == cli.ACCEPTED
+
+
+@pytest.mark.parametrize("at", ["before", "after"])
+def test_salt_stays_if_the_manifest_made_with_it_does(
+    palm: Palm, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    finish = measure.ManifestWriter.finish
+
+    def interrupted(writer: Any, **words: Any) -> Any:
+        if at == "after":
+            finish(writer, **words)
+        raise DataError("Ctrl-C, say")
+
+    monkeypatch.setattr(measure.ManifestWriter, "finish", interrupted)
+    code, out, _ = palm(tokens, *WORDS, "--salted")
+    assert code == cli.MALFORMED
+    kept = list((tmp_path / "state" / "palm-torch" / "salts").iterdir())
+    assert len(kept) == (at == "after")
+    assert (tokens / MANIFEST).exists() == (at == "after")
+    if kept:
+        assert out == f"salt      {kept[0]}\n"
+        assert palm(tokens, "--check", "--salt-file", kept[0])[0] == cli.ACCEPTED
+
+
+def test_products_that_cannot_be_kept_leave_manifest_and_salt(
+    palm: Palm, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    palm(tokens, *WORDS)
+    before = digest(tokens / MANIFEST)
+
+    def full(_products: Any) -> None:
+        raise DataError("No space left on device")
+
+    monkeypatch.setattr(products.Products, "finish", full)
+    assert palm(tokens, *WORDS, "--salted", "--incremental", "--force")[0] == cli.MALFORMED
+    assert digest(tokens / MANIFEST) == before
+    assert list((tmp_path / "state" / "palm-torch" / "salts").iterdir()) == []

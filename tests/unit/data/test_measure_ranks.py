@@ -60,7 +60,7 @@ def beside(work: Any) -> tuple[threading.Thread, list[BaseException]]:
     return thread, raised
 
 
-@pytest.mark.parametrize("salt", [None, b"secret"])
+@pytest.mark.parametrize("salt", [None, b"a secret of salt"])
 def test_two_ranks_make_the_same_manifest_twice(tokens: Path, salt: bytes | None) -> None:
     alone = measure.measure(tokens, record_length=LENGTH, salt=salt)
     first, second = pair()

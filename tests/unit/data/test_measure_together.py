@@ -149,8 +149,8 @@ def test_machines_make_the_same_manifest(many: Path) -> None:
 @pytest.mark.slow
 def test_machines_that_see_different_data_make_no_manifest(many: Path, tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
-    one.write_bytes(b"a salt")
-    other.write_bytes(b"another")
+    one.write_bytes(b"a secret of salt")
+    other.write_bytes(b"some other salt!")
     salts = [f"--salt-file={one}", f"--salt-file={other}"]
     first, second = ends(ranks(many, "--record-length", str(LENGTH), salts=salts))
     assert (first[0], second[0]) == (1, 1)

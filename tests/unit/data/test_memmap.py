@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 from typing import TYPE_CHECKING, Any
@@ -135,7 +136,7 @@ def test_the_same_file_is_one_dataset(path: Path) -> None:
     one, other = memmap(path, np.uint16), memmap(path.parent / "." / path.name, np.uint8, offset=1)
     assert one.uid == other.uid
     assert memmap(path, manifest=None).uid == one.uid  # there is none
-    assert memmap(path, salt=b"1").uid != one.uid
+    assert memmap(path, salt=b"1" * 16 * 16).uid != one.uid
     measure.measure(path, format="chunks")
     assert memmap(path).uid != one.uid
     assert memmap(path).manifest is not None
@@ -146,6 +147,44 @@ def test_a_file_that_was_replaced_is_another_dataset(path: Path) -> None:
     path.with_suffix(".new").write_bytes(path.read_bytes())
     path.with_suffix(".new").replace(path)
     assert memmap(path).uid != one.uid
+
+
+def test_a_file_that_was_rewritten_and_measured_again_is_read_anew(path: Path) -> None:
+    measure.measure(path, format="chunks")
+    before = memmap(path, np.uint16)
+    before[:]
+    with path.open("r+b") as stream:
+        stream.write(b"\1\2\3\4")
+    measure.measure(path, format="chunks")
+    after = memmap(path, np.uint16)
+    assert after[:2].tobytes() == b"\1\2\3\4"
+    assert after.manifest != before.manifest
+    assert after.uid != before.uid
+
+
+def test_without_a_manifest_a_rewritten_file_is_the_same_dataset_with_other_content(path: Path) -> None:
+    before = memmap(path, np.uint16)
+    before[:]
+    os.utime(path, ns=(1, 1))
+    with path.open("r+b") as stream:
+        stream.write(b"\1\2\3\4")
+    after = memmap(path, np.uint16)
+    assert after[:2].tobytes() == b"\1\2\3\4"
+    assert after.uid == before.uid
+
+
+def test_files_that_nobody_holds_are_let_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "KEPT_FILES", 2)
+    monkeypatch.setattr(chunks, "_kept_files", {})
+    held = memmap(path)
+    for number in range(8):
+        other = path.with_name(f"{number}.bin")
+        other.write_bytes(b"other")
+        memmap(other)[:]
+    gc.collect()
+    alive = [item.info.path.name for item in open_datasets.opened()]
+    assert len([name for name in alive if len(name) == len("0.bin")]) <= 2
+    assert memmap(path)._file is held._file
 
 
 def test_a_changed_chunk_is_named(path: Path) -> None:
@@ -183,10 +222,10 @@ def test_kept_copies_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_salted_manifest(path: Path) -> None:
-    measure.measure(path, format="chunks", salt=b"1")
-    memmap(path, salt=b"1")[:]
+    measure.measure(path, format="chunks", salt=b"1" * 16 * 16)
+    memmap(path, salt=b"1" * 16 * 16)[:]
     with pytest.raises(RecordError, match="another salt"):
-        memmap(path, salt=b"2")[:]
+        memmap(path, salt=b"2" * 16 * 16)[:]
     with pytest.raises(ManifestError, match="made with a salt, but none was given"):
         memmap(path)
 
@@ -218,6 +257,12 @@ def test_another_manifest_is_refused(path: Path) -> None:
         ({"shape": (5, 10**6)}, "does not fit into 20002 bytes"),
         ({"shape": ()}, "does not fit"),
         ({"shape": -1}, "does not fit"),
+        ({"shape": (5.0,)}, "offset and shape in whole numbers"),
+        ({"shape": "ab"}, "offset and shape in whole numbers"),
+        ({"offset": 1.0}, "offset and shape in whole numbers"),
+        ({"dtype": "nonsense"}, "expected a NumPy dtype"),
+        ({"dtype": "u2,,"}, "expected a NumPy dtype"),
+        ({"dtype": ("u2", 2)}, "plain bytes"),
     ],
 )
 def test_what_cannot_be_is_refused(path: Path, options: Any, says: str) -> None:
@@ -225,11 +270,18 @@ def test_what_cannot_be_is_refused(path: Path, options: Any, says: str) -> None:
         memmap(path, **options)
 
 
+@pytest.mark.parametrize("shape", [np.int64(5), np.array([5]), [5], (np.int32(5),)])
+def test_shapes_in_other_whole_numbers(path: Path, shape: Any) -> None:
+    assert memmap(path, np.uint16, shape=shape)[:].shape == (5,)
+
+
 def test_missing_and_empty_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         memmap(tmp_path / "nothing")
     with pytest.raises(DataError, match="cannot be read"):
         memmap("a\0b")
+    with pytest.raises(DataError, match="cannot be read: File name too long"):
+        memmap("a" * 5000)
     (tmp_path / "empty").touch()
     with pytest.raises(DataError, match="empty shard"):
         memmap(tmp_path / "empty")

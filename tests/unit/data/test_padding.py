@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from recording import recording
-from torch.utils.data import BatchSampler, ConcatDataset, DistributedSampler, Subset
+from torch.utils.data import BatchSampler, ConcatDataset, DistributedSampler, Sampler, Subset
 
+from palm_torch.data import adopted, padding
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.loader import DataLoader
 from palm_torch.data.padding import Padding
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -29,7 +31,9 @@ def sampler_of(data: Any, ranks: int, rank: int, **more: Any) -> DistributedSamp
     return DistributedSampler(data, num_replicas=ranks, rank=rank, **more)
 
 
-def delivered(loader: DataLoader[Any], *, batches: int | None = None, passes: int = 1) -> tuple[int, int]:
+def delivered(
+    loader: DataLoader[Any], *, batches: int | None = None, passes: int = 1
+) -> tuple[int, int | None]:
     """Returns how many records the loop received, and how many of them were marked as repeated."""
     with recording() as session:
         for _ in range(passes):
@@ -37,7 +41,8 @@ def delivered(loader: DataLoader[Any], *, batches: int | None = None, passes: in
                 if number == batches:
                     break
     reads = [item for batch in session.batches for item in batch]
-    return sum(len(item.indices) // 8 for item in reads), sum(item.padded for item in reads)
+    padded = [item.padded for item in reads if item.padded is not None]
+    return sum(len(item.indices) // 8 for item in reads), sum(padded) if len(padded) == len(reads) else None
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -82,7 +87,7 @@ def test_what_is_marked_is_what_the_sampler_added(
         for rank in range(ranks)
     ]
     assert sum(number for number, _ in found) == math.ceil(records / ranks) * ranks
-    assert sum(padded for _, padded in found) == math.ceil(records / ranks) * ranks - records
+    assert sum(padded or 0 for _, padded in found) == math.ceil(records / ranks) * ranks - records
 
 
 def test_workers_change_nothing(data: AttestedMmapDataset) -> None:
@@ -103,20 +108,43 @@ def test_what_is_not_one_record_a_sample_is_not_marked(data: AttestedMmapDataset
             return data[index], data[index + 1]
 
     pairs = Pairs()
-    assert delivered(DataLoader(pairs, batch_size=3, sampler=sampler_of(pairs, 2, 1))) == (6, 0)
+    assert delivered(DataLoader(pairs, batch_size=3, sampler=sampler_of(pairs, 2, 1))) == (6, None)
+    assert delivered(DataLoader(pairs, batch_size=3, sampler=sampler_of(pairs, 2, 0))) == (6, 0)
 
 
-def test_other_samplers_are_left_alone(data: AttestedMmapDataset) -> None:
+def test_a_loader_of_torch_marks_as_ours_does(data: AttestedMmapDataset) -> None:
+    loader = torch.utils.data.DataLoader(data, batch_size=2, sampler=sampler_of(data, 4, 3))
+    assert Padding.of(loader) == Padding(2, 3, 2)
+    with adopted.adopting():
+        assert delivered(loader) == (3, 1)  # type: ignore[arg-type]  # of torch's kind
+
+
+def test_what_other_samplers_repeat_is_not_known_among_ranks(
+    data: AttestedMmapDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Own(DistributedSampler[Any]):
         pass
 
-    assert Padding.of(DataLoader(data, sampler=Own(data, num_replicas=4, rank=3))) is None
+    class Reversed(Sampler[int]):
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(9, -1, -1))
+
+        def __len__(self) -> int:
+            return 10
+
+    own = DataLoader(data, sampler=Own(data, num_replicas=4, rank=3))
+    assert Padding.of(own) == padding.UNKNOWN
+    assert delivered(own) == (3, None)
+    assert Padding.of(DataLoader(data, sampler=Reversed())) is None
+    monkeypatch.setattr(padding, "_ranks", lambda: True)
+    assert delivered(DataLoader(data, batch_size=5, sampler=Reversed())) == (10, None)
     assert Padding.of(DataLoader(data, batch_size=2)) is None
+    assert Padding.of(DataLoader(data, shuffle=True)) is None
 
     class Batches(BatchSampler):
         pass
 
-    own = Batches(sampler_of(data, 4, 3), 2, drop_last=False)
-    assert Padding.of(DataLoader(data, batch_sampler=own)) is None
+    batches = Batches(sampler_of(data, 4, 3), 2, drop_last=False)
+    assert Padding.of(DataLoader(data, batch_sampler=batches)) == padding.UNKNOWN
     plain = BatchSampler(sampler_of(data, 4, 3), 2, drop_last=False)
     assert Padding.of(torch.utils.data.DataLoader(data, batch_sampler=plain)) == Padding(2, 3, 2)

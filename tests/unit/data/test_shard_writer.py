@@ -77,8 +77,8 @@ def test_lines_are_json_with_sorted_keys_or_the_bytes_given(tmp_path: Path) -> N
 
 
 def test_a_salted_dataset_needs_its_salt(tmp_path: Path) -> None:
-    written(tmp_path / "d", salt=b"secret")
-    assert len(AttestedMmapDataset(tmp_path / "d", salt=b"secret")) == 7
+    written(tmp_path / "d", salt=b"a secret of salt")
+    assert len(AttestedMmapDataset(tmp_path / "d", salt=b"a secret of salt")) == 7
     with pytest.raises(DataError):
         AttestedMmapDataset(tmp_path / "d")
 

@@ -16,14 +16,17 @@ from palm_torch.roles import Counts, Dataset, Delivered, Multiset, Source
 EMPTY = multiset.MultisetHash()
 
 
-def dataset(counts: bytes | None, *, manifest: int = 0, padded: int = 0, exact: bool = True) -> Dataset:
+def dataset(
+    counts: bytes | None, *, manifest: int | None = 0, padded: int | None = 0, exact: bool = True
+) -> Dataset:
     summed = None if counts is None else coverage.summary(counts, 1)
     return Dataset(
         source=Source.MEASURED,
         format="bin",
-        manifest=Digest(SHA256, bytes([manifest]) * 32),
+        manifest=None if manifest is None else Digest(SHA256, bytes([manifest]) * 32),
         records=None if counts is None else len(counts),
         record_bytes=2,
+        layout="uint8[2]",
         uses={
             "train": Delivered(
                 delivered=3,
@@ -44,14 +47,44 @@ def dataset(counts: bytes | None, *, manifest: int = 0, padded: int = 0, exact: 
     )
 
 
-def share(*held: Dataset, maps: dict[tuple[str, str], CountMap] | None = None) -> Share:
-    return Share(data={f"dataset{number}": item for number, item in enumerate(held, 1)}, maps=maps or {})
+def share(
+    *held: Dataset, maps: dict[tuple[str, str], CountMap] | None = None, same: int | None = None
+) -> Share:
+    data = {f"dataset{number}": item for number, item in enumerate(held, 1)}
+    proof = {} if same is None else {"dataset1": Digest(TAGGED_SHA256, bytes([same]) * 32)}
+    return Share(data=data, maps=maps or {}, same=proof)
 
 
 def test_padding_adds_up_and_one_inexact_rank_makes_all_inexact() -> None:
     found = shares.merge([share(dataset(None, padded=1)), share(dataset(None, padded=2, exact=False))])
     use = found.data["dataset1"].uses["train"]
     assert (use.delivered, use.padded, use.exact, use.counts, found.unmapped) == (6, 3, False, None, ())
+
+
+def test_padding_that_one_rank_does_not_know_is_not_known() -> None:
+    found = shares.merge([share(dataset(None, padded=1)), share(dataset(None, padded=None))])
+    assert found.data["dataset1"].uses["train"].padded is None
+
+
+def test_without_a_manifest_nothing_but_a_proof_makes_two_one() -> None:
+    held = dataset(b"\1\1\1", manifest=None)
+    maps = {("dataset1", "train"): CountMap(b"\1\1\1", 1)}
+
+    def numbers(*given: Share) -> list[int]:
+        return [item.uses["train"].delivered for item in shares.merge(given).data.values()]
+
+    assert numbers(share(held, maps=maps), share(held, maps=maps)) == [3, 3]
+    assert numbers(share(held, maps=maps, same=1), share(held, maps=maps, same=2)) == [3, 3]
+    assert numbers(share(held, maps=maps, same=1), share(held, maps=maps)) == [3, 3]
+    assert numbers(share(held, maps=maps, same=1), share(held, maps=maps, same=1)) == [6]
+    apart = shares.merge([share(held, maps=maps), share(held, maps=maps)])
+    assert [found.uses["train"].order[number] for number, found in enumerate(apart.data.values())] == [
+        held.uses["train"].order[0]
+    ] * 2
+    assert apart.unmapped == ()
+    assert sorted(apart.maps) == [("dataset1", "train"), ("dataset2", "train")]
+    stream = dataset(None, manifest=None)
+    assert numbers(share(stream), share(stream), share(stream)) == [3, 3, 3]
 
 
 def test_datasets_are_one_by_identity_and_not_by_name() -> None:

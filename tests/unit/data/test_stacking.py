@@ -9,7 +9,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, default_collate
 
 from palm_torch.data import stacking
 from palm_torch.data.dataset import AttestedMmapDataset
-from palm_torch.data.loader import DataLoader
+from palm_torch.data.loader import DataLoader, stacks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,14 +91,14 @@ def test_a_worker_makes_the_batch_in_shared_memory(path: Path) -> None:
 def test_only_what_hands_on_unchanged_is_stacked(path: Path, wrap: Any, expected: bool) -> None:  # noqa: FBT001
     data = wrap(opened(path))
     loader: DataLoader[Any] = DataLoader(data, batch_size=8)
-    assert loader.stacks() is expected
+    assert stacks(loader) is expected
     first = next(iter(loader))
     assert same(first, default_collate([data[index] for index in range(8)]))
 
 
 def test_a_subclass_is_not_stacked(path: Path) -> None:
     loader: DataLoader[Any] = DataLoader(Reversing(path, record_length=6), batch_size=4)
-    assert not loader.stacks()
+    assert not stacks(loader)
     assert next(iter(loader))[0, 0] == 18
 
 

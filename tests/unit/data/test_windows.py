@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,6 @@ from palm_torch.data.formats.chunks import CHUNK_BYTES
 from palm_torch.data.loader import DataLoader
 from palm_torch.data.windows import AttestedWindows
 from palm_torch.errors import DataError, RecordError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ELEMENTS = 9000
 
@@ -72,7 +70,7 @@ def test_a_loader_delivers_the_chunks_a_window_touches(
 
 
 @pytest.mark.parametrize(
-    "dtype", [None, torch.int32, torch.int64, torch.float32, torch.bfloat16, torch.uint16, torch.float16]
+    "dtype", [None, torch.int32, torch.int64, torch.float32, torch.bfloat16, torch.uint16, torch.float64]
 )
 @pytest.mark.parametrize("targets", [False, True])
 def test_batches_are_those_that_the_default_collate_makes(path: Path, dtype: Any, *, targets: bool) -> None:
@@ -120,9 +118,14 @@ def test_a_header_that_the_manifest_does_not_know_is_not_read(tmp_path: Path) ->
 
 def test_arrays_that_are_no_row_of_numbers_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.npy"
-    for array in (np.zeros((3, 4)), np.zeros(4, ">i4"), np.array(["a"])):
+    for array, says in [
+        (np.zeros((3, 4)), "expected a flat array, got one of shape"),
+        (np.zeros((1,) * 33), "expected an array of at most 32 axes, got 33"),
+        (np.zeros(4, ">i4"), "expected little-endian elements"),
+        (np.array(["a"]), "expected numbers"),
+    ]:
         np.save(file, array)
-        with pytest.raises(DataError, match="expected a flat array of little-endian numbers"):
+        with pytest.raises(DataError, match=says):
             AttestedWindows(file, 1)
     file.write_bytes(b"no array at all")
     with pytest.raises(DataError, match=r"not a \.npy file"):
@@ -141,12 +144,65 @@ def test_arrays_that_are_no_row_of_numbers_are_refused(tmp_path: Path) -> None:
         ({"length": ELEMENTS + 1}, "expected at least one window of 9001, got 9000 elements"),
         ({"length": 3, "token_dtype": "int7"}, "token_dtype: expected one of"),
         ({"length": 3, "dtype": "int64"}, "dtype: expected a torch.dtype"),
-        ({"length": 3, "token_dtype": "float32", "dtype": torch.int64}, "cannot hold them without loss"),
+        ({"length": 3, "token_dtype": "float32", "dtype": torch.int64}, "not all of their values fit"),
+        ({"length": 3, "token_dtype": "uint16", "dtype": torch.int16}, "not all of their values fit"),
+        ({"length": 3, "token_dtype": "uint16", "dtype": torch.float16}, "not all of their values fit"),
+        ({"length": 3, "token_dtype": "int32", "dtype": torch.int16}, "convert in the loop what is known"),
+        ({"length": 3, "token_dtype": "bfloat16"}, "of types that NumPy has"),
+        ({"length": "3"}, "length: expected at least 1 element, got '3'"),
     ],
 )
 def test_what_cannot_be_is_refused(path: Path, words: Any, says: str) -> None:
     with pytest.raises(DataError, match=says):
         AttestedWindows(path, words.pop("length"), **words)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.Parquet", "a.jsonl", "a.arrow"])
+def test_files_of_other_formats_are_no_row_of_elements(path: Path, name: str) -> None:
+    path.rename(path.with_name(name))
+    with pytest.raises(DataError, match=f"expected a file of elements .* got {Path(name).suffix.lower()}"):
+        AttestedWindows(path.with_name(name), 3)
+
+
+def test_an_array_is_one_however_its_name_is_spelled(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(9, dtype=np.uint16))
+    (tmp_path / "a.npy").rename(tmp_path / "A.NPY")
+    assert AttestedWindows(tmp_path / "A.NPY", 3)[1].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (4,), }",
+        "{'descr': '<i4', 'fortran_order': False, 'shape': (-4,), }",
+        "{'descr': '<i4', 'fortran_order': False, 'shape': (4.0,), }",
+        "{'descr': '<i4', 'fortran_order': False, 'shape': (True,), }",
+        "{'descr': '<i4', 'fortran_order': False, 'shape': (" + "9" * 5000 + ",), }",
+        "{'descr': ',,', 'fortran_order': False, 'shape': (4,), }",
+        "{'descr': 'i4:::', 'fortran_order': False, 'shape': (4,), }",
+        "{'descr': (" + "(" * 200,
+        "{" * 60,
+        "-" * 6000 + "1",
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_headers_that_are_none(tmp_path: Path, head: str, version: int) -> None:
+    size = len(head).to_bytes(2 if version == 1 else 4, "little")
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY" + bytes([version, 0]) + size + head.encode() + bytes(16))
+    with pytest.raises(DataError):
+        AttestedWindows(tmp_path / "a.npy", 2)
+
+
+WIDE: Any = {"token_dtype": "uint64"}
+
+
+def test_tokens_beyond_what_the_type_holds_do_not_wrap_around(tmp_path: Path) -> None:
+    np.array([1, 2, 3, 2**63, 5], np.uint64).tofile(tmp_path / "a.bin")
+    data = AttestedWindows(tmp_path / "a.bin", 3, **WIDE)
+    assert data[0].tolist() == [1, 2, 3]
+    with pytest.raises(DataError, match=r"an element of uint64 is 2\^63 or more"):
+        data[1]
+    assert AttestedWindows(tmp_path / "a.bin", 3, dtype=None, **WIDE)[1].dtype == torch.uint64
 
 
 def test_a_ragged_file_is_refused(path: Path) -> None:
