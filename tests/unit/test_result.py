@@ -34,6 +34,7 @@ def test_a_result_is_one_json_object(good: GoodRun) -> None:
         "session",
         "not_checked",
         "claims",
+        "opinions",
     }
 
 
