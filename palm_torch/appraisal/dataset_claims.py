@@ -49,8 +49,6 @@ def waved_through(rules: DatasetRules) -> Iterator[str]:
         return
     if rules.multiplicity != ONCE:
         yield f"multiplicity: each record of the data was read {rules.multiplicity} times, not exactly once"
-    if not rules.exact:
-        yield "exact: counts of what was read, where code may have dropped records"
     if isinstance(rules, DistributeRules) and rules.computed_by_script:
         yield "computed_by_script: a distribution that the script computed by itself"
 
@@ -62,8 +60,8 @@ def reservations(claims: Property) -> Iterator[Reservation]:
             if not all(delivered.exact for delivered in dataset.uses.values()):
                 yield Reservation(
                     about="claims",
-                    reason=f"data {name}: counted as read; code between the dataset and what was read from it may "
-                    "have dropped records",
+                    reason=f"data {name}: counted as read; code between the dataset and what was read from "
+                    "it may have dropped records",
                     advice="read the collate function and the datasets that wrap the attested one",
                 )
             if dataset.records is None:

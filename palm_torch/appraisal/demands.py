@@ -72,8 +72,8 @@ def read(
             raise ClaimError(f"{what}: the evidence says that it was not read")
         if exact and not found.exact:
             raise ClaimError(
-                f"{what}: the policy demands exact counts, the evidence says that code between the dataset and "
-                "what was read from it may have dropped records"
+                f"{what}: the policy demands exact counts, the evidence says that code between the dataset "
+                "and what was read from it may have dropped records"
             )
         if found.counts is None:
             if not streams:

@@ -11,10 +11,9 @@ import inspect
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from palm_torch.attesting import surroundings
 from palm_torch.attesting.bound_function import BoundFunction, most_items, unwrapped, with_defaults
 from palm_torch.encoding import encode_json
-from palm_torch.errors import CoverageError, MeasurementError
+from palm_torch.errors import CoverageError, MeasurementError, prefixed
 from palm_torch.hooks import functions
 from palm_torch.roles import FUNCTION, Artifact, Source, Value
 
@@ -49,7 +48,9 @@ class AppliedFunction:
         identity, layers = functions.function_identity(function), functions.layers(function)
         _require_plain(function, identity, layers)
         given = with_defaults(function, layers, arguments)
-        surroundings.require_json(given, what="run.function")
+        for name, value in given.items():
+            with prefixed(f"run.function({identity.name}): argument {name!r}"):
+                encode_json(value)
         encoded = encode_json(given)
         if len(encoded) > MAX_ARGUMENTS_BYTES:
             raise MeasurementError(

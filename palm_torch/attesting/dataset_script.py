@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from palm_torch.attesting.attested import attested
 from palm_torch.commit import records
-from palm_torch.data import statistics
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.shard_writer import ShardWriter
 from palm_torch.encoding import encode_json
@@ -68,7 +67,7 @@ def _preprocess(run: Session, spec: dict[str, Any]) -> None:
     apply = run.function(function_named(spec["function"]), **spec["arguments"])
     source = _open(spec)
     with ShardWriter(spec["output"], **_given(spec["written"])) as writer:
-        for record in statistics.each_once(source):
+        for record in run.records(source):
             made = apply(record)
             if isinstance(made, Iterator):
                 writer.write_all(made)
@@ -84,7 +83,7 @@ def _distribute(run: Session, spec: dict[str, Any]) -> None:
         result = run.statistic(source, spec["statistic"], **spec["arguments"])
     else:
         compute = run.function(function_named(spec["function"]), **spec["arguments"])
-        result = compute(statistics.each_once(source))
+        result = compute(run.records(source))
         run.result(result)
     sys.stdout.write(printable(encode_json(result).decode()) + "\n")
 

@@ -16,8 +16,6 @@ from palm_torch.attesting.measured import Finished
 from palm_torch.attesting.reading import Reading
 from palm_torch.data import item_digests, statistics
 from palm_torch.data.dataset import AttestedMmapDataset
-from palm_torch.data.generic import AttestedDataset
-from palm_torch.data.stream import AttestedIterableDataset
 from palm_torch.encoding import encode_json
 from palm_torch.errors import CoverageError, MeasurementError
 from palm_torch.properties import Distribute
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
     from palm_torch.roles import Dataset
 
 MAX_RESULT_BYTES: Final = 4 << 20
-
-_RECORD_BY_RECORD: Final = (AttestedMmapDataset, AttestedDataset, AttestedIterableDataset)
-"""Exactly these types hand on what was hashed, record by record; a subclass may hand on anything."""
 
 _NOT_WHOLE: Final = frozenset({"chunks", item_digests.ENCODED.format})
 """Formats of data whose digests do not bind all of what is handed on, or bind more than that."""
@@ -74,15 +69,14 @@ class Distribution(Reading):
             DataError: If the records are not of the kind that it is of.
         """
         function = self._function.take(statistics.named(statistic), arguments)
-        if type(dataset) not in _RECORD_BY_RECORD or dataset.info.layout.format in _NOT_WHOLE:
-            kinds = ", ".join(kind.__name__ for kind in _RECORD_BY_RECORD)
+        records = self.each(dataset)
+        if dataset.info.layout.format in _NOT_WHOLE:
             raise MeasurementError(
-                f"run.statistic: expected an attested dataset itself ({kinds}, without encode=), got "
-                f"{type(dataset).__name__}: what subclasses, subsets, windows, loaders and lists hand on is "
-                "not what was hashed; compute it in a function of your own, with run.function and run.result"
+                "run.statistic: expected an attested dataset itself, without encode=: what that leaves out "
+                "is not hashed; compute it in a function of your own, with run.function and run.result"
             )
         self._taken = _Taken()
-        return self._keep(function(self._taken.each(dataset)), Source.MEASURED)
+        return self._keep(function(self._taken.count(dataset, records)), Source.MEASURED)
 
     def finish(self, said: Said) -> Finished:
         """Returns the property.
@@ -136,13 +130,13 @@ class _Taken:
     def __init__(self) -> None:
         self._records = 0
 
-    def each(self, dataset: Any) -> Iterator[Any]:  # noqa: ANN401 (any attested dataset)
-        """Yields every record once, as it is in the dataset.
+    def count(self, dataset: object, records: Iterator[Any]) -> Iterator[Any]:
+        """Yields records, as they are in the dataset.
 
         Raises:
             MeasurementError: If the dataset makes pairs of its records.
         """
-        for record in statistics.each_once(dataset):
+        for record in records:
             if type(dataset) is AttestedMmapDataset and type(record) is tuple:
                 raise MeasurementError(
                     "run.statistic: expected records as they lie, got pairs: leave out targets=True"

@@ -57,8 +57,8 @@ class Preprocessing(Reading):
         """Returns the property.
 
         Raises:
-            CoverageError: If nothing was read or written, a writer is unfinished, or no function was named and
-                called.
+            CoverageError: If nothing was read or written, a writer is unfinished, or no function was named
+                and called.
             MeasurementError: If the function is another than when it was named.
         """
         del said

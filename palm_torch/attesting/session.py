@@ -20,7 +20,7 @@ from palm_torch.receipt import ArtifactsReceipt, Receipt
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from palm_torch.attesting import checkpoint
@@ -116,6 +116,21 @@ class Session(Block):
         if not isinstance(measured, (Preprocessing, Distribution)):
             raise self._no_place("run.function")
         return measured.name_function(function, arguments)
+
+    def records(self, dataset: Any, /) -> Iterator[Any]:  # noqa: ANN401 (any attested dataset)
+        """Yields every record of an attested dataset once, in order; for preprocess and distribute sessions.
+
+        Nothing stands between the dataset and the loop, and the evidence says so. What is read by index, or
+        by a loader with a collate function of its own, may have been dropped on the way.
+
+        Raises:
+            MeasurementError: If it is no attested dataset itself, but a subclass, a subset or a loader.
+            SessionError: If the operation reads no data so.
+        """
+        self._require_open("run.records")
+        if not isinstance(self._measured, (Preprocessing, Distribution)):
+            raise self._no_place("run.records")
+        return self._measured.each(dataset)
 
     def bind(self, path: str | os.PathLike[str], **options: Any) -> Manifest:  # noqa: ANN401 (as `measure` takes them)
         """Reads a dataset once and writes its manifest; to be called in ``attested("bind")``, once.

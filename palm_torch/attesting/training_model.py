@@ -254,8 +254,10 @@ class TrainedModel:
             return weights.WeightsMeter().measure(tensors)
         except (RuntimeError, ValueError) as error:  # what torch raises where a collective fails
             raise CoverageError(
-                f"the parameters could not be gathered from all ranks at {point}: {error}; leave the block "
-                "of palm_torch.attested(...) before the process group is destroyed"
+                f"the parameters could not be gathered from all ranks at {point}: {error}; the session "
+                "has to end before the process group is destroyed: leave the block of "
+                "palm_torch.attested(...) first, and under palm-torch run, whose session is open until the "
+                "script ends, open such a block in the script"
             ) from error
 
     def _own(self, owned: Owned) -> None:

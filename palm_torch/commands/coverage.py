@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("evidence", type=FILE)
 @click.option("--index", type=click.IntRange(min=0), required=True, help="Number of the record, from 0.")
 @click.option("--dataset", help="Name of the dataset, where the evidence has several.")
-@click.option("--use", type=click.Choice(get_args(Use)), default="train", show_default=True)
+@click.option("--use", type=click.Choice(get_args(Use)), help="What for.  [default: the only use, or train]")
 @click.option("--coverage", "map_", type=FILE, help="The coverage map, where it is not beside the evidence.")
 @click.option("-o", "--output", type=FILE, help="Write the proof, for `palm-torch verify --inclusion`.")
 @click.option("--json", "as_json", is_flag=True, help='Print JSON, with "verified": false.')
@@ -34,7 +34,7 @@ def coverage(
     *,
     index: int,
     dataset: str | None,
-    use: str,
+    use: str | None,
     map_: Path | None,
     output: Path | None,
     as_json: bool,
@@ -52,6 +52,7 @@ def coverage(
     data = bundles.read(evidence)
     end = statement.decode(bundles.decode(data, what=str(evidence)).end.statement)
     name, found = _dataset(evidence, end, dataset)
+    use = use or (next(iter(found.uses)) if len(found.uses) == 1 else "train")
     path = map_ or _beside(evidence, found, name, use)
     shown, root = coverage_file.inclusion(path, index)
     proof = coverage_proof.CoverageProof.of(shown, dataset=name, use=use, root=root)

@@ -78,8 +78,8 @@ class _Elements:
         most = 1 if self.suffix == "bin" else table.MAX_AXES - 1
         if not 0 < array.ndim <= most:
             raise DataError(
-                f"{where}: expected an array of 1 to {most} axes, as whoever reads .{self.suffix} files does, "
-                f"got shape {list(array.shape)}"
+                f"{where}: expected an array of at least 1 and at most {most} axes, as readers of "
+                f".{self.suffix} files do, got shape {list(array.shape)}"
             )
         encoded = _cast(array, dtype, where).tobytes()
         self._dtype, self._shape = dtype, shape

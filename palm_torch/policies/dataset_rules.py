@@ -1,7 +1,8 @@
 """What a policy demands of the properties of datasets: binding, preprocessing, distributions.
 
 What is unset is demanded in its strictest form: every record of the source was read exactly once, no code in
-between could drop one, and nothing is merely declared. The lists of digests are mandatory; ``[any]`` waves one through and says so.
+between could drop one, and nothing is merely declared. The lists of digests are mandatory; ``[any]`` waves
+one through and says so.
 
     claims:
       property: bind

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import dataset_runs
 import pytest
+import torch.utils.data
 from dataset_runs import LENGTH
 
 import palm_torch
@@ -27,6 +28,7 @@ from palm_torch.errors import (
     RecordError,
     SessionError,
 )
+from palm_torch.roles import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +63,7 @@ def test_a_shard_rewritten_before_the_seal_is_not_what_the_evidence_names(raw: P
         source = palm_torch.AttestedMmapDataset(raw)
         apply = run.function(dataset_runs.double)
         with ShardWriter(out) as writer:
-            writer.write_all(apply(source[at]) for at in range(len(source)))
+            writer.write_all(map(apply, run.records(source)))
         honest = out.joinpath("shard-00000.bin").read_bytes()
         overwrite(out / "shard-00000.bin")  # by the host, before anything is sealed
     manifest = {"produced": out / "manifest.palm-manifest"}
@@ -81,7 +83,7 @@ def test_a_manifest_rewritten_before_the_seal_is_another_one(raw: Path, tmp_path
         source = palm_torch.AttestedMmapDataset(raw)
         apply = run.function(dataset_runs.double)
         with ShardWriter(out) as writer:
-            writer.write_all(apply(source[at]) for at in range(len(source)))
+            writer.write_all(map(apply, run.records(source)))
         overwrite(out / "shard-00000.bin")
         measure(out, record_length=LENGTH)  # the host makes data and manifest agree
     with pytest.raises(ArtifactError, match="is not the produced of the evidence"):
@@ -170,6 +172,15 @@ def test_records_left_out_are_seen(raw: Path, tmp_path: Path) -> None:
         with ShardWriter(tmp_path / "out") as writer:
             writer.write_all(apply(source[at]) for at in range(len(source) - 1))
     with pytest.raises(ClaimError, match="times that each record was read: the policy demands >= 1"):
+        dataset_runs.verify(run, tmp_path, **anything("preprocess", exact=False))
+
+
+def test_whoever_stops_early_was_not_given_what_was_read_ahead(raw: Path, tmp_path: Path) -> None:
+    with palm_torch.attested("preprocess", attester="simulated") as run:
+        apply = run.function(dataset_runs.double)
+        with ShardWriter(tmp_path / "out") as writer:
+            writer.write(apply(next(run.records(palm_torch.AttestedMmapDataset(raw)))))
+    with pytest.raises(ClaimError, match="the policy demands exact counts"):
         dataset_runs.verify(run, tmp_path, **anything("preprocess"))
 
 
@@ -179,7 +190,92 @@ def test_records_read_twice_are_seen(raw: Path, tmp_path: Path) -> None:
         run.statistic(source, "record-length")
         source[3]
     with pytest.raises(ClaimError, match="times that each record was read"):
-        dataset_runs.verify(run, tmp_path, **anything("distribute"))
+        dataset_runs.verify(run, tmp_path, **anything("distribute", exact=False))
+
+
+class Doctored(palm_torch.AttestedMmapDataset):
+    def __getitems__(self, indices: Any) -> Any:
+        return [record * 0 for record in super().__getitems__(indices)]
+
+
+@pytest.mark.parametrize(
+    "handed_on",
+    [
+        lambda _: [[7] * 100] * 24,
+        lambda data: torch.utils.data.Subset(data, range(12)),
+        lambda data: palm_torch.DataLoader(data, batch_size=4),
+        lambda data: Doctored(data.info.path),
+        lambda _: palm_torch.AttestedDataset([1, 2], encode=lambda _: b"all the same"),
+        lambda data: palm_torch.AttestedWindows(data.info.path, 1, stride=8, manifest=None),
+    ],
+)
+def test_a_statistic_of_other_records_than_those_that_were_hashed(raw: Path, handed_on: Any) -> None:
+    with pytest.raises(MeasurementError, match="expected an attested dataset itself"):
+        with palm_torch.attested("distribute", attester="simulated") as run:
+            data = palm_torch.AttestedMmapDataset(raw)
+            for at in range(len(data)):
+                data[at]
+            run.statistic(handed_on(data), "record-length")
+
+
+def test_pairs_are_no_records(raw: Path) -> None:
+    with pytest.raises(MeasurementError, match="leave out targets=True"):
+        with palm_torch.attested("distribute", attester="simulated") as run:
+            run.statistic(palm_torch.AttestedMmapDataset(raw, targets=True), "record-length")
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_a_statistic_of_part_of_what_was_read_is_not_measured(
+    raw: Path, tmp_path: Path, *, other: bool
+) -> None:
+    with palm_torch.attested("distribute", attester="simulated") as run:
+        data = palm_torch.AttestedMmapDataset(raw)
+        run.statistic(data, "record-length")
+        if other:
+            data = palm_torch.AttestedMmapDataset(
+                dataset_runs.raw(tmp_path / "b", seed=1), record_length=LENGTH
+            )
+        for at in range(len(data)):
+            data[at]
+    assert dataset_runs.end_of(run).claims.distribution.source is Source.REPORTED  # type: ignore[union-attr]
+    with pytest.raises(ClaimError, match="one of palm-torch itself"):
+        dataset_runs.verify(run, tmp_path, **anything("distribute", multiplicity={"least": 1}, exact=False))
+
+
+def test_records_that_a_collate_function_dropped(raw: Path, tmp_path: Path) -> None:
+    with palm_torch.attested("preprocess", attester="simulated") as run:
+        loader: Any = palm_torch.DataLoader(
+            palm_torch.AttestedMmapDataset(raw), batch_size=6, collate_fn=lambda items: torch.stack(items[:1])
+        )
+        apply = run.function(dataset_runs.double)
+        with ShardWriter(tmp_path / "out") as writer:
+            for batch in loader:
+                writer.write_all(apply(record) for record in batch)
+    with pytest.raises(ClaimError, match="the policy demands exact counts"):
+        dataset_runs.verify(run, tmp_path, **anything("preprocess"))
+    result = dataset_runs.verify(run, tmp_path, **anything("preprocess", exact=False))
+    assert any("may have dropped records" in reservation.reason for reservation in result.reservations)
+
+
+# A binding --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{"processes": 2}, {"processes": True}, {"ranks": object()}, {"incremental": True}]
+)
+def test_a_binding_believes_nobody_else(raw: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(SessionError, match=rf"run\.bind\({next(iter(options))}=.*leave it out"):
+        with palm_torch.attested("bind", attester="simulated") as run:
+            run.bind(raw, record_length=LENGTH, **options)
+
+
+def test_a_file_that_is_not_read_with_its_records_is_not_said_to_be_theirs(tmp_path: Path) -> None:
+    lines = tmp_path / "a.jsonl"
+    lines.write_text('{"t": 1}\n{"t": 2}\n')
+    with palm_torch.attested("bind", attester="simulated") as run:
+        assert run.bind(lines).shards[0].sha256 is not None
+    claims: Any = dataset_runs.end_of(run).claims
+    assert (claims.files, claims.records) == ({}, 2)
 
 
 # The function -----------------------------------------------------------------------------------------------
@@ -210,7 +306,7 @@ def test_code_put_into_the_function_that_was_named(raw: Path, tmp_path: Path, re
             apply = run.function(honest)
             honest.__code__ = evil.__code__
             with ShardWriter(tmp_path / "out") as writer:
-                writer.write_all(apply(source[at]) for at in range(len(source)))
+                writer.write_all(map(apply, run.records(source)))
 
 
 def test_a_name_rebound_after_the_function_was_named(
@@ -221,7 +317,7 @@ def test_a_name_rebound_after_the_function_was_named(
         apply = run.function(honest)
         monkeypatch.setattr(sys.modules[__name__], "honest", evil)
         with ShardWriter(tmp_path / "out") as writer:
-            writer.write_all(apply(source[at]) for at in range(len(source)))
+            writer.write_all(map(apply, run.records(source)))
     assert palm_torch.AttestedMmapDataset(tmp_path / "out")[0].tolist() == source[0].tolist()
 
 
@@ -231,7 +327,7 @@ def test_another_function_has_another_digest(raw: Path, tmp_path: Path) -> None:
             source = palm_torch.AttestedMmapDataset(raw)
             apply = run.function(made)
             with ShardWriter(tmp_path / folder) as writer:
-                writer.write_all(apply(source[at]) for at in range(len(source)))
+                writer.write_all(map(apply, run.records(source)))
         runs.append(run)
         return str(dataset_runs.end_of(run).claims.function.digest)  # type: ignore[union-attr]
 

@@ -178,16 +178,17 @@ HARDWARE = Link(
     reason="",
 )
 NODES = tuple(Node(name=name, operation="train", run_id=name, strength="hardware") for name in "ab")
-WHOLE = Chain(nodes=NODES, links=(HARDWARE,), loose=())
+WHOLE = Chain(nodes=NODES, links=(HARDWARE,), loose=(), parts=(("a", "b"),))
 
 
-@pytest.mark.parametrize("of", ["whole", "no links", "loose", "missing", "declared", "warning"])
+@pytest.mark.parametrize("of", ["whole", "no links", "loose", "parts", "missing", "declared", "warning"])
 def test_a_chain_is_affirming_if_everything_in_it_is(good: GoodRun, of: str) -> None:
     affirming = dataclasses.replace(good.verify(), tier=Tier.AFFIRMING, simulated=False, reservations=())
     results = {"a": affirming, "b": affirming}
     built = {
         "no links": dataclasses.replace(WHOLE, links=()),
         "loose": dataclasses.replace(WHOLE, loose=("b",)),
+        "parts": dataclasses.replace(WHOLE, parts=(("a",), ("b",))),
         "missing": dataclasses.replace(
             WHOLE, links=(HARDWARE, dataclasses.replace(HARDWARE, producer=None, label=Label.MISSING))
         ),

@@ -240,6 +240,6 @@ def test_a_stream_and_a_use_that_was_not(folder: Path, good: GoodRun, capsys: An
     assert "is a stream" in palm(capsys, "coverage", "stream.palm.json", "--index", "0")[1]
     only = good.with_end(workshop.put(good.end, f"{path}.uses", {"eval": data.uses["eval"]}).encode())
     (folder / "only.palm.json").write_bytes(only.encode())
-    assert (
-        "was not used for train, but for eval" in palm(capsys, "coverage", "only.palm.json", "--index=0")[1]
-    )
+    words = ("coverage", "only.palm.json", "--index=0")
+    assert "was not used for train, but for eval" in palm(capsys, *words, "--use=train")[1]
+    assert "was not used" not in palm(capsys, *words)[1]

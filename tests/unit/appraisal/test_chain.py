@@ -12,7 +12,7 @@ import workshop
 from workshop import measured
 
 from palm_torch import codec, properties, statement
-from palm_torch.appraisal import chain, chain_text
+from palm_torch.appraisal import chain, chain_ports, chain_text
 from palm_torch.appraisal.chain import Label, Member
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.errors import ClaimError, InputError
@@ -192,8 +192,8 @@ def test_all_eight_properties_in_one_chain() -> None:
 
 
 def test_every_property_says_what_it_uses() -> None:
-    assert chain.USES.keys() == properties.PROPERTIES.keys()
-    for operation, roles in chain.USES.items():
+    assert chain_ports.USES.keys() == properties.PROPERTIES.keys()
+    for operation, roles in chain_ports.USES.items():
         fields = {field.name for field in dataclasses.fields(properties.PROPERTIES[operation])}
         assert roles.keys() <= fields - set(properties.PROPERTIES[operation].OUTPUTS)
 
@@ -275,18 +275,55 @@ def test_a_tokenizer_and_an_adapter_have_to_come_from_somewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "copy", "role"),
+    ("first", "second", "role"),
     [
-        (Source.MEASURED, Source.MEASURED, "model"),
-        (Source.MEASURED, Source.DECLARED, "model"),
-        (Source.REPORTED, Source.MEASURED, "outputs.copy"),
+        (Source.MEASURED, Source.MEASURED, "outputs.a"),
+        (Source.MEASURED, Source.DECLARED, "outputs.a"),
+        (Source.REPORTED, Source.MEASURED, "outputs.b"),
     ],
 )
-def test_of_two_roles_of_one_thing_the_stronger_counts(model: Any, copy: Any, role: str) -> None:
-    claims = dataclasses.replace(train(), model=weights("trained", model))
-    made = member("train", claims, outputs={"copy": thing(sha256_digest(b"trained"), copy)})
-    built = chain.build([made, member("infer", infer("trained"))])
-    assert ("train", role, "infer", "model", "hardware") in drawn(built)
+def test_of_two_roles_of_one_thing_the_stronger_counts(first: Any, second: Any, role: str) -> None:
+    made = member("train", train(), outputs={"a": thing(TOKENIZER, first), "b": thing(TOKENIZER, second)})
+    built = chain.build([made, member("infer", infer("trained", thing(TOKENIZER)))])
+    assert ("train", role, "infer", "tokenizer", "hardware") in drawn(built)
+
+
+def test_a_digest_names_one_thing_only_among_things_of_its_kind() -> None:
+    """A file with the digest of a manifest's header, or of weights, is neither."""
+    model = sha256_digest(b"trained")
+    liar = member("liar", train("x", "y", data={}), outputs={"m": thing(MANIFEST), "w": thing(model)})
+    users = [member("infer", infer("trained")), member("train", train("z", "u"))]
+    built = chain.build([liar, *users])
+    assert {link.label for link in built.links} == {Label.MISSING}
+    assert set(built.loose) == {"liar", "infer", "train"}
+    taker = member("taker", train("x", "y", data={}), inputs={"m": thing(MANIFEST)})
+    assert ("bind", "manifest", "taker", "inputs.m", "hardware") not in drawn(
+        chain.build([member("bind", bind()), taker])
+    )
+
+
+@pytest.mark.parametrize("role", ["command", "command#2"])
+def test_the_words_of_a_command_line_come_from_nowhere(role: str) -> None:
+    built = chain.build([member("a", bind(), inputs={role: thing(CORPUS), "commands": thing(CORPUS)})])
+    assert drawn(built) == [(None, None, "a", "inputs.commands", "missing")]
+
+
+def test_a_chain_with_a_gap_has_parts() -> None:
+    log = sha256_digest(b"log")
+    assert chain.build(WHOLE).parts == (tuple(node.name for node in chain.build(WHOLE).nodes),)
+    halves = [
+        member("bind", bind(), outputs={"log": thing(log)}),
+        member("train", train("a", "b")),
+        member("other", train("c", "d", data={}), inputs={"log": thing(log)}),
+        member("infer", infer("d")),
+    ]
+    built = chain.build(halves)
+    assert built.parts == (("bind", "train"), ("other", "infer"))
+    assert built.loose == ()
+    assert chain_text.render(built, escape=str)[-1] == (
+        "falls into 2 parts that nothing links: [1] [2]; [3] [4]",
+        None,
+    )
 
 
 def test_two_runs_that_made_the_same_are_both_shown() -> None:
@@ -388,8 +425,9 @@ def test_a_chain_as_text() -> None:
         "[3] evil\\n[1] ok: train run run evil\\n[1] ok, simulated",
         f"    initial <- (MISSING, sha256:{fresh}): {nobody}",
         "    linked to no other evidence given here",
+        "falls into 2 parts that nothing links: [1] [2]; [3]",
     ]
-    labels = [None, None, Label.MISSING, None, Label.HARDWARE, None, Label.MISSING, None]
+    labels = [None, None, Label.MISSING, None, Label.HARDWARE, None, Label.MISSING, None, None]
     assert [label for _, label in lines] == labels
     assert chain_text.summary(chain.build([member("a", optimize())])) == "chain of 1 run; links: 1 missing"
     alone = chain_text.render(chain.build([member("t", train(data={"d": dataset(None)}))]), escape=str)

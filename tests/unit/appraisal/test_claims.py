@@ -79,8 +79,8 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"ranks": Range(least=2)},
         r"data\.dataset1\.(train|eval), ranks: .*>= 2, the evidence says 1",
     ),
-    "exact, padded, streams": (
-        {"exact": True, "padded": 0, "streams": True},
+    "exact, padded, unknown padding, streams": (
+        {"exact": True, "padded": 0, "unknown_padding": False, "streams": True},
         {"steps": Range(least=5)},
         "steps",
     ),

@@ -130,6 +130,19 @@ def test_padding_adds_up_over_uses() -> None:
         data_rules.check(twice.claims.data, rules(padded=2))
 
 
+def test_padding_that_is_not_known_is_accepted_knowingly() -> None:
+    unknown = put(GOOD, f"{DATA}.uses.train.padded", None)
+    consistency.check(unknown)
+    data_rules.check(unknown.claims.data, rules(unknown_padding=True))
+    for padded in (0, 1000):
+        with pytest.raises(
+            ClaimError, match=r"^data\.dataset1\.train, padded: .* this is not known: another"
+        ):
+            data_rules.check(unknown.claims.data, rules(padded=padded))
+    said = {claim.name: claim.value for claim in claims.claims_of(unknown, "hardware")}
+    assert "how many of them repeated to make ranks equal is not known" in said["data dataset1, train"]
+
+
 def test_a_negative_number_of_padded_records_is_no_rule() -> None:
     with pytest.raises(PolicyError, match="padded: expected 0 or more, got -1"):
         rules(padded=-1)

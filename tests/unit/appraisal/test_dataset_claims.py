@@ -118,6 +118,7 @@ RULES: dict[tuple[str, str], tuple[list[Any], list[Any]]] = {
         [{"least": 0}, {"least": 1, "greatest": 1}],
         [{"least": 2}, {"least": 0, "greatest": 0}],
     ),
+    ("preprocess", "exact"): ([True, False], []),
     ("preprocess", "streams"): ([True, False], []),
     ("preprocess", "records"): ([{"least": 10}], [{"least": 11}]),
     ("preprocess", "ranges"): (
@@ -131,6 +132,7 @@ RULES: dict[tuple[str, str], tuple[list[Any], list[Any]]] = {
     ("distribute", "arguments"): ([["none"], ["any"]], [[OTHER]]),
     ("distribute", "distribution"): ([["any"]], [[OTHER], ["none"]]),
     ("distribute", "multiplicity"): ([{"least": 0}], [{"least": 2}]),
+    ("distribute", "exact"): ([True, False], []),
     ("distribute", "streams"): ([True], []),
     ("distribute", "ranges"): ([{}], [{"by": {"least": 0}}]),
     ("distribute", "bounds"): (

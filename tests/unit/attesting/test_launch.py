@@ -301,6 +301,20 @@ def test_another_operation_is_refused() -> None:
         joining.withdraw()
 
 
+def test_a_block_that_joins_says_how_long_ranks_wait() -> None:
+    told: list[float] = []
+    session = type("Other", (), {"operation": "train", "state": "open", "wait_for": told.append})()
+    joining.offer(session, lambda _: session)
+    try:
+        attested("train")
+        attested("train", ranks_deadline_s=600)
+        with pytest.raises(SessionError, match="ranks_deadline_s: expected seconds, up to 604800, got 0"):
+            attested("train", ranks_deadline_s=0)
+    finally:
+        joining.withdraw()
+    assert told == [600.0]
+
+
 RESUMING = """
 import sys, loops, torch, palm_torch
 net = loops.Net()
@@ -404,7 +418,12 @@ def test_what_a_script_is_told_to_say_elsewhere_can_be_said_there() -> None:
     """Every argument of `attested` is either an option of the command or taken by a session that is open."""
     options = {name for parameter in command.run.params for name in parameter.opts}
     assert {words.split()[0] for words in joining.OPTIONS.values()} <= options
-    assert inspect.signature(attested).parameters.keys() - joining.OPTIONS == {"operation", "resume"}
+    assert inspect.signature(attested).parameters.keys() - joining.OPTIONS == {
+        "operation",
+        "resume",
+        "ranks_deadline_s",
+    }
+    assert "--ranks-deadline" in options
 
 
 def test_a_request_beside_a_checkpoint_is_said_to_the_launcher(

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import loops
+import numpy as np
 import pytest
 import ranked
 
@@ -19,6 +20,7 @@ rank = int(os.environ["RANK"])
 fault = sys.argv[1] if rank == 1 else ""
 data = palm_torch.AttestedMmapDataset("corpus", targets=True)
 net = seeded()
+kept = []
 optimizer = torch.optim.SGD(net.parameters(), lr=0.2 if fault == "lr" else 0.1)
 torch.distributed.init_process_group("gloo")
 if fault == "seed":
@@ -34,6 +36,11 @@ try:
             run.log(loss=0.5 + rank)
             if fault == "raises":
                 raise ValueError("no more data")
+        for name in (f"own{rank}.bin", "both.bin") if fault in ("", "-") else ():
+            kept.append(palm_torch.AttestedMmapDataset(name, record_length=9, targets=True))
+            with torch.no_grad():
+                for batch in palm_torch.DataLoader(kept[-1], batch_size=4):
+                    pass
         if fault == "late":
             import time
             time.sleep(9)
@@ -65,6 +72,8 @@ else:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("ranks")
     loops.corpus(made / "corpus", records=8)
+    for name in ("own0.bin", "own1.bin", "both.bin"):
+        np.arange(72, dtype=np.uint16).__mod__(16).tofile(made / name)
     (made / "train.py").write_text(SCRIPT)
     return made
 
@@ -93,6 +102,9 @@ def test_ranks_that_agree_make_one_file(folder: Path) -> None:
     assert (use.delivered, len(use.order), use.exact) == (16, 2, True)
     assert use.counts is not None
     assert (use.counts.distinct, use.counts.least, use.counts.greatest) == (8, 2, 2)
+    evaluated = [item.uses["eval"] for item in claims.data.values() if "eval" in item.uses]
+    numbers = [(item.delivered, item.counts.greatest) for item in evaluated if item.counts is not None]
+    assert sorted(numbers) == [(8, 1), (8, 1), (16, 2)]  # each rank's own file, and one that both have read
     assert {name: series.last for name, series in end.run.reported.items()} == {
         "loss": 0.5,
         "loss#rank1": 1.5,

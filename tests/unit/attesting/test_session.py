@@ -97,6 +97,9 @@ def test_what_is_not_one_number_is_not_logged(data: Path, tmp_path: Path) -> Non
             np.ones(2),
             torch.ones((), device="meta"),
         ):
+            for says in (run.log, run.config, run.input, run.output):
+                with pytest.raises(MeasurementError, match="stands before the number of the rank that said"):
+                    says(**{"loss#rank1": 1.0})  # type: ignore[operator]  # of several signatures
             with pytest.raises(MeasurementError, match=r"run\.log\(loss=\.\.\.\): expected"):
                 run.log(loss=value)
         for name in ("", "\ud800", "a\nb", "a" * 201):

@@ -188,3 +188,21 @@ def test_a_shard_rewritten_on_the_disk_shows(tmp_path: Path) -> None:
     shard.write_bytes(bytes(shard.stat().st_size))
     with pytest.raises(RecordError):
         AttestedMmapDataset(tmp_path / "d")[3]
+
+
+@pytest.mark.parametrize(
+    ("record", "options"),
+    [
+        ([[1, 2], [3, 4]], {}),
+        (np.array(3), {"format": "npy"}),
+        (b"  ", {"format": "jsonl"}),
+        (b"\xff{", {"format": "jsonl"}),
+        (b"abc", {"format": "jsonl"}),
+        (b'{"a":1,"a":2}', {"format": "jsonl"}),
+        ({1: "a", "1": "b"}, {"format": "jsonl"}),
+    ],
+)
+def test_what_nobody_could_read_is_not_written(tmp_path: Path, record: Any, options: Any) -> None:
+    with pytest.raises(DataError, match="record 0"):
+        written(tmp_path / "d", [record], **options)
+    assert list(tmp_path.iterdir()) == []

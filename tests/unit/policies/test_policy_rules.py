@@ -78,6 +78,7 @@ RULES: dict[str, tuple[Any, Any, type[Exception]]] = {
     "claims.multiplicity.greatest": (2, 1, ClaimError),
     "claims.exact": (True, "yes", PolicyError),  # the other rejections are in test_data_rules.py
     "claims.padded": (0, -1, PolicyError),
+    "claims.unknown_padding": (True, "no", PolicyError),
     "claims.streams": (True, "no", PolicyError),
     "claims.ranks.least": (1, 2, ClaimError),
     "claims.ranks.greatest": (1, 0, ClaimError),
