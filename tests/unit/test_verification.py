@@ -103,5 +103,5 @@ def test_what_a_receipt_does_not_go_with(receipt: str, options: dict[str, Any], 
     if "timestamp_root" in options:
         options = {"timestamp_root": tmp_path / "root.pem"}
         (tmp_path / "root.pem").write_text("any")
-    with pytest.raises(InputError, match="a receipt; time stamps, the store and opinions are for sealed evidence"):
+    with pytest.raises(InputError, match="a receipt; time stamps, the store and opinions are for sealed"):
         check(receipt, **options)
