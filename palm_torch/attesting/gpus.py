@@ -58,7 +58,7 @@ class SessionGpus:
     @property
     def simulated(self) -> bool:
         """Whether they are a simulation. For file names; a verifier decides for itself."""
-        return isinstance(self._collector, simulated_gpu.SimulatedGpus)
+        return self._simulator is not None
 
     def at_begin(self) -> tuple[dict[str, Any], ...]:
         """Looks at the GPUs when a session begins: this decides whether there will be evidence of them.
@@ -144,23 +144,27 @@ class SessionGpus:
 
     def endorsements(self) -> GpuEndorsements | None:
         """Returns what the maker says of the GPUs, as it travels with the evidence; None for nothing."""
-        if self._states and isinstance(self._collector, simulated_gpu.SimulatedGpus):
-            return self._collector.endorsements()
+        if self._states and self._simulator is not None:
+            return self._simulator.endorsements()
         return self._given
 
     def simulated_root(self) -> TrustAnchor | None:
         """Returns the root that simulated GPUs lead to; None for others."""
-        if not isinstance(self._collector, simulated_gpu.SimulatedGpus):
+        if self._simulator is None:
             return None
         return TrustAnchor.from_certificate(
-            self._collector.root_certificate(), name="this machine's simulated GPU root"
+            self._simulator.root_certificate(), name="this machine's simulated GPU root"
         )
 
+    @property
+    def _simulator(self) -> simulated_gpu.SimulatedGpus | None:
+        return self._collector if isinstance(self._collector, simulated_gpu.SimulatedGpus) else None
+
     def _simulated_rim_root(self) -> TrustAnchor | None:
-        if not isinstance(self._collector, simulated_gpu.SimulatedGpus):
+        if self._simulator is None:
             return None
         return TrustAnchor.from_certificate(
-            self._collector.rim_root_certificate(), name="this machine's simulated signer of manifests"
+            self._simulator.rim_root_certificate(), name="this machine's simulated signer of manifests"
         )
 
     def why_unattested(self, device: Device) -> str | None:

@@ -22,7 +22,7 @@ from palm_torch.errors import EncodingError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 ECDSA_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
 """AlgorithmIdentifier of ecdsa-with-SHA256 (RFC 5758 section 3.2), without parameters."""
@@ -127,7 +127,7 @@ def decode_pem(data: bytes, *, what: str, count: int) -> tuple[bytes, ...]:
     return chain
 
 
-def is_for(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bool:
+def is_for(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bool:
     """Returns whether a certificate is for the public half of a key; not if its own key cannot be read."""
     try:
         return certificate.public_key() == key.public_key()

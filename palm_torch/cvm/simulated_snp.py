@@ -11,20 +11,11 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-)
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from palm_torch.cvm import (
     certificate_bytes,
-    hierarchies,
-    private_folder,
     simulated_snp_authority,
     simulated_state,
     snp_endorsements,
@@ -32,14 +23,14 @@ from palm_torch.cvm import (
     snp_rules,
     vcek,
 )
+from palm_torch.cvm.key_folder import KeyFolder, key_bytes
 from palm_torch.cvm.simulated_snp_authority import TCB, Authority, Issuer
-from palm_torch.errors import AttesterError, EncodingError
+from palm_torch.errors import AttesterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from cryptography import x509
 
 NAME: Final = "snp-simulated"
 FOLDER: Final = "simulated-snp"
@@ -139,13 +130,7 @@ def read_root(directory: Path) -> bytes:
     Raises:
         AttesterError: If there is none, or the directory is not private to this user.
     """
-    try:
-        private_folder.check(directory)
-        return private_folder.read(directory / "ark.der")
-    except OSError as error:
-        raise AttesterError(
-            f"simulated TEE: no root certificate in {directory}: {error.strerror or error}"
-        ) from error
+    return KeyFolder(directory, simulated_state.WHAT).read_root("ark.der")
 
 
 def make_report(authority: Authority, report_data: bytes, *, report_id: bytes) -> snp_report.SnpReport:
@@ -195,75 +180,33 @@ def sign_report(key: ec.EllipticCurvePrivateKey, report: snp_report.SnpReport) -
 
 
 def _load_or_create(directory: Path, clock: Callable[[], datetime]) -> Authority:
-    try:
-        private_folder.make(directory, lambda: _files(simulated_snp_authority.make_authority(clock())))
-        return _load(directory)
-    except OSError as error:
-        raise AttesterError(
-            f"simulated TEE: cannot keep its keys in {directory}: {error.strerror or error}; "
-            f"set XDG_STATE_HOME to a folder that can be written"
-        ) from error
+    folder = KeyFolder(directory, simulated_state.WHAT)
+    return folder.load_or_create(
+        lambda: _files(simulated_snp_authority.make_authority(clock())), lambda: _load(folder)
+    )
 
 
 def _files(authority: Authority) -> dict[str, bytes]:
     return {
-        "ark.key": _key_bytes(authority.ark.key),
+        "ark.key": key_bytes(authority.ark.key),
         "ark.der": authority.ark.der,
-        "ask.key": _key_bytes(authority.ask.key),
+        "ask.key": key_bytes(authority.ask.key),
         "ask.der": authority.ask.der,
-        "vcek.key": _key_bytes(authority.vcek_key),
+        "vcek.key": key_bytes(authority.vcek_key),
         "vcek.der": authority.chain[0],
     }
 
 
-def _load(directory: Path) -> Authority:
-    private_folder.check(directory)
-    vcek_key = _load_key(directory / "vcek.key")
-    if not isinstance(vcek_key, ec.EllipticCurvePrivateKey):
-        raise _damaged(directory / "vcek.key", "it holds a key of another kind")
+def _load(folder: KeyFolder) -> Authority:
+    vcek_key = folder.elliptic_key("vcek.key")
     return Authority(
-        ark=_load_issuer(directory, "ark"),
-        ask=_load_issuer(directory, "ask"),
+        ark=_load_issuer(folder, "ark"),
+        ask=_load_issuer(folder, "ask"),
         vcek_key=vcek_key,
-        vcek=_load_certificate(directory / "vcek.der", vcek_key.public_key()),
+        vcek=folder.certificate("vcek.der", vcek_key, algorithms=certificate_bytes.AMD, zero_serial=True),
     )
 
 
-def _load_issuer(directory: Path, name: str) -> Issuer:
-    key = _load_key(directory / f"{name}.key")
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise _damaged(directory / f"{name}.key", "it holds a key of another kind")
-    return Issuer(key, _load_certificate(directory / f"{name}.der", key.public_key()))
-
-
-def _load_certificate(path: Path, key: hierarchies.PublicKey) -> x509.Certificate:
-    try:
-        certificate = certificate_bytes.load_certificate(
-            private_folder.read(path),
-            what=str(path),
-            algorithms=certificate_bytes.AMD,
-            zero_serial=not isinstance(key, rsa.RSAPublicKey),
-        )
-    except EncodingError as error:
-        raise _damaged(path, str(error)) from error
-    if certificate.public_key() != key:
-        raise _damaged(path, "it does not belong to the key beside it")
-    return certificate
-
-
-def _load_key(path: Path) -> object:
-    data = private_folder.read(path)
-    try:  # whether the numbers are prime takes long to see, and the certificate has the public half
-        return load_der_private_key(data, password=None, unsafe_skip_rsa_key_validation=True)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _damaged(path, "it holds no private key") from error
-
-
-def _key_bytes(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _damaged(path: Path, reason: str) -> AttesterError:
-    return AttesterError(
-        f"simulated TEE: {path} is damaged: {reason}; delete the folder, and a new root will be made"
-    )
+def _load_issuer(folder: KeyFolder, name: str) -> Issuer:
+    key = folder.rsa_key(f"{name}.key")
+    return Issuer(key, folder.certificate(f"{name}.der", key, algorithms=certificate_bytes.AMD))

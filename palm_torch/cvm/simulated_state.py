@@ -6,21 +6,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-)
-
-from palm_torch.cvm import certificate_bytes, private_folder, simulated_authority
-from palm_torch.errors import AttesterError, EncodingError
+from palm_torch.cvm import certificate_bytes, simulated_authority
+from palm_torch.cvm.key_folder import KeyFolder, key_bytes
+from palm_torch.errors import AttesterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+
+WHAT: Final = "simulated TEE"
+"""Whose keys they are, for messages."""
 
 _IDENTITIES: Final = ("root", "pck_ca", "pck", "tcb_signer")
 _ATTESTATION_KEY: Final = "attestation_key.key"
@@ -55,14 +50,10 @@ def load_or_create(directory: Path, *, clock: Callable[[], datetime]) -> simulat
     Raises:
         AttesterError: If the directory is not private to this user, not whole, or cannot be written.
     """
-    try:
-        private_folder.make(directory, lambda: _files(simulated_authority.make_authority(clock())))
-        return _load(directory)
-    except OSError as error:
-        raise AttesterError(
-            f"simulated TEE: cannot keep its keys in {directory}: {error.strerror or error}; "
-            f"set XDG_STATE_HOME to a folder that can be written"
-        ) from error
+    folder = KeyFolder(directory, WHAT)
+    return folder.load_or_create(
+        lambda: _files(simulated_authority.make_authority(clock())), lambda: _load(folder)
+    )
 
 
 def read_root(directory: Path) -> bytes:
@@ -71,58 +62,24 @@ def read_root(directory: Path) -> bytes:
     Raises:
         AttesterError: If there is none, or the directory is not private to this user.
     """
-    try:
-        private_folder.check(directory)
-        return private_folder.read(directory / "root.der")
-    except OSError as error:
-        raise AttesterError(
-            f"simulated TEE: no root certificate in {directory}: {error.strerror or error}"
-        ) from error
+    return KeyFolder(directory, WHAT).read_root("root.der")
 
 
 def _files(authority: simulated_authority.Authority) -> dict[str, bytes]:
-    files = {_ATTESTATION_KEY: _key_bytes(authority.attestation_key)}
+    files = {_ATTESTATION_KEY: key_bytes(authority.attestation_key)}
     for name in _IDENTITIES:
         identity: simulated_authority.Identity = getattr(authority, name)
-        files |= {f"{name}.key": _key_bytes(identity.key), f"{name}.der": identity.der}
+        files |= {f"{name}.key": key_bytes(identity.key), f"{name}.der": identity.der}
     return files
 
 
-def _load(directory: Path) -> simulated_authority.Authority:
-    private_folder.check(directory)
-    identities = {name: _load_identity(directory, name) for name in _IDENTITIES}
-    return simulated_authority.Authority(
-        **identities, attestation_key=_load_key(directory / _ATTESTATION_KEY)
-    )
+def _load(folder: KeyFolder) -> simulated_authority.Authority:
+    identities = {name: _load_identity(folder, name) for name in _IDENTITIES}
+    attestation_key = folder.elliptic_key(_ATTESTATION_KEY)
+    return simulated_authority.Authority(**identities, attestation_key=attestation_key)
 
 
-def _load_identity(directory: Path, name: str) -> simulated_authority.Identity:
-    key = _load_key(directory / f"{name}.key")
-    path = directory / f"{name}.der"
-    try:
-        certificate = certificate_bytes.load_certificate(private_folder.read(path), what=str(path))
-    except EncodingError as error:
-        raise _damaged(path, str(error)) from error
-    if not certificate_bytes.is_for(certificate, key):
-        raise _damaged(path, "it does not belong to the key beside it")
+def _load_identity(folder: KeyFolder, name: str) -> simulated_authority.Identity:
+    key = folder.elliptic_key(f"{name}.key")
+    certificate = folder.certificate(f"{name}.der", key, algorithms=certificate_bytes.INTEL)
     return simulated_authority.Identity(key, certificate)
-
-
-def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = load_der_private_key(private_folder.read(path), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _damaged(path, "it holds no private key") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise _damaged(path, "it holds a key of another kind")
-    return key
-
-
-def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _damaged(path: Path, reason: str) -> AttesterError:
-    return AttesterError(
-        f"simulated TEE: {path} is damaged: {reason}; delete the folder, and a new root will be made"
-    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
 import signal
 import sys
 import time
@@ -95,3 +97,39 @@ def test_an_exit_status_that_nobody_keeps() -> None:
 def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:
     with pytest.raises(AttesterError, match="tool: cannot start /nowhere: No such file"):
         child_process.run(["/nowhere"], what="tool", timeout_s=1, max_bytes=1, folder=tmp_path)
+
+
+def test_output_that_something_else_keeps_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_process, "_LAST_WORDS_S", 0.3)
+    program = (
+        "import pathlib, subprocess, sys;"
+        "other = [sys.executable, '-c', 'import time; time.sleep(60)'];"
+        "child = subprocess.Popen(other, start_new_session=True);"
+        "pathlib.Path('started').write_text(str(child.pid))"
+    )
+    try:
+        with pytest.raises(AttesterError, match=r"tool: it ended, but something .* keeps its output"):
+            run(program, folder=tmp_path)
+    finally:
+        os.kill(int((tmp_path / "started").read_text(encoding="ascii")), signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_program_that_may_not_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of another user's, such as a program that gives itself the rights of root."""
+    monkeypatch.setattr(child_process, "_LAST_WORDS_S", 0.1)
+    refused: list[int] = []
+
+    def refuse(group: int, _signal: int) -> None:
+        refused.append(group)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    try:
+        with pytest.raises(AttesterError, match=r"tool: it could not be ended: process [0-9]+ still runs"):
+            run("import time; time.sleep(60)", timeout_s=0.2)
+    finally:
+        os.kill(refused[0], signal.SIGKILL)
+        os.waitpid(refused[0], 0)
+        gc.collect()  # where Python warns of it

@@ -17,6 +17,7 @@ from palm_torch.cvm import (
     appraisal,
     attester,
     certificates,
+    key_folder,
     private_folder,
     simulated,
     simulated_authority,
@@ -184,7 +185,7 @@ def test_keys_of_another_kind_or_certificate_are_damage(directory: Path) -> None
         machine(directory)
     from cryptography.hazmat.primitives.asymmetric import ed25519
 
-    (directory / "root.key").write_bytes(simulated_state._key_bytes(ed25519.Ed25519PrivateKey.generate()))
+    (directory / "root.key").write_bytes(key_folder.key_bytes(ed25519.Ed25519PrivateKey.generate()))
     with pytest.raises(AttesterError, match="a key of another kind"):
         machine(directory)
 

@@ -12,6 +12,7 @@ from palm_torch.cvm import (
     certificates,
     gpu,
     gpu_revocation,
+    key_folder,
     rim,
     simulated_gpu,
     simulated_gpu_state,
@@ -144,7 +145,7 @@ def test_damaged_keys(tmp_path: Path, name: str, data: Any, message: str) -> Non
     gpus(tmp_path / "keys")
     curves = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1}
     if isinstance(data, str):
-        data = simulated_gpu_state._key_bytes(ec.generate_private_key(curves[data]()))
+        data = key_folder.key_bytes(ec.generate_private_key(curves[data]()))
     (tmp_path / "keys" / name).write_bytes(data)
     with pytest.raises(AttesterError, match=message):
         gpus(tmp_path / "keys")
