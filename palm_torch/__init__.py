@@ -13,6 +13,7 @@ from palm_torch import extras
 
 if TYPE_CHECKING:
     from palm_torch.attesting.attested import attested
+    from palm_torch.committing.entry import commit
     from palm_torch.data.dataset import AttestedMmapDataset
     from palm_torch.data.generic import AttestedDataset
     from palm_torch.data.loader import DataLoader
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from palm_torch.data.stateful import StatefulDataLoader
     from palm_torch.data.stream import AttestedIterableDataset
     from palm_torch.data.windows import AttestedWindows
+    from palm_torch.hooks.loading import load_safetensors
     from palm_torch.verification import verify
 
 __version__ = "0.1.0"
@@ -35,6 +37,8 @@ __all__ = [
     "StatefulDataLoader",
     "__version__",
     "attested",
+    "commit",
+    "load_safetensors",
     "memmap",
     "verify",
 ]
@@ -48,6 +52,7 @@ _DOORS: Final = {
     "ShardWriter": "palm_torch.data.shard_writer",
     "StatefulDataLoader": "palm_torch.data.stateful",
     "attested": "palm_torch.attesting.attested",
+    "load_safetensors": "palm_torch.hooks.loading",
     "memmap": "palm_torch.data.memmap",
     "verify": "palm_torch.verification",
 }
@@ -60,6 +65,8 @@ def __getattr__(name: str) -> object:
         AttributeError: If there is no such name.
         MissingExtraError: If the name needs an extra, such as ``palm-torch[torch]``, that is not installed.
     """
+    if name == "commit":  # a package that can be called; importing it binds the name
+        return importlib.import_module("palm_torch.commit")
     module = _DOORS.get(name)
     if module is None:
         raise AttributeError(f"module 'palm_torch' has no attribute {name!r}")

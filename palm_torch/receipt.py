@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias
 
 from palm_torch import codec, dsse
 from palm_torch.digest import Digest, sha256_digest
@@ -153,8 +153,91 @@ class SegmentReceipt:
         return {"model": self.model}
 
 
-Content: TypeAlias = ArtifactsReceipt | SegmentReceipt
-CONTENTS: Final[tuple[type[Content], ...]] = (ArtifactsReceipt, SegmentReceipt)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestsOn:
+    """The last whole measurement of the weights before an answer.
+
+    Attributes:
+        answers: Answers that had been given when it began; 0 for that with which the weights were taken up.
+        age_s: Whole seconds since it began, by the machine's own clock.
+    """
+
+    answers: int
+    age_s: int
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that cannot be."""
+        for name in ("answers", "age_s"):
+            if not 0 <= getattr(self, name) < MAX_SEQUENCE:
+                raise EncodingError(f"{name}: expected 0 to {MAX_SEQUENCE - 1}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generators:
+    """The states of all random number generators around an answer, as digests.
+
+    Attributes:
+        since: When `before` was read: when the script said that it begins an answer (``begin``), or, if it
+            does not say, when the answer before was received or the model was named (``last``).
+        before: Their states then.
+        after: Their states when the answer was received.
+    """
+
+    since: Literal["begin", "last"]
+    before: Digest
+    after: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerReceipt:
+    """One answer of a model.
+
+    Attributes:
+        issued: Where in its session; the log has the answer itself as its last entry.
+        answer: Number of the answer in its session, from 0.
+        model: Weights root of the model.
+        rests_on: When its weights were last measured as a whole.
+        tokenizer: The tokenizer; of kind `palm_torch.roles.EMPTY` if the script named none.
+        query: Salted commitment to what was asked.
+        response: Salted commitment to what was answered.
+        decoding: Parameters of decoding, as the script said them.
+        generators: States of the random number generators.
+        trace: Root of the trace of what the model computed; None if none was made.
+        history_before: Root of the history of the answers before this one.
+        history: Root of the history with this one.
+    """
+
+    KIND: ClassVar = "answer"
+    issued: Issued
+    answer: int
+    model: Digest
+    rests_on: RestsOn
+    tokenizer: Artifact
+    query: Artifact
+    response: Artifact
+    decoding: Value
+    generators: Generators
+    trace: Digest | None
+    history_before: Digest
+    history: Digest
+
+    def __post_init__(self) -> None:
+        """Refuses an answer that rests on a measurement after it, or has no question or no answer."""
+        if not self.rests_on.answers <= self.answer < MAX_SEQUENCE:
+            raise EncodingError(
+                f"answer: expected a number from {self.rests_on.answers} on, got {self.answer}"
+            )
+        if self.query.digest is None or self.response.digest is None:
+            raise EncodingError("query, response: expected a digest of each")
+
+    def subjects(self) -> dict[str, Digest]:
+        """Returns role → digest."""
+        found = {"response": self.response.digest, "history": self.history}
+        return {role: digest for role, digest in found.items() if digest is not None}
+
+
+Content: TypeAlias = ArtifactsReceipt | SegmentReceipt | AnswerReceipt
+CONTENTS: Final[tuple[type[Content], ...]] = (ArtifactsReceipt, SegmentReceipt, AnswerReceipt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

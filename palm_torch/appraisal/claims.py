@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from palm_torch import result
-from palm_torch.appraisal import data_rules, dataset_claims, dataset_words, demands
+from palm_torch.appraisal import data_rules, dataset_claims, dataset_words, demands, inference_claims
 from palm_torch.errors import ClaimError
+from palm_torch.policies.inference_rules import InferenceRules
 from palm_torch.policies.policy import ANY, ClaimRules
 from palm_torch.properties import Train
 from palm_torch.roles import EMPTY, Artifact, Dataset, Source, Steps, Weights
@@ -26,7 +27,7 @@ T = TypeVar("T")
 _TRAINING_ROLES: Final = ("data", "initial", "tokenizer", "architecture")
 
 
-def check_claims(end: Statement, rules: ClaimRules | DatasetRules) -> None:
+def check_claims(end: Statement, rules: ClaimRules | DatasetRules | InferenceRules) -> None:
     """Checks a statement against the claim rules.
 
     Raises:
@@ -36,6 +37,8 @@ def check_claims(end: Statement, rules: ClaimRules | DatasetRules) -> None:
         raise ClaimError(f"the policy asks for {rules.property!r}, the evidence is of {end.operation!r}")
     if isinstance(rules, ClaimRules):
         _check_training(end, rules)
+    elif isinstance(rules, InferenceRules):
+        inference_claims.check(end.claims, rules)
     else:
         dataset_claims.check(end.claims, rules)
     merely = declared(end)
@@ -64,8 +67,10 @@ def check_measured(end: Statement, role: str) -> None:
         raise ClaimError(f"the request asks for the role {role!r}, which the evidence has not measured")
 
 
-def waved_through(rules: ClaimRules | DatasetRules) -> list[str]:
+def waved_through(rules: ClaimRules | DatasetRules | InferenceRules) -> list[str]:
     """Returns what the policy lets pass unread."""
+    if isinstance(rules, InferenceRules):
+        return list(inference_claims.waved_through(rules))
     if not isinstance(rules, ClaimRules):
         return list(dataset_claims.waved_through(rules))
     return [
@@ -73,7 +78,7 @@ def waved_through(rules: ClaimRules | DatasetRules) -> list[str]:
     ]
 
 
-def named(rules: ClaimRules | DatasetRules) -> dict[str, frozenset[Digest]]:
+def named(rules: ClaimRules | DatasetRules | InferenceRules) -> dict[str, frozenset[Digest]]:
     """Returns the digests that the policy names, by role."""
     roles = _TRAINING_ROLES if isinstance(rules, ClaimRules) else rules.ROLES
     return {role: rules.references(role).digests for role in roles}
@@ -189,6 +194,7 @@ def _said(end: Statement) -> Iterator[tuple[str, str, Source]]:
     if isinstance(end.claims, Train):
         yield from _optimizers(end.claims.configuration)
     yield from dataset_claims.said(end.claims)
+    yield from inference_claims.said(end.claims)
     yield "code", str(end.run.code.digest), Source.MEASURED
     for group, items in (("input", end.run.inputs), ("output", end.run.outputs)):
         for name, artifact in items.items():

@@ -50,6 +50,8 @@ _UNSET: Final = {
     "claims.steps": "any number of steps",
     "claims.arguments": "any hyper-parameters",
     "claims.reported": "whatever the script reported",
+    "claims.answers": "any number of answers",
+    "claims.traced": "answers without a trace of what the model computed",
 }
 """What passes when a rule is left unset."""
 

@@ -10,11 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from palm_torch import evidence, statement
-from palm_torch.appraisal import claims_template, dataset_template, platform_template, yaml_comments
+from palm_torch.appraisal import (
+    claims_template,
+    dataset_template,
+    inference_template,
+    platform_template,
+    yaml_comments,
+)
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import PolicyError
 from palm_torch.policies import policy
-from palm_torch.properties import Bind, Distribute, Preprocess, Train
+from palm_torch.properties import Bind, Distribute, Infer, Preprocess, Session, Train
 from palm_torch.statement import CodeSource
 
 if TYPE_CHECKING:
@@ -52,6 +58,8 @@ def starting_policy(
         demanded = claims_template.lines(end, claims)
     elif isinstance(claims, (Bind, Preprocess, Distribute)):
         demanded = dataset_template.lines(end, claims)
+    elif isinstance(claims, (Infer, Session)):
+        demanded = inference_template.lines(end, claims)
     else:
         raise PolicyError(f"{what}: evidence of {end.operation!r}: this version does not appraise it")
     roots = platform_template.Roots(machine=simulated_root, gpus=simulated_gpu_root, rims=simulated_rim_root)

@@ -14,11 +14,13 @@ With it (`closing`):
 
 6. That evidence is accepted under the same policy and request, the session is its own or that of one of its
    segments, and the event log holds the receipt where it says it stands.
-7. Code is part of the code that was accepted with the evidence.
+7. Code is part of the code that was accepted with the evidence. An answer is the one that the session's log
+   has there, and is not revoked.
 
 And then:
 
-8. Files at hand are those that the receipt speaks of.
+8. The model, tokenizer and decoding of an answer are those that the policy demands.
+9. Files at hand are those that the receipt speaks of.
 
 Without its closing evidence a receipt is *unclosed*: nothing shows what else happened in the session, or that
 it ended. The result is then at most a warning.
@@ -38,6 +40,7 @@ from palm_torch.appraisal import (
     continuation,
     dataset_words,
     freshness,
+    inference_claims,
     reservations,
     verifier,
 )
@@ -54,7 +57,8 @@ from palm_torch.errors import (
     PlatformError,
     RejectedError,
 )
-from palm_torch.receipt import ArtifactsReceipt, SegmentReceipt
+from palm_torch.policies.inference_rules import InferenceRules
+from palm_torch.receipt import AnswerReceipt, ArtifactsReceipt, SegmentReceipt
 from palm_torch.result import AttestationResult, Check, Claim, Reservation, Tier, labelled, strength_of
 from palm_torch.roles import FILE, Source
 from palm_torch.sessions import gpus, openings, segments
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from palm_torch.evidence import Bundle, GpuEndorsements
     from palm_torch.policies.policy import Policy
     from palm_torch.receipt import Content, Receipt
+    from palm_torch.roles import Artifact
     from palm_torch.sessions.openings import VerifiedOpening
 
 NOT_CHECKED: Final = (
@@ -153,9 +158,15 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
                 what=CLOSING,
             )
             _check_place(found, content, sealed)
-            end = statement.decode(sealed.end.statement)
-            continuation.check_code(content.issued.code, end.run.code)  # 7
-        for role, path in (files or {}).items():  # 8
+            end = statement.decode(sealed.end.statement)  # 7
+            if isinstance(content, AnswerReceipt):
+                inference_claims.check_place(content, end, sealed.log)
+                checks.append(Check(name="answer", detail="the session's, in its place, and not revoked"))
+            continuation.check_code(content.issued.code, end.run.code)
+        if isinstance(content, AnswerReceipt) and isinstance(policy.claims, InferenceRules):
+            inference_claims.check_receipt(content, policy.claims)  # 8
+            checks.append(Check(name="claims", detail="model, tokenizer, decoding: as the policy demands"))
+        for role, path in (files or {}).items():  # 9
             _compare(role, path, content)
             checks.append(Check(name="artifact", detail=f"{path} is the {role} of the receipt"))
     except RejectedError as error:
@@ -279,7 +290,9 @@ def _check_logged(found: Receipt, content: Content, log: tuple[bytes, ...]) -> N
 
 
 def _compare(role: str, path: Path, content: Content) -> None:
-    filled = content.artifacts if isinstance(content, ArtifactsReceipt) else {}
+    filled: Mapping[str, Artifact] = content.artifacts if isinstance(content, ArtifactsReceipt) else {}
+    if isinstance(content, AnswerReceipt):
+        filled = {"tokenizer": content.tokenizer}
     if role not in filled or filled[role].digest is None:
         raise ArtifactError(
             f"the receipt has no role {role!r} to compare a file with; it has {', '.join(filled) or 'none'}"
@@ -288,7 +301,12 @@ def _compare(role: str, path: Path, content: Content) -> None:
 
 
 def _claims(content: Content, result: AttestationResult) -> tuple[Claim, ...]:
-    said = _said_of_artifacts(content) if isinstance(content, ArtifactsReceipt) else _said_of_state(content)
+    if isinstance(content, AnswerReceipt):
+        said = inference_claims.said_of_receipt(content)
+    elif isinstance(content, ArtifactsReceipt):
+        said = _said_of_artifacts(content)
+    else:
+        said = _said_of_state(content)
     return labelled(
         (*said, ("code", str(content.issued.code.digest), Source.MEASURED)),
         strength_of(simulated=result.simulated, reservations=result.reservations),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from palm_torch.appraisal import dataset_claims
+from palm_torch.appraisal import dataset_claims, inference_claims
 from palm_torch.properties import Train
 from palm_torch.result import Reservation
 from palm_torch.roles import EMPTY, FILE, OPENED
@@ -112,6 +112,7 @@ def of_statement(end: Statement) -> list[Reservation]:
     if isinstance(end.claims, Train):
         found += _of_training(end.claims)
     found += dataset_claims.reservations(end.claims)
+    found += inference_claims.reservations(end.claims)
     return found
 
 

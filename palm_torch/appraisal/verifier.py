@@ -19,6 +19,7 @@
 10. End statement continues begin statement and every segment: run, operation, code, packages, inputs.
 11. Devices: whatever ran on other than the CPU has evidence of its own.
 12. Claims agree with themselves: weights roots, multiset counts, multiplicities. A part names itself rightly.
+    Answers are those of the event log, and so are those that are revoked.
 13. Code is the code the policy names.
 14. Claims are what the policy demands; those of a part, together with the parts at hand.
 15. Files at hand are those the evidence speaks of: weights, manifests with what was delivered of their
@@ -43,6 +44,7 @@ from palm_torch.appraisal import (
     consistency,
     continuation,
     freshness,
+    inference_claims,
     moment,
     own_part,
     reservations,
@@ -211,6 +213,7 @@ def _verify(
     findings.checks.append(composite.devices(end, attested[0], earlier))  # 11
     consistency.check(end)  # 12
     own_part.check(bundle, end)
+    inference_claims.check_log(end, bundle.log)
     findings.passed("consistency", "weights roots, counts and multiplicities agree with each other")
     code = end.run.code
     findings.not_checked += code_rules.check(policy.code, code, end.run.environment)  # 13
@@ -225,6 +228,7 @@ def _verify(
         end, policy.claims, at_hand=() if whole is None else whole.at_hand
     )
     findings.not_checked += own_part.left_open(end)
+    findings.not_checked += inference_claims.left_open(end.claims)
     _compare_files(end, at_hand, findings)  # 15
 
     simulations = composite.simulation(machine=any(quote.simulated for quote in quotes), attested=attested)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from palm_torch.attesting.bind import Binding
 from palm_torch.attesting.distribute import Distribution
+from palm_torch.attesting.inference import Inference, OneInference
 from palm_torch.attesting.preprocess import Preprocessing
 from palm_torch.attesting.training import Training
 from palm_torch.errors import SessionError
@@ -32,6 +33,8 @@ MAKERS: Final[dict[Operation, Callable[[Sealer, bool], Measured]]] = {
     "distribute": lambda *_: Distribution(),
     "bind": lambda *_: Binding(),
     "train": _train,
+    "infer": lambda sealer, _: OneInference(sealer),
+    "session": lambda sealer, _: Inference(sealer),
 }
 """Operation → what makes its strategy, given the sealer of the session and `Session`'s ``counts_data``."""
 

@@ -6,6 +6,7 @@ receipt in its begin statement, and what it says in the end is what the unbroken
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ from palm_torch.attesting.segment_state import SegmentState
 from palm_torch.data import open_datasets
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import InputError, MeasurementError, SealError, SessionError
-from palm_torch.hooks import live, settings, source
+from palm_torch.hooks import importing, live, settings, source
 from palm_torch.receipt import Issued, SegmentReceipt
 from palm_torch.roles import Source, Value
 from palm_torch.statement import Begin, Run
@@ -50,6 +51,7 @@ class OwnSegment:
         self._restored: tuple[dict[str, Any], ...] = ()
         self._awaits_batch = False
         self._code: tuple[tuple[object, ...], Code] | None = None
+        self._modules: tuple[object, ...] | None = None
 
     @property
     def number(self) -> int:
@@ -122,6 +124,21 @@ class OwnSegment:
         now = source.fingerprint()
         if self._code is None or self._code[0] != now:
             self._code = (now, self.code())
+        return self._code[1]
+
+    def code_of_answers(self) -> Code:
+        """Returns the code loaded so far, in microseconds: looked at anew only when a module was loaded.
+
+        A module that is loaded again, or a file that is edited, under a session that has no import hook is
+        seen by `code_of_receipts` and when the session ends.
+
+        Raises:
+            MeasurementError: As `code`.
+        """
+        now = (importing.generation(), len(sys.modules))
+        if self._code is None or self._modules != now:
+            self._modules = now
+            return self.code_of_receipts()
         return self._code[1]
 
     def code(self) -> Code:

@@ -1,4 +1,4 @@
-"""Comparing a safetensors file at hand with the tensors that evidence speaks of.
+"""Reading safetensors files: to load them, or to compare one with the tensors that evidence speaks of.
 
 The reader is strict: the header is canonical enough to have one meaning (no repeated key, nothing unknown),
 and its byte ranges tile the file without gap or overlap. Bytes are read one tile at a time, never mapped:
@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from palm_torch.commit.weights_root import TensorSpec, tensor_root_of_reads
+from blake3 import blake3
+
+from palm_torch.commit.weights_root import TensorSpec, tensor_root_of_reads, tile_ranges
 from palm_torch.errors import ArtifactError, DataError
 
 if TYPE_CHECKING:
@@ -86,6 +88,42 @@ class StoredTensor:
             )
         finally:
             os.close(descriptor)
+
+    def copy_into(self, memory: memoryview) -> bytes:
+        """Reads the bytes once into memory of this process, and hashes each tile where it then lies.
+
+        Args:
+            memory: Where they go, as many bytes as the tensor has; nobody else may write to it.
+
+        Returns:
+            BLAKE3 of each tile, 32 bytes each, for `weights_root.root_of_tiles`.
+
+        Raises:
+            DataError: If the file cannot be read, has become shorter, or the memory has another size.
+        """
+        if memory.nbytes != self.spec.nbytes:
+            raise DataError(
+                f"{self.path}: tensor {self.spec.name!r}: expected memory of {self.spec.nbytes} bytes, got "
+                f"{memory.nbytes}"
+            )
+        descriptor = _open(self.path)
+        try:
+            return b"".join(
+                self._copy_tile(descriptor, memory[start:end], start) for start, end in tile_ranges(self.spec)
+            )
+        finally:
+            os.close(descriptor)
+
+    def _copy_tile(self, descriptor: int, tile: memoryview, start: int) -> bytes:
+        try:
+            copied = os.preadv(descriptor, [tile], self.start + start)
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read: {error.strerror}") from error
+        if copied != tile.nbytes:
+            raise DataError(
+                f"{self.path}: expected {tile.nbytes} bytes at offset {self.start + start}, got {copied}"
+            )
+        return blake3(tile).digest()
 
 
 def compare(path: Path, tensors: Sequence[roles.Tensor]) -> None:

@@ -147,10 +147,38 @@ def tensor_root_of_reads(spec: TensorSpec, read: Callable[[int, int], Bytes]) ->
         spec: What the tensor is.
         read: Function (start, end) → the tensor's bytes in [start, end); at most 1 MiB at a time.
     """
+    tiles = (blake3(read(start, end)).digest() for start, end in tile_ranges(spec))
+    return root_of_tiles(spec, b"".join(tiles))
+
+
+def tile_ranges(spec: TensorSpec) -> Iterator[tuple[int, int]]:
+    """Yields first byte and end of every tile of a tensor, back to back; at most 1 MiB each."""
+    for _, _, start, end in _tiles(spec):
+        yield start, end
+
+
+def root_of_tiles(spec: TensorSpec, digests: bytes) -> bytes:
+    """Returns the root of a tensor whose tiles were hashed before, perhaps under another name.
+
+    Args:
+        spec: What the tensor is.
+        digests: BLAKE3 of each tile of `tile_ranges`, one after the other, 32 bytes each.
+
+    Raises:
+        DataError: If there are more or fewer of them than tiles.
+    """
     leaf = grid.leaf_maker(spec.name, spec.dtype, axes=2)
+    size = merkle.HASH_BYTES
+    tiles = list(_tiles(spec))
+    if len(digests) != len(tiles) * size:
+        raise DataError(
+            f"tensor {spec.name!r}: expected {len(tiles)} digests of tiles, {len(tiles) * size} bytes, got "
+            f"{len(digests)}"
+        )
     return merkle.root(
         b"".join(
-            [leaf(shape, at, blake3(read(start, end)).digest()) for shape, at, start, end in _tiles(spec)]
+            leaf(shape, at, digests[number * size : (number + 1) * size])
+            for number, (shape, at, _, _) in enumerate(tiles)
         )
     )
 

@@ -122,7 +122,7 @@ class WeightsMeter:
         hashed = 0
         hashed_bytes = 0
         for one in named:
-            hint = _hint(one.tensor)
+            hint = hint_of(one.tensor)
             last = self._remembered.get(one.name)
             if full or last is None or not last.still(one, hint):
                 spec = one.spec
@@ -159,7 +159,7 @@ class _Remembered:
         return same_tensor and hint is not None and self.hint == hint
 
 
-def _hint(tensor: torch.Tensor) -> _Hint | None:
+def hint_of(tensor: torch.Tensor) -> tuple[object, ...] | None:
     """Returns what changes with almost every write, or None where torch counts no versions."""
     if not tensors.keeps_its_bytes(tensor) or not tensors.counts_writes(tensor):
         return None

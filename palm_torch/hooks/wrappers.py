@@ -21,6 +21,15 @@ WRAPPERS: Final = {
 }
 """Qualified class name of each known wrapper, and the attribute that holds the module it wraps."""
 
+_CHECKPOINTING: Final = "torch.distributed.algorithms._checkpoint.checkpoint_wrapper"
+ADAPTERS: Final = {
+    "peft.peft_model.PeftModel": "base_model",
+    "peft.mixed_model.PeftMixedModel": "base_model",
+    "peft.tuners.tuners_utils.BaseTuner": "model",
+    f"{_CHECKPOINTING}.ActivationWrapper": "_checkpoint_wrapped_module",
+}
+"""The same for classes that only wrap as long as they hold nothing else: prompt encoders are weights."""
+
 SHARDED: Final = "torch.distributed.fsdp.FSDPModule"
 """Qualified name of the class that `fully_shard` puts before a module's own: it makes a new class of both."""
 
@@ -57,9 +66,11 @@ def reshard(modules: Iterable[nn.Module]) -> None:
 def wrapped_attribute(module: nn.Module) -> str | None:
     """Returns the attribute under which a known wrapper holds its module, or None for other modules."""
     for kind in type(module).__mro__:
-        attribute = WRAPPERS.get(qualified_name(kind))
-        if attribute is not None:
+        name = qualified_name(kind)
+        if (attribute := WRAPPERS.get(name)) is not None:
             return attribute
+        if (attribute := ADAPTERS.get(name)) is not None:
+            return attribute if _holds_only(module, attribute) else None
     return None
 
 
@@ -84,6 +95,11 @@ def named_modules(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn
     yield prefix, inner
     for name, child in _children(inner):
         yield from named_modules(child, f"{prefix}.{name}" if prefix else name)
+
+
+def _holds_only(module: nn.Module, attribute: str) -> bool:
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return [name for name, _ in _children(module)] == [attribute] and not own
 
 
 def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -37,6 +37,7 @@ from palm_torch.errors import EncodingError, PolicyError, TrustAnchorError
 from palm_torch.policies import authority, strict_yaml
 from palm_torch.policies.bounds import ANY, NONE, Range, References, check_layouts
 from palm_torch.policies.dataset_rules import BindRules, DistributeRules, PreprocessRules
+from palm_torch.policies.inference_rules import InferenceRules
 from palm_torch.properties import Operation
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ class Policy:
     version: int
     platform: Platform
     code: CodeRules
-    claims: BindRules | PreprocessRules | DistributeRules | ClaimRules
+    claims: BindRules | PreprocessRules | DistributeRules | InferenceRules | ClaimRules
 
     def __post_init__(self) -> None:
         """Refuses unknown versions."""

@@ -115,6 +115,7 @@ def make(folder: Path) -> dict[str, dict[str, bytes]]:
         "tokens": dict(_tokens()),
         "files": dict(_files(folder)),
         "proofs": dict(_proofs()),
+        "traces": dict(_traces()),
         "records": dict(_records()),
     }
 
@@ -285,3 +286,13 @@ def _proofs() -> Iterator[tuple[str, bytes]]:
     state = bytes.fromhex(at_hand.MANIFEST.multiset.state)
     yield "state", b"\3" + bytes([2, 5]) + state
     yield "count", b"\4" + bytes([5, last]) + b"".join(bytes([n, 0, 0, 0]) for n in range(last))
+
+
+def _traces() -> Iterator[tuple[str, bytes]]:
+    import fuzz_traces
+
+    tree = fuzz_traces.made()
+    yield "context", tree.encoded
+    yield "opening", fuzz_traces.good().encode()
+    asked = fuzz_traces.trace_question.ask(tree.context, fuzz_traces.Site("head"), channels=slice(0, 9))
+    yield "opening-head", tree.open(asked, "float32", 5000).encode()

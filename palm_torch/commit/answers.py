@@ -1,0 +1,294 @@
+"""What a session of inference says of its answers: events of its log, and the account in its statement.
+
+Every answer is an event of the session's log, and so is every measurement of the weights. The account that
+the end statement has is a function of them, which `replay` computes again: how many answers there were, the
+history that they make, and which of them are revoked because the weights turned out to be others since they
+were last measured. Specification: docs/spec/55-inference.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from palm_torch import codec
+from palm_torch.commit import history
+from palm_torch.digest import SHA256, Digest
+from palm_torch.encoding import Json, decode_json, encode_json
+from palm_torch.errors import EncodingError, EvidenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ANSWER: Final = "answer"
+MEASURED: Final = "weights measured"
+CHANGED: Final = "weights changed"
+
+MAX_VALUES: Final = 64
+"""Most different values, besides numbers, that an account lists of one parameter."""
+MAX_PARAMETERS: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """An answer, as the log has it: the payload of an event of type `ANSWER`, and an entry of the history.
+
+    Attributes:
+        answer: Its number in the session, from 0.
+        query: Commitment to what was asked.
+        response: Commitment to what was answered.
+    """
+
+    answer: int
+    query: Digest
+    response: Digest
+
+    def encode(self) -> bytes:
+        """Returns the entry of the history, canonical JSON."""
+        return encode_json(codec.to_json(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A measurement of all weights, as the log has it: the payload of `MEASURED` and `CHANGED`.
+
+    Attributes:
+        answers: Answers that had been given when it began.
+        root: The weights root that was expected.
+        tensor: Name of the first tensor that was not what it was; None under `MEASURED`.
+    """
+
+    answers: int
+    root: Digest
+    tensor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    """Answers whose receipts are worth nothing: nobody knows which weights gave them.
+
+    Attributes:
+        first: Number of the first of them.
+        last: Number of the last.
+        tensor: Name of a tensor that was not what it was.
+    """
+
+    first: int
+    last: int
+    tensor: str
+
+    def __post_init__(self) -> None:
+        """Refuses a span that ends before it begins."""
+        if not 0 <= self.first <= self.last:
+            raise EncodingError(f"revoked: expected answers from 0 on, got {self.first} to {self.last}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """What the script said of one parameter of decoding, over all answers.
+
+    Attributes:
+        said: In how many answers it said it.
+        least: Smallest number; None if there was none.
+        greatest: Largest number.
+        others: Everything else that it said, each once, in the order of its canonical JSON.
+    """
+
+    said: int
+    least: float | None
+    greatest: float | None
+    others: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What an end statement says of a session's answers, beside the roles of its property.
+
+    Attributes:
+        answers: How many there were.
+        traced: How many of their receipts name a trace.
+        looks: How many times all weights were measured, the first time and the last included.
+        revoked: Answers whose receipts are revoked.
+        parameters: Parameters of decoding by name, as the script said them.
+    """
+
+    answers: int
+    traced: int
+    looks: int
+    revoked: tuple[Revoked, ...]
+    parameters: dict[str, Parameter]
+
+    @property
+    def revoked_answers(self) -> int:
+        """How many answers are revoked."""
+        return sum(span.last - span.first + 1 for span in self.revoked)
+
+    def is_revoked(self, answer: int) -> Revoked | None:
+        """Returns the span in which an answer was revoked, or None."""
+        return next((span for span in self.revoked if span.first <= answer <= span.last), None)
+
+    def to_value(self) -> dict[str, Any]:
+        """Returns what the role ``decoding`` of a statement carries."""
+        value: Any = codec.to_json(self)
+        return dict(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a log says of answers and weights.
+
+    Attributes:
+        turns: The answers, in order.
+        log_sizes: For each answer, how many entries the log had before it.
+        looks: Measurements of the weights, in order.
+        settled: Whether the last measurement came after the last answer.
+    """
+
+    turns: tuple[Turn, ...]
+    log_sizes: tuple[int, ...]
+    looks: tuple[Look, ...]
+    settled: bool
+
+    def revoked(self) -> tuple[Revoked, ...]:
+        """Returns the answers that the measurements revoke."""
+        measured = 0
+        for look in self.looks:
+            if look.tensor is None:
+                measured = look.answers
+                continue
+            last = len(self.turns) - 1
+            return (Revoked(first=measured, last=last, tensor=look.tensor),) if measured <= last else ()
+        return ()
+
+    def history_root(self, size: int | None = None) -> Digest:
+        """Returns the root of the history of the first `size` answers, of all if None."""
+        turns = self.turns if size is None else self.turns[:size]
+        return Digest(SHA256, history.root_of([turn.encode() for turn in turns]))
+
+
+def account_of(value: dict[str, Any], *, what: str = "decoding") -> Account:
+    """Decodes what the role ``decoding`` of a statement carries, accepting exactly what `to_value` makes.
+
+    Raises:
+        EvidenceError: If it is anything else.
+    """
+    account = codec.from_json(Account, value, what=what, error=EvidenceError)
+    if len(account.parameters) > MAX_PARAMETERS:
+        raise EvidenceError(
+            f"{what}.parameters: expected at most {MAX_PARAMETERS}, got {len(account.parameters)}"
+        )
+    for name, parameter in account.parameters.items():
+        at = f"{what}.parameters.{name[:80]}"
+        if not 1 <= parameter.said <= account.answers or (parameter.least is None) != (
+            parameter.greatest is None
+        ):
+            raise EvidenceError(
+                f"{at}: expected it said in 1 to {account.answers} answers, and a whole range"
+            )
+        spelled = [encode_json(item) for item in parameter.others]
+        if spelled != sorted(set(spelled)) or len(spelled) > MAX_VALUES:
+            raise EvidenceError(f"{at}.others: expected at most {MAX_VALUES} values in order, each once")
+    return account
+
+
+def replay(log: Sequence[bytes], *, what: str = "event log") -> Replayed:
+    """Reads answers and measurements of weights out of a session's event log.
+
+    1. The first event of either kind is a measurement, which finds nothing changed.
+    2. Answers are numbered from 0, without gap.
+    3. Measurements are of one root, began in order, and not before answers that they claim to follow.
+    4. No answer follows a measurement that found a tensor changed, and no other measurement does.
+
+    Args:
+        log: The entries, canonical JSON, in order; their numbers have been checked.
+        what: Name of the log, for messages.
+
+    Raises:
+        EvidenceError: If an event does not parse, or a step fails.
+    """
+    turns: list[Turn] = []
+    sizes: list[int] = []
+    looks: list[Look] = []
+    settled = False
+    for place, kind, payload in _events(log, what):
+        at = f"{what}, entry {place}"
+        if looks and looks[-1].tensor is not None:
+            raise EvidenceError(f"{at}: {kind!r} after the weights were found changed")  # 4
+        if kind == ANSWER:
+            turn = codec.from_json(Turn, payload, what=at, error=EvidenceError)
+            if not looks or turn.answer != len(turns):  # 1, 2
+                raise EvidenceError(
+                    f"{at}: expected answer {len(turns)} after a measurement of the weights, got answer "
+                    f"{turn.answer} after {len(looks)} of them"
+                )
+            turns.append(turn)
+            sizes.append(place)
+            settled = False
+            continue
+        look = codec.from_json(Look, payload, what=at, error=EvidenceError)
+        before = looks[-1] if looks else Look(answers=0, root=look.root, tensor=None)
+        if (look.tensor is None) != (kind == MEASURED) or look.root != before.root:  # 3
+            raise EvidenceError(
+                f"{at}: {kind!r} of {look.root}, tensor {look.tensor!r:.80}: these do not fit"
+            )
+        if not before.answers <= look.answers <= len(turns) or (not looks and look.tensor is not None):
+            raise EvidenceError(
+                f"{at}: a measurement that began after {look.answers} answers, where {len(turns)} had been "
+                f"given and the one before began after {before.answers}"
+            )
+        looks.append(look)
+        settled = look.tensor is not None or look.answers == len(turns)
+    return Replayed(tuple(turns), tuple(sizes), tuple(looks), settled)
+
+
+def _events(log: Sequence[bytes], what: str) -> Iterator[tuple[int, str, Json]]:
+    for place, entry in enumerate(log):
+        try:
+            event = decode_json(entry, what=f"{what}, entry {place}", max_bytes=len(entry))
+        except EncodingError as error:
+            raise EvidenceError(str(error)) from error
+        if isinstance(event, dict) and event.get("type") in (ANSWER, MEASURED, CHANGED):
+            yield place, str(event["type"]), event.get("payload")
+
+
+class Parameters:
+    """Sums up what a script says of decoding, answer by answer."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, Parameter] = {}
+
+    def add(self, parameters: dict[str, Any]) -> None:
+        """Takes the parameters of one answer.
+
+        Raises:
+            EncodingError: If a value has no JSON form, or there are too many to list; nothing was taken then.
+        """
+        taken = dict(self._said)
+        for name, value in parameters.items():
+            taken[name] = _with(taken.get(name), value, name)
+        if len(taken) > MAX_PARAMETERS:
+            raise EncodingError(f"decoding: expected at most {MAX_PARAMETERS} parameters, got {len(taken)}")
+        self._said = taken
+
+    def summed(self) -> dict[str, Parameter]:
+        """Returns the parameters by name."""
+        return dict(sorted(self._said.items()))
+
+
+def _with(before: Parameter | None, value: Any, name: str) -> Parameter:  # noqa: ANN401 (any JSON value)
+    before = before or Parameter(said=0, least=None, greatest=None, others=())
+    least, greatest, others = before.least, before.greatest, before.others
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        encode_json(value)
+        least = value if least is None else min(least, value)
+        greatest = value if greatest is None else max(greatest, value)
+    else:
+        spelled = {encode_json(item): item for item in itertools.chain(others, [value])}
+        if len(spelled) > MAX_VALUES:
+            raise EncodingError(
+                f"decoding, {name!r:.80}: more than {MAX_VALUES} different values that are no numbers; say "
+                "what differs with every answer in the question"
+            )
+        others = tuple(spelled[key] for key in sorted(spelled))
+    return Parameter(said=before.said + 1, least=least, greatest=greatest, others=others)
