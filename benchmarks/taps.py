@@ -118,7 +118,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
     missed = 0
@@ -134,7 +134,7 @@ def main() -> int:
     return int(missed + _opening() > 0)
 
 
-def _account(case: Case, model: Any, tokens: int, threads: int) -> int:  # noqa: ANN401 (as above)
+def _account(case: Case, model: Any, tokens: int, threads: int | None) -> int:  # noqa: ANN401 (as above)
     spent: defaultdict[str, list[int]] = defaultdict(list)
     with _clocks(spent):
         began = time.perf_counter()
@@ -147,7 +147,7 @@ def _account(case: Case, model: Any, tokens: int, threads: int) -> int:  # noqa:
     sites = sum(len(group.sites) for group in committed.trace.groups)
     print(
         f"{case.name}: {share:.2f} % of {rest:.1f} s (bar {case.bar_percent} %); "
-        f"{sites} sites, {threads} threads: "
+        f"{sites} sites, {'the usual' if threads is None else threads} threads: "
         + ", ".join(f"{name} {sum(times) / 1e6:.1f} ms" for name, times in sorted(spent.items()))
         + f", {statistics.median(spent['hooks']) / 1e3:.1f} µs each hook (median of {len(spent['hooks'])})"
     )
@@ -185,7 +185,7 @@ def _low_rank(count: int) -> int:
 
 def _roots(case: Case, model: Any) -> None:  # noqa: ANN401 (as above)
     roots = set()
-    for threads in (0, 1, 2):
+    for threads in (None, 0, 1, 2):
         with palm_torch.commit(model, layers=case.layers, threads=threads) as committed:
             case.run(model, 4)
         roots.add(committed.root)

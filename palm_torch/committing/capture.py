@@ -1,13 +1,14 @@
 """Copies of tensors, taken in the hook that sees them, before anything can change them.
 
 A capture on the loop's thread is a few comparisons, one copy and a list entry; everything else happens
-later and elsewhere: `lanes` carry the copies to the threads that hash them, many at a time. A stream is
-hashed by one thread, in the order of its bytes, and leaves follow from those: a root does not depend on
-threads.
+later, for many copies at a time, which `lanes` carry to the threads that hash them. Without threads the loop
+hashes them itself when a buffer is full, and large tensors where they lie, without a copy. A stream is hashed
+in the order of its bytes, and leaves follow from those: a root does not depend on threads.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import weakref
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
 QUEUE_BYTES: Final = 32 << 20
 MAX_THREADS: Final = 16
 
+AT_ONCE_BYTES: Final = 64 << 10
+"""Without threads: smallest tensor that is hashed where it lies, in bytes; copies of others are gathered."""
+
 _Tensor: Final = torch.Tensor
+_READ: Final = 0x100  # PyBUF_READ
+_look: Final[Any] = ctypes.pythonapi.PyMemoryView_FromMemory
+_look.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
+_look.restype = ctypes.py_object
 
 
 class Tapped(Protocol):
@@ -49,7 +57,8 @@ class Capture:
     """The sink of the taps of one block.
 
     Args:
-        threads: How many threads hash; with 0 the loop does it whenever a buffer is full.
+        threads: How many threads hash; with 0 the loop does it. None has one thread for what comes from a
+            device or is kept, and has the loop hash other tensors: on a processor the model uses all cores.
         queue_bytes: Most bytes that wait to be hashed; when it is reached, the loop waits.
         kept: Where the tensors are kept for openings, or None.
 
@@ -61,16 +70,17 @@ class Capture:
         SessionError: If a number is out of range.
     """
 
-    def __init__(self, *, threads: int = 1, queue_bytes: int = QUEUE_BYTES, kept: Kept | None = None) -> None:
-        if not 0 <= threads <= MAX_THREADS:
+    def __init__(
+        self, *, threads: int | None = None, queue_bytes: int = QUEUE_BYTES, kept: Kept | None = None
+    ) -> None:
+        if threads is not None and not 0 <= threads <= MAX_THREADS:
             raise SessionError(f"threads: expected 0 to {MAX_THREADS}, got {threads}")
         if queue_bytes < 0:
             raise SessionError(f"queue_bytes: expected a number of bytes, got {queue_bytes}")
-        count = max(threads, 1)
         self._kept = kept
-        self._lanes: list[Lane[Stream]] = [
-            Lane(self._consume, queue_bytes=queue_bytes // count, threaded=threads > 0) for _ in range(count)
-        ]
+        self._queue_bytes = queue_bytes
+        self._lanes = self._new_lanes(int(kept is not None) if threads is None else threads)
+        self._device_lanes = self._new_lanes(1) if threads is None else self._lanes
         self._rings: dict[torch.device, Ring[Stream]] = {}
         self._of_object: dict[int, Stream] = {}  # by the identity of what names the site
         self._objects: list[Tapped] = []  # so that no other object gets the identity of one of these
@@ -121,7 +131,11 @@ class Capture:
                 and not tensor.is_neg()
                 and (address := tensor.data_ptr())
             ):
-                stream.lane.write(stream, address, stream.nbytes)
+                if stream.nbytes < stream.at_once:
+                    stream.lane.write(stream, address, stream.nbytes)
+                else:
+                    stream.lane.flush()  # what was before comes before
+                    stream.add(_look(address, stream.nbytes, _READ), None, 0)
             else:
                 self._copy_otherwise(stream, tensor)
         except RuntimeError as error:  # of torch: sparse, nested, wrapped by a transform
@@ -143,7 +157,7 @@ class Capture:
             self._refuse(None)
         for ring in self._rings.values():
             ring.flush()
-        for lane in self._lanes:
+        for lane in {*self._lanes, *self._device_lanes}:
             lane.finish()
         return [stream.finish() for stream in self.streams]
 
@@ -152,8 +166,12 @@ class Capture:
         if not self._stopped:
             self._stopped, self._broken = True, SessionError("the block has ended")
         if not self._forked:  # a fork has none of the threads
-            for lane in self._lanes:
+            for lane in {*self._lanes, *self._device_lanes}:
                 lane.abandon()
+
+    def _new_lanes(self, threads: int) -> list[Lane[Stream]]:
+        share = self._queue_bytes // max(threads, 1)
+        return [Lane(self._consume, queue_bytes=share, threaded=threads > 0) for _ in range(max(threads, 1))]
 
     def _refuse(self, site: Tapped | None) -> NoReturn:
         if self._forked:
@@ -179,10 +197,12 @@ class Capture:
         channels = shape[-1] if shape else 1
         stream = self._of_kind.get((site, dtype, channels))
         if stream is None:
-            stream = self._of_kind[site, dtype, channels] = Stream(
-                site, dtype, channels, self._lanes[len(self.streams) % len(self._lanes)]
-            )
+            lanes = self._device_lanes if tensor.is_cuda else self._lanes
+            stream = Stream(site, dtype, channels, lanes[len(self.streams) % len(lanes)])
+            self._of_kind[site, dtype, channels] = stream
             stream.kind, stream.direct = tensor.dtype, not tensor.is_complex()  # it may be lazily conjugate
+            if self._kept is None and not stream.lane.threaded:
+                stream.at_once = AT_ONCE_BYTES
             self.streams.append(stream)
         before = self._of_site.get(site)
         if before is None:

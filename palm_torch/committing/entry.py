@@ -28,7 +28,7 @@ def commit(  # noqa: PLR0913 (what users choose)
     layers: Layers = "blocks",
     conditional: Conditional = (),
     scheme: str = "hash",
-    threads: int = 1,
+    threads: int | None = None,
     queue_bytes: int = QUEUE_BYTES,
     keep: Keep = None,
     keep_bytes: int = KEEP_BYTES,
@@ -52,7 +52,9 @@ def commit(  # noqa: PLR0913 (what users choose)
         conditional: Modules that may be skipped, beside experts, adapters and dropped layers: names, or a
             function as for `layers`.
         scheme: What the trees are made of.
-        threads: How many threads hash; 0 hashes on the loop's own. The root is the same.
+        threads: How many threads hash; 0 hashes on the loop's own. None has one thread for tensors that come
+            from a GPU or are kept, and none for others, since the model uses all cores by itself. The root is
+            the same.
         queue_bytes: Most bytes of main memory that wait for them; when it is reached, the model waits.
         keep: Where tensors are kept so that they can be opened: ``memory``, or a folder on a disk with room,
             in which they lie in a file that no other process can open. None keeps none.

@@ -86,7 +86,8 @@ class Lane(Generic[Key]):
         self._free: queue.SimpleQueue[Buffer[Key]] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[Buffer[Key] | None] = queue.SimpleQueue()
         self._abandoned = False
-        self._threaded = threaded
+        self.threaded: Final = threaded
+        """Whether a thread of its own empties the buffers."""
         self._thread: threading.Thread | None = None
         self.failure: BaseException | None = None
         """What the consumer raised."""
@@ -126,10 +127,18 @@ class Lane(Generic[Key]):
         Raises:
             PalmTorchError: What the consumer raised.
         """
-        if self._current is not None:
-            self._hand_over(self._current)
+        self.flush()
         self._end()
         self.check()
+
+    def flush(self) -> None:
+        """Hands over what was written; without a thread, it is consumed when this returns.
+
+        Raises:
+            PalmTorchError: Without a thread: what the consumer raised.
+        """
+        if self._current is not None:
+            self._hand_over(self._current)
 
     def abandon(self) -> None:
         """Ends the thread without having the rest consumed."""
@@ -180,7 +189,7 @@ class Lane(Generic[Key]):
 
     def _hand_over(self, buffer: Buffer[Key]) -> None:
         self._current = None
-        if not self._threaded:
+        if not self.threaded:
             self._empty(buffer)
             self.check()
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+import sys
 from array import array
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,7 @@ class Stream:
         run: First call, count and leading shape of the calls that were like the last one.
         kind: What the owner knows tensors of this element type by.
         direct: Whether bytes in main memory are, as they lie, those of the tensor; the owner's.
+        at_once: Smallest tensor, in bytes, that is hashed where it lies; the owner's.
         source: Where bytes still wait that are in no lane yet; None if none do; the owner's.
     """
 
@@ -50,6 +52,7 @@ class Stream:
         "_leaves",
         "_places",
         "_runs",
+        "at_once",
         "channels",
         "direct",
         "dtype",
@@ -73,6 +76,7 @@ class Stream:
         self.run: list[Any] = []
         self.kind: Any = None
         self.direct = True
+        self.at_once = sys.maxsize
         self.source: Any = None
         self._runs: list[list[Any]] = []
         self._leaves = Leaves(site, dtype, channels)

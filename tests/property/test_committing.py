@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from palm_torch.commit import trace, trace_opening
 from palm_torch.commit.trace import Site
+from palm_torch.committing import capture as captures
 from palm_torch.committing import lanes
 from palm_torch.committing.capture import Capture
 from palm_torch.committing.proof import Proof
@@ -87,10 +88,11 @@ class NoTaps:
     def __exit__(self, *_: object) -> None: ...
 
 
-def committed(found: list[Run], *, threads: int, buffer_bytes: int) -> Proof:
-    kept = Kept(limit_bytes=1 << 30)
+def committed(found: list[Run], *, threads: int | None, buffer_bytes: int) -> Proof:
+    kept = None if threads == 0 else Kept(limit_bytes=1 << 30)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lanes.Lane.__init__, "__kwdefaults__", {"buffer_bytes": buffer_bytes})
+        patch.setattr(captures, "AT_ONCE_BYTES", buffer_bytes // 2)
         capture = Capture(threads=threads, kept=kept)
     with Proof(NoTaps(), capture, kept) as proof:  # type: ignore[arg-type]
         for run in found:
@@ -126,7 +128,7 @@ def naive_groups(found: list[Run]) -> list[tuple[list[str], bytes]]:
 def test_the_roots_are_those_of_ten_plain_lines(found: list[Run], buffer_bytes: int) -> None:
     if not found:
         return
-    proofs = [committed(found, threads=threads, buffer_bytes=buffer_bytes) for threads in (0, 1, 2)]
+    proofs = [committed(found, threads=threads, buffer_bytes=buffer_bytes) for threads in (None, 0, 1, 2)]
     groups = [([str(site) for site in group.sites], group.root.value) for group in proofs[0].trace.groups]
     assert groups == naive_groups(found)
     assert len({proof.root for proof in proofs}) == 1
@@ -177,7 +179,7 @@ def test_an_opening_with_a_changed_byte_is_refused(found: list[Run], data: st.Da
     found = [run for run in found if sum(one.numel() for one in run.calls.values())]
     if not found:
         return
-    proof = committed(found, threads=0, buffer_bytes=1 << 20)
+    proof = committed(found, threads=None, buffer_bytes=1 << 20)
     run = data.draw(st.sampled_from(found))
     call = data.draw(st.sampled_from([call for call, one in run.calls.items() if one.numel()]))
     opening = proof.open(run.site, call=call, tokens=0, batch=0, channels=0)

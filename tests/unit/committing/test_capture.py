@@ -72,8 +72,8 @@ STRANGE: dict[str, Callable[[], torch.Tensor]] = {
 
 
 @pytest.mark.parametrize("name", STRANGE)
-@pytest.mark.parametrize("threads", [0, 2])
-def test_every_kind_of_tensor(name: str, threads: int) -> None:
+@pytest.mark.parametrize("threads", [None, 0, 2])
+def test_every_kind_of_tensor(name: str, threads: int | None) -> None:
     torch.manual_seed(0)
     tensors = [STRANGE[name]() for _ in range(3)]
     captured = take(tensors, threads=threads)
@@ -86,8 +86,17 @@ def test_every_kind_of_tensor(name: str, threads: int) -> None:
     assert captured.schedule == (Calls(0, 3, shape),)
 
 
-def test_later_writes_do_not_matter() -> None:
-    tensor = torch.randn(4, 300)
+@pytest.mark.parametrize("threads", [None, 1])
+def test_small_and_large_tensors_keep_their_order(threads: int | None) -> None:
+    tensors = [torch.randn(rows, 300) for rows in (1, 1000, 2, 3, 999, 400, 1)]
+    assert take(tensors, threads=threads).leaves == b"".join(
+        tapped.naive_leaves("layers.0|", "float32", tensors)
+    )
+
+
+@pytest.mark.parametrize("rows", [4, 1000])
+def test_later_writes_do_not_matter(rows: int) -> None:
+    tensor = torch.randn(rows, 300)
     expected = take([tensor.clone()]).leaves
     capture = Capture()
     capture.capture(SITE, tensor, 0)
@@ -226,7 +235,7 @@ def test_a_fork_inside_of_the_block_is_told(made: Callable[..., Capture]) -> Non
 
 
 def test_a_forked_process_leaves_the_threads_alone(made: Callable[..., Capture]) -> None:
-    capture = made()
+    capture = made(threads=1)
     capture.capture(SITE, torch.ones(1 << 20), 0)
     captures._mark_forked()
     capture.abandon()
