@@ -31,7 +31,7 @@ import gmpy2  # type: ignore[import-untyped]
 
 from palm_torch.appraisal import coverage_maps, datasets_at_hand
 from palm_torch.appraisal.at_hand import Held
-from palm_torch.commit import coverage, manifest, multiset, records
+from palm_torch.commit import coverage, manifest, manifest_file, multiset, records
 from palm_torch.digest import TAGGED_SHA256, Digest
 from palm_torch.roles import Counts, Dataset, Delivered, Multiset, Source
 
@@ -86,11 +86,11 @@ def write(path: Path, digests: bytes) -> manifest.Manifest:
         columns=None,
         records=size,
         shards=(manifest.Shard("a.bin", size * 2048, size, None),),
-        digests_root=manifest.groups_root(records.group_digests(digests)),
+        digests_root=manifest_file.groups_root(records.group_digests(digests)),
         multiset=stated(digests, bytes([1]) * size),
         salted=False,
     )
-    path.write_bytes(manifest.head(header) + digests)
+    path.write_bytes(manifest_file.head(header) + digests)
     return header
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from palm_torch.commit import manifest as manifests
-from palm_torch.commit import records
+from palm_torch.commit import manifest_file, records
 from palm_torch.data import opening
 from palm_torch.data.formats import table
 from palm_torch.errors import DataError
@@ -40,7 +40,7 @@ class RecordsAtHand:
     __slots__ = ("_files", "_firsts", "_key")
 
     def __init__(self, path: Path, manifest: Path, *, salt: bytes | None = None) -> None:
-        header = manifests.read_header(manifest)
+        header = manifest_file.read_header(manifest)
         if header.format in manifests.OWN_FORMATS:
             raise DataError(
                 f"{manifest}: its records are items of a program ({header.format}), which lie in no file: "

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 from palm_torch.appraisal import coverage_maps, datasets_at_hand
 from palm_torch.appraisal.at_hand import Held
 from palm_torch.appraisal.datasets_at_hand import Compared
-from palm_torch.commit import manifest as manifests
-from palm_torch.commit import safetensors_file
+from palm_torch.commit import manifest_file, safetensors_file
 from palm_torch.digest import sha256_file
 from palm_torch.errors import ArtifactError, DataError
 from palm_torch.roles import MANIFEST, Artifact, Dataset, Weights, Written
@@ -105,7 +104,7 @@ def _compare_bound(role: str, path: Path, bound: Written | Artifact) -> None:
     """Compares a manifest at hand, which has to be whole, with one that the run wrote."""
     if path.is_dir():
         raise DataError(f"{path}: a folder; its manifest is {path / 'manifest.palm-manifest'}")
-    found = manifests.read(path).digest
+    found = manifest_file.read(path).digest
     if found != bound.digest:
         raise ArtifactError(
             f"{path} is not the {role} of the evidence: expected the manifest {bound.digest}, got {found}"

@@ -71,7 +71,7 @@ def _data(train: Train) -> Iterator[str]:
     )
     yield from yaml_comments.listed(
         (
-            f"{yaml_comments.quoted_name(name)}: {dataset_words.in_words(dataset)}"
+            f"{yaml_comments.quoted_name(name)}: {yaml_comments.plain(dataset_words.in_words(dataset))}"
             for name, dataset in train.data.items()
         ),
         2,
@@ -91,6 +91,7 @@ def _data(train: Train) -> Iterator[str]:
     else:
         yield "  data:"
         yield from (f'    - "{manifest}"' for manifest in manifests)
+    yield from yaml_comments.layout_rule(dataset.layout for dataset in train.data.values())
 
 
 def _delivery(train: Train) -> Iterator[str]:

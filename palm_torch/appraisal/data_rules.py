@@ -1,4 +1,4 @@
-"""How records were delivered, against the rules of a policy: how often, how exactly, to how many ranks."""
+"""How records were delivered, against the rules of a policy: as what, how often, how exactly, to how many."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def check(data: Mapping[str, Dataset], rules: ClaimRules) -> None:
         ClaimError: Naming dataset and use, what the policy demands and what the statement says.
     """
     for name, dataset in data.items():
+        demands.layout(f"data.{name}", dataset, rules.layout)
         if dataset.records is None and not rules.streams:
             raise ClaimError(
                 f"data.{name}: the policy demands data with an index, the evidence says it was a stream: "

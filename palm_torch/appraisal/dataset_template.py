@@ -53,7 +53,7 @@ def _source(data: dict[str, Dataset]) -> Iterator[str]:
     )
     yield from yaml_comments.listed(
         (
-            f"{yaml_comments.quoted_name(name)}: {dataset_words.in_words(dataset)}"
+            f"{yaml_comments.quoted_name(name)}: {yaml_comments.plain(dataset_words.in_words(dataset))}"
             for name, dataset in data.items()
         ),
         2,
@@ -64,6 +64,7 @@ def _source(data: dict[str, Dataset]) -> Iterator[str]:
         yield "  data: [any]"
     else:
         yield from _references("data", known)
+    yield from yaml_comments.layout_rule(dataset.layout for dataset in data.values())
     counts = [use.counts for dataset in data.values() for use in dataset.uses.values()]
     known_counts = [count for count in counts if count is not None]
     if len(known_counts) < len(counts):

@@ -1,8 +1,10 @@
-"""What a result says of a dataset: how much it holds, what identifies it, how much was delivered."""
+"""What a result says of a dataset: how much of what it holds, what identifies it, how much was delivered."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+
+from palm_torch.escaping import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,16 +19,20 @@ _NOT_RECORDS: Final = {
 }
 """Format of a dataset whose parts are no records that lie in a file → what they are."""
 
+MAX_LAYOUT_CHARACTERS: Final = 48
+"""Characters of a layout that a result shows: rows may have many columns."""
+
 
 def in_words(dataset: Dataset | DatasetAccount) -> str:
-    """Returns how much a dataset holds, of what, and what identifies it."""
+    """Returns how much a dataset holds, of what, read as what, and what identifies it."""
     what = _NOT_RECORDS.get(dataset.format)
+    read_as = "" if what is not None and dataset.layout == dataset.format else f" ({_layout(dataset.layout)})"
     if dataset.records is None:
-        return f"a stream of {what or 'records'}, without index or manifest"
+        return f"a stream of {what or 'records'}{read_as}, without index or manifest"
     if what is None:
         size = dataset.record_bytes
         what = "records of different lengths" if size is None else f"records of {size} bytes"
-    return f"{dataset.records} {what}, {dataset.manifest or 'no manifest'}"
+    return f"{dataset.records} {what}{read_as}, {dataset.manifest or 'no manifest'}"
 
 
 def said(name: str, dataset: Dataset) -> Iterator[tuple[str, str, Source]]:
@@ -45,6 +51,12 @@ def said(name: str, dataset: Dataset) -> Iterator[tuple[str, str, Source]]:
             counts = delivered.counts
             words += f", {counts.distinct} different {what} of {dataset.records}, {_times(counts)}"
         yield f"{name}, {use}", words, dataset.source
+
+
+def _layout(text: str) -> str:
+    """Returns a layout for people: somebody else's names of columns stand in it."""
+    short = text if len(text) <= MAX_LAYOUT_CHARACTERS else f"{text[:MAX_LAYOUT_CHARACTERS]}…"
+    return printable(short)
 
 
 def _times(counts: Counts) -> str:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from palm_torch.appraisal.dataset_reading import Mapped, Reading
-from palm_torch.commit import coverage, coverage_file, deliveries, multiset
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import coverage, coverage_file, deliveries, manifest_file, multiset
 from palm_torch.errors import ArtifactError, ClaimError, DataError
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def compare(role: str, name: str, held: Held, dataset: Dataset, maps: coverage_m
     path = held.path
     if path.is_dir():
         raise DataError(f"{path}: a folder; its manifest is {path / 'manifest.palm-manifest'}")
-    header = manifests.read_header(path)
+    header = manifest_file.read_header(path)
     _check_header(role, path, header, dataset)  # 1
     by_header = dataset.manifest is not None and held.records is None
     computed = multiset.MultisetHash()
@@ -104,7 +103,7 @@ def compare(role: str, name: str, held: Held, dataset: Dataset, maps: coverage_m
             computed if alike and not by_header else None,
             every=bool(alike),
         )
-        if manifests.read(path, each=reading.take) != header:  # 2
+        if manifest_file.read(path, each=reading.take) != header:  # 2
             raise ArtifactError(f"{path}: the manifest was rewritten while it was read")
         said = {use: _by_map(f"{role}, {use}", one, dataset.uses[use]) for use, one in mapped.items()}  # 3, 4
     whole = _stated(header) if by_header else computed

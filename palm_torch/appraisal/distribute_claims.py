@@ -20,13 +20,7 @@ def check(claims: Distribute, rules: DistributeRules) -> None:
     Raises:
         ClaimError: Naming the claim, what the policy demands and what the statement says.
     """
-    demands.read(
-        claims.data,
-        rules.references("data"),
-        rules.multiplicity,
-        exact=rules.exact,
-        streams=rules.streams,
-    )
+    demands.read(claims.data, rules)
     preprocess_claims.check_function(claims, rules)
     found = claims.distribution
     if found.source is not Source.MEASURED and not rules.computed_by_script:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from palm_torch.appraisal import artifacts, coverage_maps, datasets_at_hand, inclusions
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.errors import ArtifactError
 from palm_torch.result import Check
 
@@ -55,7 +55,7 @@ def _meant(role: str, path: Path, end: Statement) -> Iterator[tuple[str, Dataset
         among = [item for item in known if item[0].startswith(f"{role}.")]
         meant = meant or (among if len(among) == 1 else [])
     else:
-        digest = manifests.read_header(path).digest
+        digest = manifest_file.read_header(path).digest
         meant = [item for item in known if item[1].manifest == digest] or (known if len(known) == 1 else [])
     if not meant:
         names = ", ".join(f"{name} ({dataset.manifest or 'no manifest'})" for name, dataset in known)

@@ -11,6 +11,7 @@ from palm_torch.errors import ArtifactError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from palm_torch.digest import Digest
     from palm_torch.statement import Statement
 
 
@@ -23,7 +24,8 @@ def check(path: Path, end: Statement) -> str:
 
     Raises:
         EvidenceError: If the file is no such proof, or not well formed.
-        ArtifactError: If the evidence has no such dataset, or the proof does not lead to its coverage root.
+        ArtifactError: If the evidence has no such dataset, or the proof is of another manifest or does not
+            lead to its coverage root.
     """
     shown = coverage_proof.read(path)
     known = {role.rpartition(".")[2]: dataset for role, dataset in coverage_maps.datasets(end)}
@@ -34,7 +36,17 @@ def check(path: Path, end: Statement) -> str:
             f"{', '.join(known) or 'none'}"
         )
     count = shown.check(dataset)
-    return f"record {shown.index} of {shown.dataset} was delivered {in_words(count)} for {shown.use}"
+    return (
+        f"record {shown.index} of {shown.dataset} was delivered {in_words(count)} for {shown.use}; manifest: "
+        f"{manifest_in_words(dataset.manifest)}"
+    )
+
+
+def manifest_in_words(manifest: Digest | None) -> str:
+    """Returns which manifest gives the records their numbers."""
+    if manifest is None:
+        return "none; the number is the one that the run read the record by"
+    return f"{manifest}, which numbers the records"
 
 
 def in_words(count: int) -> str:

@@ -41,6 +41,7 @@ _UNSET: Final = {
     "platform.gpu.max_revocation_age_days": "statuses of any age that have not expired, if any are at hand",
     "code.packages": "any installed packages",
     "claims.initial_taken": "initial weights taken before the first batch, or only before the first step",
+    "claims.layout": "records of any kind, where no digest of a manifest says which",
     "claims.records": "any number of records",
     "claims.epochs": "records that were never delivered",
     "claims.multiplicity": "records delivered any number of times, others never",

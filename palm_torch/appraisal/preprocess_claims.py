@@ -19,13 +19,7 @@ def check(claims: Preprocess, rules: PreprocessRules) -> None:
     Raises:
         ClaimError: Naming the claim, what the policy demands and what the statement says.
     """
-    demands.read(
-        claims.data,
-        rules.references("data"),
-        rules.multiplicity,
-        exact=rules.exact,
-        streams=rules.streams,
-    )
+    demands.read(claims.data, rules)
     check_function(claims, rules)
     if not claims.produced:
         raise ClaimError("produced: the evidence says that nothing was written")

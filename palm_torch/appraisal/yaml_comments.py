@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Final
 
+from palm_torch.escaping import printable
 from palm_torch.policies import strict_yaml
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 WIDTH: Final = 104
 MAX_NAME_CHARACTERS: Final = 80
 MAX_LISTED: Final = 60
+MAX_LAYOUT_CHARACTERS: Final = 16 << 10
 
 
 def comment(text: str, indent: int = 0, *, hanging: int = 0) -> list[str]:
@@ -44,6 +46,28 @@ def listed(items: Iterable[str], indent: int) -> list[str]:
     if len(every) > MAX_LISTED:
         lines += comment(f"  and {len(every) - MAX_LISTED} more, which `palm-torch inspect` shows", indent)
     return lines
+
+
+def layout_rule(layouts: Iterable[str]) -> list[str]:
+    """Returns the rule that accepts these kinds of records, in the claims part of a policy.
+
+    Args:
+        layouts: How records were read, as evidence says it.
+    """
+    known = sorted(set(layouts))
+    if not known:
+        return []
+    lines = comment(
+        "What the records were read as. CHECK: whether it is what they are; left out, any will do.", 2
+    )
+    if sum(map(len, known)) > MAX_LAYOUT_CHARACTERS:
+        return [*lines, *comment("It is too long for this file: `palm-torch inspect` shows it.", 2)]
+    return [*lines, "  layout:", *(f"    - {strict_yaml.quoted(layout)}" for layout in known)]
+
+
+def plain(text: str) -> str:
+    """Returns words with somebody else's text in them as they may stand in a comment: printable ASCII."""
+    return printable(text).encode("ascii", "backslashreplace").decode("ascii")
 
 
 def quoted_name(text: str) -> str:

@@ -6,14 +6,14 @@ import secrets
 from typing import TYPE_CHECKING, Final, NoReturn, TypedDict
 
 from palm_torch import codec
-from palm_torch.attesting import ranks, ranks_channel, ranks_facts, ranks_machines
+from palm_torch.attesting import ranks, ranks_channel, ranks_facts, ranks_machines, ranks_parts
 from palm_torch.attesting.gpus import SessionGpus
 from palm_torch.attesting.ranks_store import Machines
 from palm_torch.attesting.sealing import RUN_ID_BYTES, Sealer
 from palm_torch.cvm import binding
-from palm_torch.digest import TAGGED_SHA256, Digest, sha256_digest
-from palm_torch.encoding import decode_json, encode_json
-from palm_torch.errors import CoverageError, EvidenceError, InputError, SessionError
+from palm_torch.digest import TAGGED_SHA256, Digest
+from palm_torch.encoding import encode_json
+from palm_torch.errors import SessionError
 from palm_torch.statement import Part, Ranks
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from palm_torch.evidence import Bundle, Opening
     from palm_torch.roles import Value
     from palm_torch.statement import Code
-
-MAX_PART_BYTES: Final = 4096
 
 
 class Surroundings(TypedDict):
@@ -95,7 +93,10 @@ class LeadingSealer(Sealer):
             first=self._place.first,
             count=self._place.local_world_size,
         )
-        self._parts = self._exchange_parts(own)
+        if self._machines is None:
+            self._parts = (own,)
+        else:
+            self._parts = ranks_parts.exchange(self._machines, self._place, own)
         self.channel.welcome()
 
     def agree(self, point: str) -> None:
@@ -161,41 +162,6 @@ class LeadingSealer(Sealer):
         self.channel.stop(reason)
         if self._machines is not None:
             self._machines.stop(reason)
-
-    def _exchange_parts(self, own: Part) -> tuple[Part, ...]:
-        if self._machines is None:
-            return (own,)
-        told = self._machines.exchange(
-            "the parts of the run", encode_json(codec.to_json(own)).decode("utf-8")
-        )
-        parts = []
-        for number, item in enumerate(told):
-            what = f"machine {number}: its part"
-            try:
-                document = decode_json(item, what=what, max_bytes=MAX_PART_BYTES)
-                parts.append(codec.from_json(Part, document, what=what, error=EvidenceError))
-            except InputError as error:
-                raise CoverageError(str(error)) from error
-        if parts[own_place := self._place.machine] != own:
-            raise CoverageError(f"torchrun's store gives back another part than ours: {parts[own_place]}")
-        try:
-            Ranks(
-                world_size=self._place.world_size,
-                own=self._place.machine,
-                parts=tuple(parts),
-                interconnect="unprotected",
-                differing=(),
-            )
-        except InputError as error:
-            raise CoverageError(f"the machines of the run do not have each rank once: {error}") from error
-        seen = sha256_digest(encode_json(codec.to_json(tuple(parts))))
-        for number, item in enumerate(self._machines.exchange("what the parts are", str(seen))):
-            if item != str(seen).encode("ascii"):
-                raise CoverageError(
-                    f"machine {number} was told of other parts than this one: expected {seen}, got "
-                    f"{item[:100].decode('ascii', 'replace')}: torchrun's store does not say one thing to all"
-                )
-        return tuple(parts)
 
 
 class FollowingSealer(Sealer):

@@ -55,7 +55,7 @@ def coverage(
     use = use or (next(iter(found.uses)) if len(found.uses) == 1 else "train")
     path = map_ or _beside(evidence, found, name, use)
     shown, root = coverage_file.inclusion(path, index)
-    proof = coverage_proof.CoverageProof.of(shown, dataset=name, use=use, root=root)
+    proof = coverage_proof.CoverageProof.of(shown, dataset=name, manifest=found.manifest, use=use, root=root)
     count = proof.check(found)
     if output is not None:
         write_atomically(output, [proof.encode()], error=SealError)
@@ -63,6 +63,7 @@ def coverage(
         printing.print_json(_as_json(proof, count))
         return
     click.echo(printable(f"record {index} of {name} was delivered {inclusions.in_words(count)} for {use}"))
+    click.echo(f"manifest  {inclusions.manifest_in_words(found.manifest)}")
     click.echo(f"root      {root}, as the evidence says")
     click.echo(
         printable(f"proof     {output if output is not None else 'not written; -o PROOF.json writes it'}")
@@ -107,6 +108,7 @@ def _as_json(proof: CoverageProof, count: int) -> dict[str, object]:
     return {
         "verified": False,
         "dataset": proof.dataset,
+        "manifest": None if proof.manifest is None else str(proof.manifest),
         "use": proof.use,
         "index": proof.index,
         "records": proof.records,

@@ -173,12 +173,12 @@ def _expanded(paths: Sequence[Path], wanted: str | None) -> list[Path]:
 
 def _manifest_there(target: Path, *, force: bool) -> Manifest | None:
     """Returns the manifest that would be replaced, if there is one."""
-    from palm_torch.commit import manifest as manifests
+    from palm_torch.commit import manifest_file
 
     if not target.exists():
         return None
     try:
-        with manifests.ManifestFile.open(target) as file:
+        with manifest_file.ManifestFile.open(target) as file:
             return file.manifest
     except ManifestError as error:
         if force:

@@ -51,12 +51,11 @@ def prove_record(
     Without --index the dataset is searched for the record itself. With both, the record at that index must
     be the one given. Nobody needs the dataset to check the proof: `palm-torch check-record`.
     """
-    from palm_torch.commit import manifest as manifests
-    from palm_torch.commit import record_proof
+    from palm_torch.commit import manifest_file, record_proof
 
     if index is None and text is None and content is None:
         raise click.UsageError("prove-record needs --index N, --text TEXT or --file FILE")
-    header = manifests.read_header(manifest)
+    header = manifest_file.read_header(manifest)
     digest = _digest(header, text, content, salt_file)
     search = record_proof.Search(index=index, digest=digest if index is None else None)
     proof = search.read(manifest)

@@ -33,7 +33,9 @@ class CoverageProof:
     Attributes:
         type: What this file is.
         dataset: Name of the dataset in the evidence.
-        use: ``train`` or ``eval``.
+        manifest: Digest of the manifest that the evidence names for it, in whose order the records have their
+            numbers; None where it names none: then the number is the one that the run read the record by.
+        use: ``train``, ``eval`` or ``read``.
         index: The record.
         records: Number of records in the dataset.
         root: Coverage root that the proof leads to; verified evidence says whether it is the right one.
@@ -43,6 +45,7 @@ class CoverageProof:
 
     type: Literal["palm-torch/coverage-proof/v1"]
     dataset: str
+    manifest: Digest | None
     use: str
     index: int
     records: int
@@ -56,11 +59,14 @@ class CoverageProof:
             raise EncodingError(f"use: expected one of {', '.join(get_args(Use))}, got {self.use[:40]!r}")
 
     @classmethod
-    def of(cls, shown: coverage.Inclusion, *, dataset: str, use: str, root: Digest) -> CoverageProof:
+    def of(
+        cls, shown: coverage.Inclusion, *, dataset: str, manifest: Digest | None, use: str, root: Digest
+    ) -> CoverageProof:
         """Returns the proof of a count, for a file."""
         return cls(
             type=TYPE,
             dataset=dataset,
+            manifest=manifest,
             use=use,
             index=shown.index,
             records=shown.records,
@@ -81,9 +87,14 @@ class CoverageProof:
 
         Raises:
             EvidenceError: If the proof speaks of a record that is not there, or is not well formed.
-            ArtifactError: If it belongs to another run, or leads to another root.
+            ArtifactError: If it belongs to another run or another manifest, or leads to another root.
         """
         what = f"proof for record {self.index} of {self.dataset}"
+        if self.manifest != dataset.manifest:
+            raise ArtifactError(
+                f"{what}: expected the manifest {dataset.manifest or 'none'}, as the evidence says, got "
+                f"{self.manifest or 'none'}: its records have other numbers"
+            )
         delivered = dataset.uses.get(self.use)
         if delivered is None:
             raise ArtifactError(f"{what}: the evidence says nothing of {self.use}")

@@ -1,39 +1,25 @@
-"""The manifest of a dataset: which files it is made of, and the digest of every record.
+"""The header of a manifest: which files a dataset is made of, and what its records are.
 
-A manifest is one file: a magic line, a canonical JSON header, zero padding to a multiple of 64 bytes, then
-the record digests, 32 bytes each. Records are taken in groups of 64; the root of the history tree over the
-group digests stands in the header. Its reader never trusts the array again after the root was checked:
-the group digests are kept in private memory, and every later look-up hashes the group it copied out.
+It is canonical JSON; the SHA-256 of its bytes is the dataset's identity. It holds the root over the record
+digests, which stand after it in the manifest's file: `palm_torch.commit.manifest_file`.
 
-The SHA-256 of the header's bytes is the dataset's identity. Byte table: docs/spec/40-data.md, section 2.
+Members: docs/spec/40-data.md, section 2.
 """
 
 from __future__ import annotations
 
-import io
-import mmap
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import Final, Literal
 
-from palm_torch import files
 from palm_torch.codec import from_json, to_json
-from palm_torch.commit import history, multiset, records
+from palm_torch.commit import multiset
 from palm_torch.digest import SHA256, TAGGED_SHA256, Digest, sha256_digest
 from palm_torch.encoding import decode_json, encode_json
 from palm_torch.errors import EncodingError, ManifestError
 from palm_torch.roles import Multiset
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from types import TracebackType
-    from typing import BinaryIO
-
-MAGIC: Final = b"palm-torch manifest v1\n"
-SUFFIX: Final = ".palm-manifest"
-ALIGNMENT_BYTES: Final = 64
 MAX_HEADER_BYTES: Final = 64 << 20
 MAX_RECORDS: Final = 1 << 40
 MAX_RECORD_BYTES: Final = 1 << 30
@@ -41,9 +27,7 @@ MAX_NAME_BYTES: Final = 1024
 OWN_FORMATS: Final = frozenset({"items", "encoded"})
 """Formats whose records are bytes of no file: what a program encodes."""
 
-_LENGTH_BYTES: Final = 4
 _WORD: Final = re.compile(r"[a-z0-9]{1,16}")
-_READ_BYTES: Final = records.GROUP_BYTES * 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,105 +160,6 @@ class Manifest:
         return sha256_digest(self.encode())
 
 
-class ManifestFile:
-    """An open manifest whose form was checked, with its record digests mapped.
-
-    Attributes:
-        path: The file.
-        manifest: Its header.
-        mapping: The mapped file. It lies on storage that others can write: hash what was copied out of
-            it and compare with `group_digests` before use.
-        offset: Where the record digests begin in it, in bytes; they end with the file.
-    """
-
-    __slots__ = ("manifest", "mapping", "offset", "path")
-
-    def __init__(self, path: Path, manifest: Manifest, mapping: mmap.mmap, offset: int) -> None:
-        self.path = path
-        self.manifest = manifest
-        self.mapping = mapping
-        self.offset = offset
-
-    @classmethod
-    def open(cls, path: Path) -> ManifestFile:
-        """Opens a manifest and checks everything but the digests.
-
-        Raises:
-            ManifestError: If the file is missing or not exactly a manifest: magic line, limits,
-                canonical header, zero padding, length.
-        """
-        try:
-            with files.open_regular(path) as stream:
-                mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
-            raise ManifestError(f"{path}: cannot be read as a manifest: {error}") from error
-        manifest, offset = _read_head(path, mapping)
-        expected = offset + manifest.records * records.DIGEST_BYTES
-        if len(mapping) != expected:
-            raise ManifestError(
-                f"{path}: expected {expected} bytes, got {len(mapping)}: truncated or extended"
-            )
-        return cls(path, manifest, mapping, offset)
-
-    def group_digests(self) -> bytes:
-        """Reads the whole array once and returns its group digests, 32 bytes per 64 records.
-
-        Raises:
-            ManifestError: If they do not lead to the root in the header.
-        """
-        groups = bytearray()
-        for start in range(self.offset, len(self.mapping), _READ_BYTES):
-            groups += records.group_digests(self.mapping[start : start + _READ_BYTES])
-        _check_root(self.path, self.manifest, groups)
-        return bytes(groups)
-
-    def close(self) -> None:
-        """Unmaps the file."""
-        self.mapping.close()
-
-    def __enter__(self) -> Self:
-        """Returns itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Unmaps the file."""
-        self.close()
-
-
-def read(path: Path, *, each: Callable[[bytes], object] = bytes) -> Manifest:
-    """Reads a manifest once, from beginning to end, and returns its header; every digest was checked.
-
-    Nothing is mapped: a file that is cut short while it is read is an error, not a signal.
-
-    Args:
-        path: The file.
-        each: Called with the record digests, some groups at a time, in order. What it makes of them counts
-            only when `read` has returned: the root is checked last.
-
-    Raises:
-        ManifestError: If the file is missing, or not exactly a manifest, or its digests do not lead to the
-            root in its header.
-    """
-    groups = bytearray()
-    try:
-        with io.BufferedReader(files.open_regular(path)) as stream:
-            manifest, _ = _read_head(path, stream)
-            left = manifest.records * records.DIGEST_BYTES
-            while digests := stream.read(min(left, _READ_BYTES)):
-                groups += records.group_digests(digests)
-                each(digests)
-                left -= len(digests)
-            extended = stream.read(1)
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read as a manifest: {error}") from error
-    if left or extended:
-        raise ManifestError(f"{path}: truncated or extended: expected {manifest.records} record digests")
-    _check_root(path, manifest, groups)
-    return manifest
-
-
 def kind_of(format_: str, dtype: str | None, columns: tuple[Column, ...] | None) -> str:
     """Returns what gives a record's bytes their meaning, for `palm_torch.commit.records.record_key`.
 
@@ -302,22 +187,6 @@ def layout_of(
     return f"{dtype}[{','.join(map(str, shape or ()))}]"
 
 
-def groups_root(groups: bytes | bytearray) -> Digest:
-    """Returns the history root over group digests, given 32 bytes each."""
-    size = records.DIGEST_BYTES
-    log = history.History()
-    for at in range(0, len(groups), size):
-        log.append(bytes(groups[at : at + size]))
-    return Digest(TAGGED_SHA256, log.root())
-
-
-def head(manifest: Manifest) -> bytes:
-    """Returns what stands before the record digests in a manifest's file: magic line, header, padding."""
-    header = manifest.encode()
-    length = len(MAGIC) + _LENGTH_BYTES + len(header)
-    return MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + header + bytes(-length % ALIGNMENT_BYTES)
-
-
 def decode_header(data: bytes, *, what: str) -> Manifest:
     """Parses the header of a manifest.
 
@@ -333,53 +202,6 @@ def decode_header(data: bytes, *, what: str) -> Manifest:
     except EncodingError as error:
         raise ManifestError(str(error)) from error
     return from_json(Manifest, value, what=what, error=ManifestError)
-
-
-def read_header(path: Path) -> Manifest:
-    """Reads the header of a manifest alone: nothing says yet that the record digests are its own.
-
-    Raises:
-        ManifestError: If the file is missing, or does not begin as a manifest does.
-    """
-    try:
-        with io.BufferedReader(files.open_regular(path)) as stream:
-            return _read_head(path, stream)[0]
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise ManifestError(f"{path}: cannot be read as a manifest: {error}") from error
-
-
-def path_beside(dataset: Path) -> Path:
-    """Returns where a dataset's manifest lies: inside a folder, beside a file."""
-    if dataset.is_dir():
-        return dataset / f"manifest{SUFFIX}"
-    return dataset.with_name(dataset.name + SUFFIX)
-
-
-def _read_head(path: Path, stream: mmap.mmap | BinaryIO) -> tuple[Manifest, int]:
-    """Reads magic line, header and padding; returns the header and the offset of the digests."""
-    start = len(MAGIC) + _LENGTH_BYTES
-    begin = stream.read(start)
-    if not begin.startswith(MAGIC):
-        raise ManifestError(f"{path}: expected a file that begins {MAGIC!r}, got {begin[: len(MAGIC)]!r}")
-    length = int.from_bytes(begin[len(MAGIC) :], "big")
-    if length > MAX_HEADER_BYTES:
-        raise ManifestError(f"{path}: expected a header of at most {MAX_HEADER_BYTES} bytes, got {length}")
-    offset = start + length + -(start + length) % ALIGNMENT_BYTES
-    rest = stream.read(offset - start)
-    if len(begin) + len(rest) < offset:
-        raise ManifestError(f"{path}: expected at least {offset} bytes: truncated")
-    if any(rest[length:]):
-        raise ManifestError(f"{path}: expected zero bytes between header and digests")
-    return decode_header(rest[:length], what=str(path)), offset
-
-
-def _check_root(path: Path, manifest: Manifest, groups: bytes | bytearray) -> None:
-    root = groups_root(groups)
-    if root != manifest.digests_root:
-        raise ManifestError(
-            f"{path}: the record digests do not lead to the header's root: expected "
-            f"{manifest.digests_root}, got {root}; run `palm-torch measure` again"
-        )
 
 
 def _check_name(name: str) -> None:

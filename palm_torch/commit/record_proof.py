@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from palm_torch import files
 from palm_torch.codec import from_json, to_json
-from palm_torch.commit import history, records
+from palm_torch.commit import history, manifest_file, records
 from palm_torch.commit import manifest as manifests
 from palm_torch.digest import sha256_digest
 from palm_torch.encoding import decode_json, encode_json
@@ -157,7 +157,7 @@ class Search:
         Raises:
             ManifestError: If the file is not a whole and consistent manifest.
         """
-        manifest = manifests.read(path, each=self._look)
+        manifest = manifest_file.read(path, each=self._look)
         if not self.found:
             return None
         return RecordProof(

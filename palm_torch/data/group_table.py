@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from blake3 import blake3
 
-from palm_torch.commit import manifest, records
+from palm_torch.commit import manifest_file, records
 from palm_torch.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class GroupTable:
 
     __slots__ = ("_idle", "_private", "_rows", "file", "groups")
 
-    def __init__(self, file: manifest.ManifestFile, groups: bytes) -> None:
+    def __init__(self, file: manifest_file.ManifestFile, groups: bytes) -> None:
         self.file = file
         self.groups = groups
         self._idle: list[blake3] = []
@@ -70,7 +70,7 @@ class GroupTable:
         Raises:
             ManifestError: If the file is not a whole and consistent manifest.
         """
-        file = manifest.ManifestFile.open(path)
+        file = manifest_file.ManifestFile.open(path)
         return cls(file, file.group_digests())
 
     def group(self, number: int) -> bytes:
@@ -128,7 +128,7 @@ class GroupTable:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Maps the file again; the private digests are those of the process that checked them."""
-        file = manifest.ManifestFile.open(state["path"])
+        file = manifest_file.ManifestFile.open(state["path"])
         if file.manifest != state["manifest"]:
             raise ManifestError(
                 f"{file.path}: the manifest was rewritten while the dataset was on its way to a worker; "

@@ -20,7 +20,7 @@ from blake3 import blake3
 
 from palm_torch import recorder
 from palm_torch.commit import manifest as manifests
-from palm_torch.commit import records
+from palm_torch.commit import manifest_file, records
 from palm_torch.data import described, written_records
 from palm_torch.data.measuring.writing import ManifestWriter
 from palm_torch.digest import SHA256, Digest
@@ -110,7 +110,7 @@ class ShardWriter:
             )
             stack.callback(shutil.rmtree, hidden, ignore_errors=True)
             self._folder = Path(hidden)
-            self._manifest = stack.enter_context(ManifestWriter(manifests.path_beside(self._folder)))
+            self._manifest = stack.enter_context(ManifestWriter(manifest_file.path_beside(self._folder)))
             self._stack = stack.pop_all()
         self._state = "open"
         return self

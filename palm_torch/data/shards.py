@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data.formats import (
     arrow,
     chunks,
@@ -119,8 +119,8 @@ def manifest_beside(path: Path, wanted: str | None = None) -> Path:
         for known in table.FORMATS.values():
             files = known.find(path) if known.find is not None else None
             if files is not None and len(files) == 1:
-                return manifests.path_beside(files[0][1])
-    return manifests.path_beside(path)
+                return manifest_file.path_beside(files[0][1])
+    return manifest_file.path_beside(path)
 
 
 def look_up(path: Path) -> Path:

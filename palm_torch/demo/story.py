@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from palm_torch import request, terminal, verification
 from palm_torch.attesting.attested import attested
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.cvm import simulated
 from palm_torch.data import measure
 from palm_torch.data.dataset import AttestedMmapDataset
@@ -132,7 +132,7 @@ def tell(output: Path, *, size: Size = FULL) -> bool:
         sealed,
         policy=scene.policy,
         request=question,
-        artifacts={"model": weights, "data.dataset1": manifests.path_beside(train)},
+        artifacts={"model": weights, "data.dataset1": manifest_file.path_beside(train)},
     )
     terminal.show_result(out, result)
     out.print(f"\n{terminal.verdict(result)}", style="bold yellow")

@@ -1,4 +1,4 @@
-"""What a policy may demand of a number or a digest: a closed range, or one of some references."""
+"""What a policy may demand of a number, a digest or records: a range, some references, some kinds."""
 
 from __future__ import annotations
 
@@ -74,3 +74,23 @@ class References:
             except EncodingError as error:
                 raise PolicyError(f"{error}; name digests alone, or write {_WORDS}") from error
         return cls(digests=frozenset(digests), word=None)
+
+
+def check_layouts(layouts: tuple[str, ...] | None) -> None:
+    """Refuses a list of kinds of records that accepts nothing, or that means to accept everything.
+
+    Args:
+        layouts: As `palm_torch.roles.Dataset.layout` says them, such as ``uint16[1024]``; None if unset.
+
+    Raises:
+        PolicyError: If the list is empty, or has an empty text or one of the words in it.
+    """
+    if layouts is None:
+        return
+    wrong = [text for text in layouts if text in ("", ANY, NONE, authority.AUTHORITY)]
+    if wrong or not layouts:
+        got = f"{wrong[0]!r}" if wrong else "an empty list"
+        raise PolicyError(
+            f"layout: expected kinds of records, such as uint16[1024] or jsonl, got {got}; leave the rule "
+            "out to accept every kind"
+        )

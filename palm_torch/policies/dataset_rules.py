@@ -11,6 +11,7 @@ one through and says so.
     claims:
       property: preprocess
       data: ["sha256:<digest of the source's manifest>"]
+      layout: ["uint16[1024]"]
       function: ["palm-sha256:<digest of the function>"]
       arguments: [none]
       produced: [any]
@@ -31,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
 from palm_torch.errors import PolicyError
-from palm_torch.policies.bounds import Range, References
+from palm_torch.policies.bounds import Range, References, check_layouts
 
 ONCE = Range(least=1, greatest=1)
 """Every record read, and none twice."""
@@ -71,6 +72,8 @@ class PreprocessRules:
     Attributes:
         property: Always ``preprocess``.
         data: Manifests of the sources, ``[any]`` or ``[none]`` (a source without a manifest).
+        layout: Kinds of records that the data may be of, as evidence says them: ``uint16[1024]``, the columns
+            of rows as canonical JSON, or a format such as ``jsonl``. Unset, a pinned manifest decides.
         function: Digests of the function.
         arguments: Digests of the arguments as a value; ``[none]`` where there must be none.
         produced: Manifests of what was written.
@@ -90,6 +93,7 @@ class PreprocessRules:
     function: tuple[str, ...]
     arguments: tuple[str, ...]
     produced: tuple[str, ...]
+    layout: tuple[str, ...] | None = None
     multiplicity: Range = ONCE
     exact: bool = True
     streams: bool = False
@@ -98,8 +102,9 @@ class PreprocessRules:
     declared: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses reference lists that do not parse, and a negative number of declared values."""
+        """Refuses lists that do not parse, and a negative number of declared values."""
         _check(self)
+        check_layouts(self.layout)
 
     def references(self, role: str) -> References:
         """Returns the reference digests of ``data``, ``function``, ``arguments`` or ``produced``."""
@@ -113,6 +118,8 @@ class DistributeRules:
     Attributes:
         property: Always ``distribute``.
         data: Manifests of the data, ``[any]`` or ``[none]`` (data without a manifest).
+        layout: Kinds of records that the data may be of, as evidence says them: ``uint16[1024]``, the columns
+            of rows as canonical JSON, or a format such as ``jsonl``. Unset, a pinned manifest decides.
         function: Digests of the function.
         arguments: Digests of the arguments as a value; ``[none]`` where there must be none.
         distribution: Digests of the distribution as a value.
@@ -134,6 +141,7 @@ class DistributeRules:
     function: tuple[str, ...]
     arguments: tuple[str, ...]
     distribution: tuple[str, ...]
+    layout: tuple[str, ...] | None = None
     multiplicity: Range = ONCE
     exact: bool = True
     streams: bool = False
@@ -143,8 +151,9 @@ class DistributeRules:
     declared: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses reference lists that do not parse, and a negative number of declared values."""
+        """Refuses lists that do not parse, and a negative number of declared values."""
         _check(self)
+        check_layouts(self.layout)
 
     def references(self, role: str) -> References:
         """Returns the reference digests of ``data``, ``function``, ``arguments`` or ``distribution``."""

@@ -35,7 +35,7 @@ from palm_torch.cvm.snp_rules import SnpRules
 from palm_torch.digest import Digest
 from palm_torch.errors import EncodingError, PolicyError, TrustAnchorError
 from palm_torch.policies import authority, strict_yaml
-from palm_torch.policies.bounds import ANY, NONE, Range, References
+from palm_torch.policies.bounds import ANY, NONE, Range, References, check_layouts
 from palm_torch.policies.dataset_rules import BindRules, DistributeRules, PreprocessRules
 from palm_torch.properties import Operation
 
@@ -151,6 +151,8 @@ class ClaimRules:
         data: Manifests of the data, ``[any]`` or ``[none]`` (data without a manifest).
         initial: Weights roots to have started from.
         tokenizer: Digests of the tokenizer; ``[none]`` where records are already tokens.
+        layout: Kinds of records that the data may be of, as evidence says them: ``uint16[1024]``, the columns
+            of rows as canonical JSON, or a format such as ``jsonl``. Unset, a pinned manifest decides.
         initial_taken: When the initial weights must have been read, as `palm_torch.roles.Weights.taken`
             says it: ``first_delivery``, or ``first_step``, before which a forward pass may have moved
             buffers; unset accepts both.
@@ -176,6 +178,7 @@ class ClaimRules:
     data: tuple[str, ...]
     initial: tuple[str, ...]
     tokenizer: tuple[str, ...]
+    layout: tuple[str, ...] | None = None
     initial_taken: Literal["first_delivery", "first_step"] | None = None
     architecture: tuple[str, ...] = (ANY,)
     records: Range | None = None
@@ -193,12 +196,13 @@ class ClaimRules:
     declared: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses reference lists that do not parse, and negative numbers of what is at most allowed."""
+        """Refuses lists that do not parse, and negative numbers of what is at most allowed."""
         for name in ("declared", "padded"):
             if (value := getattr(self, name)) < 0:
                 raise PolicyError(f"{name}: expected 0 or more, got {value}")
         for role in ("data", "initial", "tokenizer", "architecture"):
             self.references(role)
+        check_layouts(self.layout)
 
     def references(self, role: str) -> References:
         """Returns the reference digests of ``data``, ``initial``, ``tokenizer`` or ``architecture``."""

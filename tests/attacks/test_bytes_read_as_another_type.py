@@ -15,7 +15,7 @@ import torch
 
 from palm_torch.appraisal import at_hand, coverage_maps, datasets_at_hand
 from palm_torch.attesting.attested import attested
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.loader import DataLoader
 from palm_torch.data.measure import measure
@@ -65,7 +65,7 @@ def test_the_manifest_at_hand_is_not_of_what_was_read(
     with pytest.raises(
         ArtifactError, match=re.escape(f"uint16[4], and the run read those of data.dataset1 as {elements}")
     ):
-        compared(manifests.path_beside(path), found, tmp_path)
+        compared(manifest_file.path_beside(path), found, tmp_path)
 
 
 def test_twin_the_same_records_in_another_kind_of_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import records_at_hand as at_hand
 
-from palm_torch.commit import manifest, records
+from palm_torch.commit import manifest_file, records
 from palm_torch.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -30,27 +30,27 @@ def large(tmp_path: Path) -> Path:
         good,
         records=RECORDS,
         shards=(dataclasses.replace(good.shards[0], records=RECORDS, bytes=RECORDS * good.record_bytes),),
-        digests_root=manifest.groups_root(records.group_digests(digests)),
+        digests_root=manifest_file.groups_root(records.group_digests(digests)),
         multiset=dataclasses.replace(good.multiset, count=RECORDS),
     )
     return at_hand.write_manifest(tmp_path / "large", header, digests)
 
 
 def test_the_host_cuts_the_manifest(large: Path) -> None:
-    assert manifest.read(large).records == RECORDS
+    assert manifest_file.read(large).records == RECORDS
     half = large.stat().st_size // 2
 
     def cut(_digests: bytes) -> None:
         os.truncate(large, half)
 
     with pytest.raises(ManifestError, match="truncated or extended"):
-        manifest.read(large, each=cut)
+        manifest_file.read(large, each=cut)
 
 
 def test_twin_a_mapping_of_it_kills_the_process(large: Path) -> None:
     program = (
         "import os, pathlib, sys\n"
-        "from palm_torch.commit.manifest import ManifestFile\n"
+        "from palm_torch.commit.manifest_file import ManifestFile\n"
         "file = ManifestFile.open(pathlib.Path(sys.argv[1]))\n"
         "os.truncate(sys.argv[1], 4096)\n"
         "file.group_digests()\n"
@@ -68,5 +68,5 @@ def test_the_host_rewrites_what_was_read(large: Path) -> None:
         large.write_bytes(original[: -len(digests)] + bytes(len(digests)))
 
     with pytest.raises(ManifestError, match="root"):
-        manifest.read(large, each=rewrite)
+        manifest_file.read(large, each=rewrite)
     assert len(seen) == RECORDS * records.DIGEST_BYTES

@@ -15,7 +15,7 @@ import torch.utils.data
 from dataset_runs import LENGTH
 
 import palm_torch
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data.measure import check, measure
 from palm_torch.data.shard_writer import ShardWriter
 from palm_torch.encoding import decode_json, encode_json
@@ -114,7 +114,7 @@ def test_the_digests_that_wait_are_rewritten(tmp_path: Path) -> None:
         writer._manifest._spool.seek(0)
         writer._manifest._spool.write(bytes(64))
     with pytest.raises(PalmTorchError):
-        manifests.read(tmp_path / "out" / "manifest.palm-manifest")
+        manifest_file.read(tmp_path / "out" / "manifest.palm-manifest")
 
 
 # On the way in ----------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def _writer(operation: str, folder: Path) -> Any:
 
 
 def test_a_source_changed_between_two_bindings_is_another_dataset(raw: Path, tmp_path: Path) -> None:
-    expected = manifests.read(tmp_path / "raw.bin.palm-manifest").digest
+    expected = manifest_file.read(tmp_path / "raw.bin.palm-manifest").digest
     overwrite(raw)
     run = dataset_runs.bound(raw)
     with pytest.raises(ClaimError, match="manifest: the policy demands"):
@@ -347,10 +347,10 @@ def test_the_manifest_of_another_dataset_is_presented(raw: Path, tmp_path: Path)
     other = dataset_runs.raw(tmp_path / "other", seed=1)
     measure(other, record_length=LENGTH)
     run = dataset_runs.bound(raw)
-    dataset_runs.verify(run, tmp_path, files={"manifest": manifests.path_beside(raw)}, **anything("bind"))
+    dataset_runs.verify(run, tmp_path, files={"manifest": manifest_file.path_beside(raw)}, **anything("bind"))
     with pytest.raises(ArtifactError, match="is not the manifest of the evidence"):
         dataset_runs.verify(
-            run, tmp_path, files={"manifest": manifests.path_beside(other)}, **anything("bind")
+            run, tmp_path, files={"manifest": manifest_file.path_beside(other)}, **anything("bind")
         )
 
 

@@ -12,8 +12,9 @@ from workshop import put
 
 from palm_torch.appraisal import coverage_maps
 from palm_torch.appraisal.at_hand import Data, Held
-from palm_torch.commit import coverage, coverage_file, manifest, records
+from palm_torch.commit import coverage, coverage_file, manifest_file, records
 from palm_torch.commit.coverage_proof import CoverageProof
+from palm_torch.digest import Digest, sha256_digest
 from palm_torch.errors import ArtifactError, BindingError, ClaimError, EvidenceError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def test_a_manifest_in_which_two_records_changed_places(good: GoodRun, place: Pa
     """Content is the same, so the multiset hash is; the indices that the map counts are not."""
     order = [9, *range(1, 9), 0]
     digests = b"".join(at_hand.DIGESTS[index * 32 : index * 32 + 32] for index in order)
-    root = manifest.groups_root(records.group_digests(digests))
+    root = manifest_file.groups_root(records.group_digests(digests))
     other = dataclasses.replace(at_hand.MANIFEST, digests_root=root)
     at_hand.write_manifest(place.with_name("corpus.palm-manifest"), other, digests)
     honest = good.sealed_end(USE, at_hand.delivered(TRUTH))
@@ -149,14 +150,23 @@ def test_a_proof_of_another_run_or_record(good: GoodRun, place: Path) -> None:
     honest = good.sealed_end(USE, at_hand.delivered(TRUTH))
     nicer = bytes([3, 1] + [2] * 8)
 
-    def refused(told: bytes, named: bytes, index: int = 9, error: Any = ArtifactError) -> None:
+    def refused(
+        told: bytes,
+        named: bytes,
+        index: int = 9,
+        error: Any = ArtifactError,
+        says: str | None = None,
+        of: Digest | None = at_hand.MANIFEST.digest,
+    ) -> None:
         shown, root = coverage.inclusion(told, 1, index), coverage.coverage_root(named, 1)
-        proof = CoverageProof.of(shown, dataset="dataset1", use="train", root=root)
+        proof = CoverageProof.of(shown, dataset="dataset1", manifest=of, use="train", root=root)
         path = place.with_name("proof.json")
         path.write_bytes(proof.encode())
-        with pytest.raises(error):
+        with pytest.raises(error, match=says):
             verify(good, honest, place, inclusions=(path,))
 
+    for other in (None, sha256_digest(b"a manifest in which record 9 is another one")):
+        refused(TRUTH, TRUTH, says="expected the manifest .* as the evidence says", of=other)
     refused(nicer, nicer)
     refused(nicer, TRUTH)
     refused(TRUTH + b"\1", TRUTH, 10, EvidenceError)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import palm_torch
-from palm_torch.commit import manifest as manifests
-from palm_torch.commit import records
+from palm_torch.commit import manifest_file, records
 from palm_torch.data import measure
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.generic import AttestedDataset
@@ -70,7 +69,7 @@ def test_what_is_written_with_a_salt(tmp_path: Path) -> None:
     (shard,) = (tmp_path / "d").glob("*.jsonl")
     content = shard.read_bytes()
     (target,) = (tmp_path / "d").glob("*.palm-manifest")
-    assert manifests.read(target).salted
+    assert manifest_file.read(target).salted
     assert not tells(target.read_bytes(), content, content[:-1])
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import palm_torch
 from palm_torch import cli
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data import measure
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.errors import DataError, ManifestError
@@ -39,7 +39,7 @@ def test_windows_and_slices(pipe: Path) -> None:
 
 
 def test_manifest(pipe: Path, tmp_path: Path) -> None:
-    for reader in (manifests.ManifestFile.open, manifests.read, manifests.read_header):
+    for reader in (manifest_file.ManifestFile.open, manifest_file.read, manifest_file.read_header):
         with pytest.raises(ManifestError, match="expected a regular file, got a pipe"):
             reader(pipe)
     (tmp_path / "a.bin").write_bytes(bytes(64))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from recording import LENGTH, write_tokens
 
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data import measure
 from palm_torch.data.measuring import products
 from palm_torch.data.measuring.writing import ManifestWriter
@@ -39,7 +39,7 @@ def test_digests_rewritten_before_they_are_in_the_manifest(
     made = measure.measure(tokens, record_length=LENGTH)
     assert made == honest  # the header says what was read
     with pytest.raises(ManifestError, match="do not lead to the header's root"):
-        manifests.read(tokens / "manifest.palm-manifest")
+        manifest_file.read(tokens / "manifest.palm-manifest")
 
 
 def test_products_put_there_by_somebody_else(tokens: Path) -> None:

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from palm_torch import cli, evidence, statement
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.properties import Bind, Distribute, Preprocess
 from palm_torch.roles import Source
 from palm_torch.statement import CodeSource
@@ -134,7 +134,7 @@ def test_functions_of_ones_own(palm: Callable[..., Outcome], tmp_path: Path) -> 
         *("--source-record-length", "8", "--evidence", "e.palm.json", *SIMULATED),
     )
     assert done.code == 0, done.err
-    assert manifests.read(tmp_path / "two" / "manifest.palm-manifest").records == 48
+    assert manifest_file.read(tmp_path / "two" / "manifest.palm-manifest").records == 48
     done = palm(
         *("distribute", "two", "--function", "work:count", "--arguments", '{"step": 5}', "-o", "d.palm.json"),
         *SIMULATED,

@@ -44,6 +44,7 @@ OF_OTHER_OPTIONS = (
     "palm_torch.chain_verification",
     "palm_torch.commit.coverage",
     "palm_torch.commit.manifest",
+    "palm_torch.commit.manifest_file",
     "palm_torch.commit.records",
     "palm_torch.commit.safetensors_file",
     "palm_torch.cvm.timestamp",

@@ -16,7 +16,7 @@ from palm_torch.commit import (
     coverage,
     coverage_file,
     coverage_proof,
-    manifest,
+    manifest_file,
     opening_file,
     record_proof,
     records,
@@ -33,7 +33,7 @@ HEAD = len(coverage.MAGIC) + 9
 def one_input(data: bytes) -> None:
     path = scratch() / "file"
     path.write_bytes(data)
-    if data.startswith(manifest.MAGIC[:12]):
+    if data.startswith(manifest_file.MAGIC[:12]):
         manifests(path, data)
     elif data.startswith(coverage.MAGIC[:12]):
         maps(path, data)
@@ -55,13 +55,13 @@ def manifests(path: Path, data: bytes) -> None:
     digests = bytearray()
     accepted(
         data,
-        lambda _: manifest.read(path, each=digests.extend),
-        lambda found: manifest.head(found) + bytes(digests),
+        lambda _: manifest_file.read(path, each=digests.extend),
+        lambda found: manifest_file.head(found) + bytes(digests),
     )
-    opened = ours(manifest.ManifestFile.open, path)
+    opened = ours(manifest_file.ManifestFile.open, path)
     if opened is not REFUSED:
         with opened as file:
-            assert manifest.head(file.manifest) + file.mapping[file.offset :] == data
+            assert manifest_file.head(file.manifest) + file.mapping[file.offset :] == data
             ours(file.group_digests)
 
 

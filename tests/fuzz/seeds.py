@@ -261,7 +261,9 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
     root = coverage.coverage_root(bytes([1, 0, 3, *bytes(7)]), 1)
     yield (
         "coverage-proof",
-        coverage_proof.CoverageProof.of(shown, dataset="dataset1", use="eval", root=root).encode(),
+        coverage_proof.CoverageProof.of(
+            shown, dataset="dataset1", manifest=at_hand.MANIFEST.digest, use="eval", root=root
+        ).encode(),
     )
     proof = record_proof.Search(index=3).read(folder / "manifest")
     yield "record-proof", proof.encode() if proof is not None else b""

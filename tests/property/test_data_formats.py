@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from palm_torch.data import shards
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.formats import line_index, table
+from palm_torch.data.formats.jsonl import open_jsonl
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
@@ -63,10 +64,12 @@ def test_bent_index_of_lines(folder: Path, changes: list[tuple[int, bytes]], cut
     texts.write_bytes(b'{"a": 1}\n' * lines)
     index = texts.with_name(texts.name + line_index.SUFFIX)
     index.unlink(missing_ok=True)
-    read_all(texts)
+    line_index.open_index(texts, fresh=False).close()
     index.write_bytes(bent(index.read_bytes(), changes, cut))
     try:
-        read_all(texts)
+        opened = open_jsonl(texts, table.Wanted())
+        for number in range(min(opened.records, 20)):
+            opened.copy(number)
     except DataError as error:
         assert "texts" in str(error)  # noqa: PT017 (both outcomes are right)
 

@@ -48,6 +48,24 @@ HEX = {
 }
 """What a type hint does not say about a field."""
 
+
+@st.composite
+def ranks(draw: st.DrawFn) -> statement.Ranks:
+    """Returns ranks of one to three machines, each rank in one part."""
+    counts = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
+    begins = draw(st.lists(DIGESTS, min_size=len(counts), max_size=len(counts), unique=True))
+    return statement.Ranks(
+        world_size=sum(counts),
+        own=draw(st.integers(0, len(counts) - 1)),
+        parts=tuple(
+            statement.Part(begin=begin, first=sum(counts[:number]), count=count)
+            for number, (begin, count) in enumerate(zip(begins, counts, strict=True))
+        ),
+        interconnect="none" if len(counts) == 1 else "unprotected",
+        differing=tuple(sorted(draw(st.sets(TEXT, max_size=2)))),
+    )
+
+
 SCALARS = {str: TEXT, int: INTEGERS, float: FLOATS, bool: st.booleans(), bytes: st.binary(), Digest: DIGESTS}
 
 
@@ -57,6 +75,10 @@ def of(hint: Any) -> st.SearchStrategy[Any]:
         return SCALARS[hint]
     if hint is type(None):
         return st.none()
+    if hint is Any:
+        return JSON
+    if hint is statement.Ranks:
+        return ranks()
     if hint is Artifact:
         there = st.builds(Artifact, source=st.sampled_from(Source), kind=st.just("file"), digest=DIGESTS)
         return there | st.builds(

@@ -15,6 +15,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import signal
 import stat
 import threading
 import time
@@ -349,6 +350,7 @@ def mounted(kernel: FakeKernel, folder: Path) -> Iterator[None]:
     finally:
         ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(folder), _MNT_DETACH)
         server.join(60)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it; libfuse leaves it deadly
 
 
 def _make_view(mfusepy: Any, kernel: FakeKernel) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from palm_torch.commit import coverage, manifest, multiset, records, weights_root
+from palm_torch.commit import coverage, manifest, manifest_file, multiset, records, weights_root
 from palm_torch.digest import TAGGED_SHA256, Digest, sha256_digest
 from palm_torch.properties import Train
 from palm_torch.roles import (
@@ -67,7 +67,7 @@ MANIFEST = manifest.Manifest(
     columns=None,
     records=RECORDS,
     shards=(manifest.Shard("a.bin", len(CONTENT), RECORDS, sha256_digest(CONTENT)),),
-    digests_root=manifest.groups_root(records.group_digests(DIGESTS)),
+    digests_root=manifest_file.groups_root(records.group_digests(DIGESTS)),
     multiset=multiset_of(bytes([1]) * RECORDS),
     salted=False,
 )
@@ -181,5 +181,5 @@ def write_safetensors(path: Path, tensors: dict[str, bytes]) -> Path:
 
 
 def write_manifest(path: Path, header: manifest.Manifest = MANIFEST, digests: bytes = DIGESTS) -> Path:
-    path.write_bytes(manifest.head(header) + digests)
+    path.write_bytes(manifest_file.head(header) + digests)
     return path

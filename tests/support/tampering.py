@@ -10,8 +10,7 @@ import hypothesis
 import naive
 from recording import recording
 
-from palm_torch.commit import manifest as manifests
-from palm_torch.commit import records
+from palm_torch.commit import manifest_file, records
 from palm_torch.data import authentic, reader
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.ledger import Ledger
@@ -149,7 +148,7 @@ class Reading:
             # A header that nobody wrote, of pieces of two: evidence names it, and no policy knows that name.
             # What it says of the multiset is its own; the records are those that its root stands for.
             groups = records.group_digests(b"".join(joined))
-            assert manifests.groups_root(groups) == header.digests_root
+            assert manifest_file.groups_root(groups) == header.digests_root
             assert claim.multiset.state == header.multiset.state
             return "a manifest that nobody knows"
         if self.manifest:

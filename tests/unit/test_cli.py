@@ -16,7 +16,7 @@ import workshop
 
 from palm_torch import appraiser, cli, request, verification
 from palm_torch.commands import arguments
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.roles import Artifact, Source
 
 if TYPE_CHECKING:
@@ -364,7 +364,7 @@ def test_a_request_that_cannot_be_written_is_one_line(palm: Palm, tmp_path: Path
 def test_measure_prints_the_manifest(palm: Palm, tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(bytes(range(64)))
     code, out, _ = palm("measure", str(tmp_path), "--record-length", "4")
-    with manifests.ManifestFile.open(tmp_path / "manifest.palm-manifest") as opened:
+    with manifest_file.ManifestFile.open(tmp_path / "manifest.palm-manifest") as opened:
         manifest = opened.manifest
     assert code == cli.ACCEPTED
     assert out.split()[:4] == [
@@ -391,7 +391,7 @@ def test_measure_takes_a_salt_and_a_type(palm: Palm, tmp_path: Path) -> None:
         str(salt),
     )
     assert palm(*words)[0] == cli.ACCEPTED
-    with manifests.ManifestFile.open(tmp_path / "manifest.palm-manifest") as opened:
+    with manifest_file.ManifestFile.open(tmp_path / "manifest.palm-manifest") as opened:
         assert (opened.manifest.salted, opened.manifest.records) == (True, 16)
     for content in (b"", bytes(15), bytes(arguments.MAX_SALT_BYTES + 1)):
         salt.write_bytes(content)

@@ -33,6 +33,8 @@ NAMES = [
     "GPU",
     "libraries",
     "extra torch",
+    "extra data",
+    "extra hf",
     "extra resume",
     "extra nvidia",
     "simulated TEE",

@@ -9,7 +9,7 @@ import pytest
 import records_at_hand as at_hand
 
 from palm_torch import cli
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data import measure
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def digest(name: str) -> str:
     from pathlib import Path
 
-    return str(manifests.read_header(Path(f"{name}.palm-manifest")).digest)
+    return str(manifest_file.read_header(Path(f"{name}.palm-manifest")).digest)
 
 
 def palm(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import records_at_hand as at_hand
 
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data import measure
 from palm_torch.errors import DataError, ManifestError
 from palm_torch.recomputation import RecordsAtHand
@@ -51,9 +51,9 @@ MAKERS: list[Callable[[Path], tuple[Path, dict[str, Any], Path]]] = [tokens, arr
 def test_digests_are_those_of_the_manifest(tmp_path: Path, make: Any, salt: bytes | None) -> None:
     path, options, changed = make(tmp_path)
     header = measure.measure(path, salt=salt, **options)
-    target = manifests.path_beside(path)
+    target = manifest_file.path_beside(path)
     digests = bytearray()
-    manifests.read(target, each=digests.extend)
+    manifest_file.read(target, each=digests.extend)
 
     def differing() -> list[int]:
         at_hand = RecordsAtHand(path, target, salt=salt)
@@ -84,16 +84,16 @@ def test_another_salt_is_said(tmp_path: Path) -> None:
     path, options, _ = arrays(tmp_path)
     measure.measure(path, salt=b"a secret of salt", **options)
     with pytest.raises(ManifestError, match="with a salt"):
-        RecordsAtHand(path, manifests.path_beside(path))
-    other = RecordsAtHand(path, manifests.path_beside(path), salt=b"some other salt!")
-    right = RecordsAtHand(path, manifests.path_beside(path), salt=b"a secret of salt")
+        RecordsAtHand(path, manifest_file.path_beside(path))
+    other = RecordsAtHand(path, manifest_file.path_beside(path), salt=b"some other salt!")
+    right = RecordsAtHand(path, manifest_file.path_beside(path), salt=b"a secret of salt")
     assert other.digest(0) != right.digest(0)
 
 
 def test_data_that_is_not_there_or_another(tmp_path: Path) -> None:
     path, options, _ = tokens(tmp_path)
     measure.measure(path, **options)
-    target = manifests.path_beside(path)
+    target = manifest_file.path_beside(path)
     with pytest.raises(DataError, match="no such file"):
         RecordsAtHand(tmp_path / "missing", target)
     np.arange(8, dtype=np.uint16).tofile(path / "3.bin")

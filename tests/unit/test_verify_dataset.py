@@ -191,8 +191,10 @@ def test_how_often_a_record_was_used(capsys: Any, index: int, times: str) -> Non
     assert code == cli.ACCEPTED
     assert said.splitlines()[0] == f"record {index} of dataset1 was delivered {times} for eval"
     assert "The evidence itself was NOT verified" in last(said)
+    numbered = f"{at_hand.MANIFEST.digest}, which numbers the records"
+    assert said.splitlines()[1] == f"manifest  {numbered}"
     found, _ = checks(capsys, "--inclusion", "p.json")
-    assert found["inclusion"] == said.splitlines()[0]
+    assert found["inclusion"] == f"{said.splitlines()[0]}; manifest: {numbered}"
 
 
 @pytest.mark.usefixtures("folder")
@@ -203,6 +205,7 @@ def test_a_count_as_json_says_that_it_is_not_verified(capsys: Any) -> None:
     assert json.loads(said) == {
         "verified": False,
         "dataset": "dataset1",
+        "manifest": str(at_hand.MANIFEST.digest),
         "use": "eval",
         "index": 2,
         "records": 10,
@@ -228,6 +231,21 @@ def test_questions_without_an_answer(capsys: Any, words: Any, code: int, message
     found, said = palm(capsys, "coverage", "good.palm.json", *words)
     assert found == code
     assert message in said
+
+
+def test_a_number_that_no_manifest_gives(folder: Path, good: GoodRun, capsys: Any) -> None:
+    unnamed = good.sealed_end("claims.data.dataset1.manifest", None)
+    (folder / "good.palm.json").write_bytes(unnamed.encode())
+    words = ("coverage", "good.palm.json", "--index", "2", "--use", "eval")
+    code, said = palm(capsys, *words, "-o", "p.json")
+    assert code == cli.ACCEPTED
+    assert said.splitlines()[1] == "manifest  none; the number is the one that the run read the record by"
+    _, text = palm(capsys, *words, "--json")
+    assert json.loads(text)["manifest"] is None
+    (folder / "good.palm.json").write_bytes(good.data)
+    code, said = palm(capsys, "verify", *WORDS, "--inclusion", "p.json")
+    assert code == cli.REJECTED
+    assert "expected the manifest sha256:" in said
 
 
 def test_a_stream_and_a_use_that_was_not(folder: Path, good: GoodRun, capsys: Any) -> None:

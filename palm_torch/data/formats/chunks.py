@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data.formats import table
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ LAYOUT: Final = table.Layout(NAME)
 
 def manifest_path(path: Path) -> Path:
     """Returns where the manifest of a file's chunks lies: ``NAME.chunks.palm-manifest`` beside it."""
-    return path.with_name(f"{path.name}.{NAME}{manifests.SUFFIX}")
+    return path.with_name(f"{path.name}.{NAME}{manifest_file.SUFFIX}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from palm_torch.commit import manifest as manifests
-from palm_torch.commit import rows
+from palm_torch.commit import manifest_file, rows
 from palm_torch.commit.manifest import Column
 from palm_torch.data.formats import line_index, table
 from palm_torch.data.measuring import products
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LAYOUT: Final = table.Layout("files", columns=(Column("content", "binary"), Column("name", "string")))
-OWN_SUFFIXES: Final = (manifests.SUFFIX, line_index.SUFFIX, products.SUFFIX)
+OWN_SUFFIXES: Final = (manifest_file.SUFFIX, line_index.SUFFIX, products.SUFFIX)
 """Suffixes of the files that this library writes beside data."""
 
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

@@ -16,8 +16,8 @@ from typing import IO, TYPE_CHECKING, Final, Self
 import gmpy2  # type: ignore[import-untyped]
 
 from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file, records
 from palm_torch.commit import multiset as hashes
-from palm_torch.commit import records
 from palm_torch.errors import DataError, EncodingError
 from palm_torch.files import write_atomically
 from palm_torch.roles import Multiset
@@ -161,13 +161,13 @@ class ManifestWriter:
                 columns=layout.columns,
                 records=self.records,
                 shards=tuple(shards),
-                digests_root=manifests.groups_root(self._groups),
+                digests_root=manifest_file.groups_root(self._groups),
                 multiset=Multiset(
                     scheme=self.multiset.parameters.name, count=self.multiset.count, state=state
                 ),
                 salted=salted,
             )
-            head = manifests.head(manifest)
+            head = manifest_file.head(manifest)
         except EncodingError as error:
             raise DataError(f"{self._target}: no manifest can be written: {error}") from error
         with self._saying():

@@ -44,6 +44,11 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "data.dataset1",
     ),
     "data without a manifest": ({"data": ("any",)}, {"data": ("none",)}, "the policy demands none"),
+    "layout": (
+        {"layout": ("jsonl", at_hand.MANIFEST.layout)},
+        {"layout": ("float16[8]",)},
+        r"data\.dataset1, layout: the policy demands float16\[8\], .* read as 'uint16\[8\]'",
+    ),
     "initial": ({"initial": (str(at_hand.INITIAL.digest),)}, {"initial": (OTHER_ROOT,)}, "initial: "),
     "initial, none": ({"initial": ("any",)}, {"initial": ("none",)}, "initial: the policy demands none"),
     "initial, taken": (

@@ -94,6 +94,12 @@ CASES: dict[str, tuple[Statement, dict[str, Any], dict[str, Any], str]] = {
         {"streams": True, "epochs": Range(least=1)},
         "^epochs: .*the evidence says 0$",
     ),
+    "read as another type": (
+        put(GOOD, f"{DATA}.layout", "float16[8]"),
+        {"layout": ("uint16[8]", "float16[8]")},
+        {"layout": ("uint16[8]", "jsonl")},
+        r"^data\.dataset1, layout: the policy demands uint16\[8\] or jsonl, .* were read as 'float16\[8\]'$",
+    ),
     "order chains": (
         RANKS,
         {"ranks": Range(greatest=2)},
@@ -151,12 +157,13 @@ def test_a_negative_number_of_padded_records_is_no_rule() -> None:
 @pytest.mark.parametrize(
     ("path", "new", "broken"),
     [
-        ("exact", False, {"claims.exact": True}),
-        ("padded", 1, {}),
+        ("uses.train.exact", False, {"claims.exact": True}),
+        ("uses.train.padded", 1, {}),
+        ("layout", "float16[8]", {"claims.layout": ["uint16[8]"]}),
     ],
 )
 def test_validly_sealed_evidence_is_refused_too(good: GoodRun, path: str, new: Any, broken: Any) -> None:
-    bent = good.sealed_end(f"{DATA}.uses.train.{path}", new)
+    bent = good.sealed_end(f"{DATA}.{path}", new)
     with pytest.raises(ClaimError):
         good.verify(bent, policy=good.policy(broken))
 
@@ -171,7 +178,7 @@ def test_a_stream_warns_that_nobody_can_tell_which_records() -> None:
 
 def test_a_stream_in_words() -> None:
     said = {claim.name: claim.value for claim in claims.claims_of(stream(), "hardware")}
-    assert said["data dataset1"] == "a stream of records, without index or manifest"
+    assert said["data dataset1"] == "a stream of records (uint16[8]), without index or manifest"
     assert said["data dataset1, train"] == "20 delivered"
 
 

@@ -88,6 +88,7 @@ GOOD = {
     ),
 }
 MANIFEST_READ = str(source().manifest)
+LAYOUT = at_hand.MANIFEST.layout
 BASE: dict[str, dict[str, Any]] = {
     "bind": {"manifest": [MADE]},
     "preprocess": {
@@ -111,6 +112,7 @@ RULES: dict[tuple[str, str], tuple[list[Any], list[Any]]] = {
     ("bind", "declared"): ([0, 1], []),
     ("preprocess", "property"): ([], []),
     ("preprocess", "data"): ([[MANIFEST_READ, OTHER], ["any"]], [[OTHER], ["none"]]),
+    ("preprocess", "layout"): ([[LAYOUT], ["jsonl", LAYOUT]], [["jsonl"], ["uint16[]", "float16[8]"]]),
     ("preprocess", "function"): ([["any"]], [[OTHER], ["none"]]),
     ("preprocess", "arguments"): ([["any"]], [[OTHER], ["none"]]),
     ("preprocess", "produced"): ([["any"], [MADE, OTHER]], [[OTHER], ["none"]]),
@@ -128,6 +130,7 @@ RULES: dict[tuple[str, str], tuple[list[Any], list[Any]]] = {
     ("preprocess", "declared"): ([0, 1], []),
     ("distribute", "property"): ([], []),
     ("distribute", "data"): ([["any"]], [[OTHER], ["none"]]),
+    ("distribute", "layout"): ([[LAYOUT]], [["int16[8]"]]),
     ("distribute", "function"): ([["any"]], [[OTHER]]),
     ("distribute", "arguments"): ([["none"], ["any"]], [[OTHER]]),
     ("distribute", "distribution"): ([["any"]], [[OTHER], ["none"]]),
@@ -273,6 +276,11 @@ def test_negative_numbers_and_empty_lists_are_refused() -> None:
         rules("bind", declared=-1)
     with pytest.raises(PolicyError, match="manifest: an empty list"):
         rules("bind", manifest=[])
+    for layout, got in (([], "an empty list"), (["any"], "'any'"), ([LAYOUT, ""], "''")):
+        with pytest.raises(PolicyError, match=f"layout: expected kinds of records, .* got {got}; leave"):
+            rules("preprocess", layout=layout)
+    with pytest.raises(PolicyError, match="unknown key 'layout'"):
+        rules("bind", layout=[LAYOUT])
     with pytest.raises(PolicyError, match="unknown key 'initial'"):
         rules("bind", initial=["any"])
 
@@ -337,6 +345,7 @@ def test_a_policy_to_start_from_says_what_to_check(good: GoodRun) -> None:
 
     reported = put(end("distribute"), "claims.distribution.source", Source.REPORTED).claims
     assert "computed_by_script: true" in text(reported)
+    assert f'  layout:\n    - "{LAYOUT}"\n' in text(GOOD["distribute"])
     nameless = put(end("preprocess"), "claims.data.dataset1.manifest", None).claims
     assert "data: [none]" in text(nameless)
     mixed = dataclasses.replace(

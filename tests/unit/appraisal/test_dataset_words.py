@@ -23,26 +23,26 @@ def said(end: Any) -> dict[str, str]:
 
 def of_format(name: str, **changes: Any) -> Any:
     end = put(GOOD, f"{DATASET}.format", name)
-    for field, value in ({"record_bytes": None} | changes).items():
+    for field, value in ({"record_bytes": None, "layout": name} | changes).items():
         end = put(end, f"{DATASET}.{field}", value)
     return end
 
 
 def test_a_dataset_by_its_size_and_manifest() -> None:
-    assert said(GOOD)["data dataset1"] == f"10 records of 16 bytes, {at_hand.MANIFEST.digest}"
+    assert said(GOOD)["data dataset1"] == f"10 records of 16 bytes (uint16[8]), {at_hand.MANIFEST.digest}"
     unnamed = put(GOOD, f"{DATASET}.manifest", None)
-    assert said(unnamed)["data dataset1"] == "10 records of 16 bytes, no manifest"
+    assert said(unnamed)["data dataset1"] == "10 records of 16 bytes (uint16[8]), no manifest"
 
 
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("bin", "records of different lengths"),
-        ("jsonl", "records of different lengths"),
+        ("bin", "records of different lengths (bin)"),
+        ("jsonl", "records of different lengths (jsonl)"),
         ("chunks", "4 KiB chunks of a file"),
         ("items", "items made by code"),
         ("encoded", "items, as bytes made by the script's own encode="),
-        ("4 KiB chunks", "records of different lengths"),
+        ("4 KiB chunks", "records of different lengths (4 KiB chunks)"),
     ],
 )
 def test_a_dataset_by_what_it_is_made_of(name: str, what: str) -> None:
@@ -52,7 +52,7 @@ def test_a_dataset_by_what_it_is_made_of(name: str, what: str) -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("jsonl", "records"),
+        ("jsonl", "records (jsonl)"),
         ("items", "items made by code"),
         ("encoded", "items, as bytes made by the script's own encode="),
     ],
@@ -61,6 +61,23 @@ def test_a_stream_by_what_it_is_made_of(name: str, what: str) -> None:
     stream = put(of_format(name, records=None, manifest=None), f"{TRAIN}.counts", None)
     assert said(stream)["data dataset1"] == f"a stream of {what}, without index or manifest"
     assert said(stream)["data dataset1, train"] == "20 delivered"
+
+
+@pytest.mark.parametrize(
+    ("layout", "shown"),
+    [
+        ('[["text","string"]]', '[["text","string"]]'),
+        ("x" * 49, "x" * 48 + "…"),
+        ("a\nACCEPTED\u2028b", "a\\nACCEPTED\\u2028b"),
+    ],
+)
+def test_a_layout_is_shown_as_text_of_others(layout: str, shown: str) -> None:
+    rows = of_format("arrow", layout=layout)
+    assert said(rows)["data dataset1"] == (
+        f"10 records of different lengths ({shown}), {at_hand.MANIFEST.digest}"
+    )
+    odd = of_format("chunks", layout="jsonl")
+    assert said(odd)["data dataset1"].startswith("10 4 KiB chunks of a file (jsonl), ")
 
 
 def test_an_account_in_a_receipt_has_the_same_words() -> None:

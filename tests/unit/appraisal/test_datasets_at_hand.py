@@ -218,7 +218,7 @@ def test_any_other_stream_cannot_be_compared(manifest: Path, counts: bytes) -> N
 
 def test_a_manifest_that_is_rewritten_while_it_is_read(manifest: Path, monkeypatch: Any) -> None:
     other = dataclasses.replace(at_hand.MANIFEST, format="npy")
-    monkeypatch.setattr(datasets_at_hand.manifests, "read", lambda path, each: other)  # noqa: ARG005 (read's own)
+    monkeypatch.setattr(datasets_at_hand.manifest_file, "read", lambda path, each: other)  # noqa: ARG005 (read's own)
     with pytest.raises(ArtifactError, match="rewritten while it was read"):
         compare(manifest, GOOD)
 

@@ -41,7 +41,9 @@ def map_(tmp_path: Path) -> Path:
 
 def write_proof(path: Path, index: int = 2, **changes: Any) -> Path:
     shown, root = coverage.inclusion(PART, 1, index), coverage.coverage_root(PART, 1)
-    proof = CoverageProof.of(shown, dataset="dataset1", use="eval", root=root)
+    proof = CoverageProof.of(
+        shown, dataset="dataset1", manifest=at_hand.MANIFEST.digest, use="eval", root=root
+    )
     path.write_bytes(dataclasses.replace(proof, **changes).encode())
     return path
 
@@ -60,7 +62,10 @@ def test_the_verifier_says_what_was_established(good: GoodRun, manifest: Path, m
     result = good.verify(data_at_hand=data)
     assert [check.name for check in result.checks[len(without.checks) :]] == ["dataset", "inclusion"]
     assert f"as often as {map_} says" in result.checks[-2].detail
-    assert result.checks[-1].detail == "record 2 of dataset1 was delivered 3 times for eval"
+    assert result.checks[-1].detail == (
+        "record 2 of dataset1 was delivered 3 times for eval; "
+        f"manifest: {at_hand.MANIFEST.digest}, which numbers the records"
+    )
     assert NO_FILE in without.not_checked
     assert NO_FILE not in result.not_checked
     assert result.tier == without.tier

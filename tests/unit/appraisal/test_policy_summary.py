@@ -222,11 +222,12 @@ def test_rules_for_gpus_without_a_least_version_accept_nothing(composite: Compos
     ("rule", "value", "demands", "waved"),
     [
         ("multiplicity", {"least": 1, "greatest": 2}, ">= 1 and <= 2", "any number of times"),
+        ("layout", ["uint16[8]", "jsonl"], "uint16[8] or jsonl", "records of any kind"),
         ("exact", True, "True", "counts of what was read"),
         ("ranks", {"greatest": 1}, "<= 1", "any number of ranks"),
     ],
 )
-def test_rules_about_deliveries_demand_or_wave_through(
+def test_rules_about_data_demand_or_wave_through(
     good: GoodRun, rule: str, value: Any, demands: str, waved: str
 ) -> None:
     path = f"claims.{rule}"

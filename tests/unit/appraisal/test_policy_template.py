@@ -54,6 +54,7 @@ def test_it_accepts_the_very_evidence_and_pins_all_it_can(good: GoodRun) -> None
     assert len(parsed.code.packages) == 1
     for role in ("data", "initial", "tokenizer", "architecture"):
         assert getattr(parsed.claims, role) == getattr(usual.claims, role)
+    assert parsed.claims.layout == (at_hand.MANIFEST.layout,)
     assert parsed.claims.initial_taken == "first_step"
     assert (parsed.claims.records, parsed.claims.epochs, parsed.claims.steps) == (
         policy.Range(least=20, greatest=20),
@@ -63,6 +64,32 @@ def test_it_accepts_the_very_evidence_and_pins_all_it_can(good: GoodRun) -> None
     assert parsed.claims.arguments == {"lr": policy.Range(least=0.0001, greatest=0.001)}
     assert parsed.claims.reported == {}
     assert parsed.claims.declared == 0
+
+
+@pytest.mark.parametrize(
+    "layout", ['[["text","string"]]', "a\n  declared: 9", "\u2028\x85declared: 9", "\x1b[2J", "x" * 16000]
+)
+def test_a_layout_is_pinned_whatever_it_is_called(good: GoodRun, layout: str) -> None:
+    odd = good.sealed_end("claims.data.dataset1.layout", layout)
+    parsed, result = accepted(good, odd)
+    assert parsed.claims.layout == (layout,)
+    assert parsed.claims.declared == 0
+    assert result.checks
+    with pytest.raises(RejectedError, match=r"data\.dataset1, layout: the policy demands"):
+        good.verify(policy=parsed)
+
+
+def test_a_layout_that_is_too_long_for_a_policy_is_left_out_and_said(good: GoodRun) -> None:
+    odd = good.sealed_end("claims.data.dataset1.layout", "x" * 17000)
+    parsed, result = accepted(good, odd)
+    assert parsed.claims.layout is None
+    assert result.checks
+    assert "`palm-torch inspect` shows it" in plain(template(good, odd))
+
+
+def test_no_data_no_layout(good: GoodRun) -> None:
+    parsed = policy.parse(template(good, good.with_end(put(good.end, "claims.data", {}).encode())).encode())
+    assert parsed.claims.layout is None
 
 
 def test_another_run_of_the_same_machine_is_not_accepted(good: GoodRun) -> None:
@@ -122,7 +149,7 @@ def test_the_head_says_that_nobody_verified_it(good: GoodRun) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", ["mr_td", "rtmr0", "rtmr1", "rtmr2", "digests", "packages", "data", "initial"]
+    "rule", ["mr_td", "rtmr0", "rtmr1", "rtmr2", "digests", "packages", "data", "layout", "initial"]
 )
 def test_every_reference_value_has_a_comment_that_says_check(good: GoodRun, rule: str) -> None:
     lines = template(good).splitlines()

@@ -102,7 +102,7 @@ def test_what_a_receipt_says(resumed: ResumedRun) -> None:
         "model": (str(content.model), "simulated"),
         "steps": ("2 taken, 0 skipped", "simulated"),
         "data dataset1": (
-            f"10 records of 16 bytes, {content.data['dataset1'].manifest}",
+            f"10 records of 16 bytes (uint16[8]), {content.data['dataset1'].manifest}",
             "simulated",
         ),
         "data dataset1, eval": ("1 delivered", "simulated"),
@@ -115,7 +115,7 @@ def test_a_dataset_without_a_manifest(resumed: ResumedRun) -> None:
     session = resumed.sessions[0]
     content = put(receipt.decode_content(state(resumed, 1).envelope.payload), "data.dataset1.manifest", None)
     result = check(resumed, relay.signed(content, session))
-    assert "10 records of 16 bytes, no manifest" in {claim.value for claim in result.claims}
+    assert "10 records of 16 bytes (uint16[8]), no manifest" in {claim.value for claim in result.claims}
 
 
 def test_what_is_not_there_and_what_is_only_said(resumed: ResumedRun) -> None:

@@ -14,7 +14,7 @@ from dataset_runs import LENGTH, RECORDS
 import palm_torch
 from palm_torch.attesting.attested import attested
 from palm_torch.attesting.session import Session
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data.measure import measure
 from palm_torch.data.shard_writer import ShardWriter
 from palm_torch.digest import sha256_file
@@ -82,12 +82,12 @@ def test_what_was_read_applied_and_written(raw: Path, tmp_path: Path) -> None:
     claims = dataset_runs.end_of(run).claims
     assert isinstance(claims, Preprocess)
     source = claims.data["dataset1"]
-    assert source.manifest == manifests.read(tmp_path / "raw.bin.palm-manifest").digest
+    assert source.manifest == manifest_file.read(tmp_path / "raw.bin.palm-manifest").digest
     read = source.uses["read"]
     assert source.uses.keys() == {"read"}
     assert read.counts is not None
     assert (read.delivered, read.counts.least, read.counts.greatest) == (RECORDS, 1, 1)
-    made = manifests.read(tmp_path / "out" / "train" / "manifest.palm-manifest")
+    made = manifest_file.read(tmp_path / "out" / "train" / "manifest.palm-manifest")
     produced = claims.produced["train"]
     assert (produced.digest, produced.records, produced.multiset) == (made.digest, RECORDS, made.multiset)
     assert produced.records_root == made.digests_root

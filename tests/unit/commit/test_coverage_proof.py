@@ -10,7 +10,7 @@ import records_at_hand as at_hand
 
 from palm_torch.commit import coverage, coverage_proof
 from palm_torch.commit.coverage_proof import CoverageProof
-from palm_torch.digest import TAGGED_SHA256, Digest
+from palm_torch.digest import TAGGED_SHA256, Digest, sha256_digest
 from palm_torch.errors import ArtifactError, EvidenceError, InputError, RejectedError
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ COUNTS = bytes([1, 0, 3]) + bytes(at_hand.RECORDS - 3)
 def proof(index: int = 2, **changes: Any) -> CoverageProof:
     shown = coverage.inclusion(COUNTS, 1, index)
     root = coverage.coverage_root(COUNTS, 1)
-    return dataclasses.replace(CoverageProof.of(shown, dataset="dataset1", use="eval", root=root), **changes)
+    made = CoverageProof.of(shown, dataset="dataset1", manifest=DATASET.manifest, use="eval", root=root)
+    return dataclasses.replace(made, **changes)
 
 
 @pytest.mark.parametrize("index", [0, 1, 2, 9])
@@ -32,6 +33,14 @@ def test_the_count_of_a_record(tmp_path: Path, index: int) -> None:
     found = coverage_proof.read(tmp_path / "p.json")
     assert found == proof(index)
     assert found.check(DATASET) == COUNTS[index]
+
+
+UNNAMED = dataclasses.replace(DATASET, manifest=None)
+
+
+def test_the_count_of_a_record_that_no_manifest_numbers() -> None:
+    assert DATASET.manifest is not None
+    assert proof(manifest=None).check(UNNAMED) == COUNTS[2]
 
 
 STREAM = dataclasses.replace(
@@ -49,7 +58,10 @@ STREAM = dataclasses.replace(
         (proof(), dataclasses.replace(DATASET, uses={}), "says nothing of eval"),
         (proof(root=Digest(TAGGED_SHA256, bytes(32))), DATASET, "of another run"),
         (proof(leaf=bytes(40)), DATASET, "expected root"),
-        (proof(), STREAM, "a stream"),
+        (proof(manifest=sha256_digest(b"another")), DATASET, "expected the manifest sha256:.*other numbers"),
+        (proof(manifest=None), DATASET, "as the evidence says, got none: its records have other numbers"),
+        (proof(), UNNAMED, "expected the manifest none, as the evidence says, got sha256:"),
+        (proof(manifest=None), STREAM, "a stream"),
     ],
 )
 def test_a_proof_of_something_else(bent: CoverageProof, dataset: Any, message: str) -> None:

@@ -6,8 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from palm_torch.commit import coverage, coverage_proof, record_proof
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import coverage, coverage_proof, manifest_file, record_proof
 from palm_torch.data import measure
 
 SPECIFICATION = Path(__file__).parents[3] / "docs" / "spec" / "40-data.md"
@@ -21,9 +20,11 @@ def example() -> str:
 def test_the_proofs_of_the_example(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(bytes.fromhex("0100020003000400"))
     measure.measure(tmp_path / "a.bin", record_length=2)
-    path = manifests.path_beside(tmp_path / "a.bin")
+    path = manifest_file.path_beside(tmp_path / "a.bin")
     shown, root = coverage.inclusion(b"\1\1", 1, 1), coverage.coverage_root(b"\1\1", 1)
-    counted = coverage_proof.CoverageProof.of(shown, dataset="dataset1", use="train", root=root).encode()
+    counted = coverage_proof.CoverageProof.of(
+        shown, dataset="dataset1", manifest=manifest_file.read(path).digest, use="train", root=root
+    ).encode()
     proof = record_proof.Search(index=1).read(path)
     assert proof is not None
     member = proof.encode()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import records_at_hand as at_hand
 
-from palm_torch.commit import manifest, multiset, record_proof, records
+from palm_torch.commit import manifest, manifest_file, multiset, record_proof, records
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import ArtifactError, DataError, InputError, ManifestError, RejectedError
 from palm_torch.roles import Multiset
@@ -26,7 +26,7 @@ def dataset(folder: Path, size: int, *, repeat: int = 10**9) -> tuple[Path, mani
         at_hand.MANIFEST,
         records=size,
         shards=(manifest.Shard("a.bin", size * at_hand.RECORD_BYTES, size, None),),
-        digests_root=manifest.groups_root(records.group_digests(digests)),
+        digests_root=manifest_file.groups_root(records.group_digests(digests)),
         multiset=Multiset(scheme=hashed.parameters.name, count=size, state=hashed.state.hex()),
     )
     return at_hand.write_manifest(folder / "a.palm-manifest", header, digests), header, digests

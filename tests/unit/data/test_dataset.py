@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import Subset
 
-from palm_torch.commit import manifest, records
+from palm_torch.commit import manifest_file, records
 from palm_torch.data import measure, open_datasets
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.errors import DataError, ManifestError, RecordError
@@ -297,8 +297,8 @@ def test_opened_lists_what_is_alive_once(tokens: Path) -> None:
 
 
 def test_manifest_path_for_files_and_folders(tokens: Path) -> None:
-    assert manifest.path_beside(tokens) == tokens / MANIFEST
-    assert manifest.path_beside(tokens / "part-0.bin") == tokens / "part-0.bin.palm-manifest"
+    assert manifest_file.path_beside(tokens) == tokens / MANIFEST
+    assert manifest_file.path_beside(tokens / "part-0.bin") == tokens / "part-0.bin.palm-manifest"
 
 
 def test_a_dtype_that_is_none_of_torchs(tokens: Path) -> None:

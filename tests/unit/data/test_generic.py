@@ -11,7 +11,7 @@ from any_data import ITEMS, AtOnce, Mapped, Stream, digest, digests_of, item
 from recording import recording
 from torch.utils.data import Subset, TensorDataset
 
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data import ledger, open_datasets
 from palm_torch.data.generic import AttestedDataset
 from palm_torch.data.loader import DataLoader
@@ -92,7 +92,7 @@ def test_a_manifest_is_written_and_read(tmp_path: Path) -> None:
     )
     assert [(shard.name, shard.records, shard.sha256) for shard in written.shards] == [("items", ITEMS, None)]
     found: list[bytes] = []
-    manifests.read(tmp_path / "items.palm-manifest", each=found.append)
+    manifest_file.read(tmp_path / "items.palm-manifest", each=found.append)
     assert b"".join(found) == b"".join(digest(item(number)) for number in range(ITEMS))
     data: AttestedDataset[Any] = AttestedDataset(Mapped(), manifest=tmp_path / "items.palm-manifest")
     assert data.manifest == written

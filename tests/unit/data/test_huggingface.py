@@ -10,7 +10,7 @@ import pytest
 import tables
 import torch
 
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data import measure
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.formats import huggingface, row_decoder, table
@@ -69,7 +69,7 @@ def test_rows_in_memory_have_the_digests_of_the_saved_ones(tmp_path: Path) -> No
 def test_a_dataset_at_hand_is_checked_against_the_manifest_of_the_saved_one(tmp_path: Path) -> None:
     made().save_to_disk(tmp_path / "d", num_shards=2)
     measure.measure(tmp_path / "d")
-    manifest = manifests.path_beside(tmp_path / "d")
+    manifest = manifest_file.path_beside(tmp_path / "d")
     loader = DataLoader(AttestedMmapDataset(made(), manifest=manifest), batch_size=None, num_workers=1)
     assert [item["label"] for item in loader] == [*range(20)]
     with pytest.raises(RecordError, match="record 0"):

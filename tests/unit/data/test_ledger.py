@@ -10,7 +10,7 @@ import pytest
 from recording import LENGTH, RECORDS, recording
 
 from palm_torch.commit import coverage, multiset, records
-from palm_torch.commit.manifest import ManifestFile
+from palm_torch.commit.manifest_file import ManifestFile
 from palm_torch.data import account, ledger, measure
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.group_table import GroupTable

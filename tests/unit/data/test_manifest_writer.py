@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from palm_torch.commit import manifest as manifests
-from palm_torch.commit import multiset, records
+from palm_torch.commit import manifest_file, multiset, records
 from palm_torch.data.formats.table import Layout
 from palm_torch.data.measuring.writing import ManifestWriter, write_manifest
 from palm_torch.errors import DataError
@@ -45,7 +45,7 @@ def test_any_order_gives_the_same(count: int, most: int, order: Random) -> None:
             writer.multiset.add_many(digests)
             assert writer.finish(layout=LAYOUT, shards=[shard(count)], salted=False) == expected
         assert target.read_bytes() == whole
-        with manifests.ManifestFile.open(target) as file:
+        with manifest_file.ManifestFile.open(target) as file:
             assert file.mapping[file.offset :] == digests
             file.group_digests()
 
@@ -64,7 +64,7 @@ def test_shards_may_be_listed_while_digests_come(tmp_path: Path) -> None:
         tmp_path / "m", layout=LAYOUT, shards=listed, digests=digests(), multiset=known, salted=True
     )
     assert (made.records, made.salted, made.multiset.state) == (3, True, known.state.hex())
-    assert manifests.read(tmp_path / "m") == made
+    assert manifest_file.read(tmp_path / "m") == made
 
 
 @pytest.mark.parametrize(

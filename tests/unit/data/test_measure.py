@@ -10,7 +10,7 @@ import pytest
 from recording import LENGTH, RECORDS
 
 from palm_torch import files
-from palm_torch.commit import history, manifest, multiset, records
+from palm_torch.commit import history, manifest_file, multiset, records
 from palm_torch.data import measure
 from palm_torch.data import shards as shards_module
 from palm_torch.data.measuring import reading, units, writing
@@ -40,7 +40,7 @@ def test_manifest_is_that_of_a_plain_loop(tokens: Path, rows: np.ndarray, salt: 
             assert shard.sha256.value == hashlib.sha256(content).digest()
         else:
             assert shard.sha256 is None
-    with manifest.ManifestFile.open(tokens / MANIFEST) as file:
+    with manifest_file.ManifestFile.open(tokens / MANIFEST) as file:
         assert file.manifest == made
         assert file.mapping[file.offset :] == b"".join(digests)
         assert file.group_digests() == b"".join(groups)
@@ -58,7 +58,7 @@ def test_npy_header_is_part_of_the_file_but_not_of_a_record(tmp_path: Path) -> N
     np.save(tmp_path / "a.npy", array)
     made = measure.measure(tmp_path / "a.npy")
     assert made.shards[0].sha256.value == hashlib.sha256((tmp_path / "a.npy").read_bytes()).digest()
-    with manifest.ManifestFile.open(tmp_path / "a.npy.palm-manifest") as file:
+    with manifest_file.ManifestFile.open(tmp_path / "a.npy.palm-manifest") as file:
         assert file.mapping[file.offset : file.offset + 32] == records.record_digest(array[0].tobytes())
 
 

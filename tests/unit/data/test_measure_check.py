@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from recording import LENGTH, RECORDS
 
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data import measure
 from palm_torch.errors import DataError, ManifestError, RecordError
 
@@ -83,11 +83,11 @@ def test_header_outside_of_the_records(tmp_path: Path) -> None:
 def test_multiset_that_is_not_that_of_the_records(tokens: Path) -> None:
     made = measure.measure(tokens, record_length=LENGTH)
     target = tokens / MANIFEST
-    with manifests.ManifestFile.open(target) as file:
+    with manifest_file.ManifestFile.open(target) as file:
         digests = file.mapping[file.offset :]
     state = "00" * 383 + "05"
     lies = dataclasses.replace(made, multiset=dataclasses.replace(made.multiset, state=state))
-    target.write_bytes(manifests.head(lies) + digests)
+    target.write_bytes(manifest_file.head(lies) + digests)
     with pytest.raises(ManifestError, match="the multiset in the header is not that of the records"):
         measure.check(tokens)
 

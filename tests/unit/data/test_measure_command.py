@@ -13,7 +13,7 @@ import sequence_files
 from recording import LENGTH
 
 from palm_torch import cli
-from palm_torch.commit import manifest as manifests
+from palm_torch.commit import manifest_file
 from palm_torch.data import measure
 from palm_torch.data.measuring import products
 from palm_torch.errors import DataError
@@ -42,7 +42,7 @@ def palm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def digest(path: Path) -> str:
-    return str(manifests.read(path).digest)
+    return str(manifest_file.read(path).digest)
 
 
 def test_several_datasets_and_patterns(palm: Palm, tokens: Path) -> None:
@@ -110,9 +110,9 @@ def test_salted_keeps_the_salt_away_from_the_data(palm: Palm, tokens: Path, tmp_
     assert palm(tokens, "--check", "--salt-file", salt)[0] == cli.ACCEPTED
     code, _, err = palm(tokens, *WORDS)
     assert (code, "made with a salt" in err) == (cli.MALFORMED, True)
-    assert manifests.read(tokens / MANIFEST).salted
+    assert manifest_file.read(tokens / MANIFEST).salted
     assert palm(tokens, *WORDS, "--force")[0] == cli.ACCEPTED
-    assert not manifests.read(tokens / MANIFEST).salted
+    assert not manifest_file.read(tokens / MANIFEST).salted
 
 
 def test_salt_of_a_measurement_that_failed_is_not_kept(palm: Palm, tokens: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import sequence_files
 import torch
 
-from palm_torch.commit import manifest, records
+from palm_torch.commit import manifest_file, records
 from palm_torch.data import measure, shards
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.formats import table
@@ -42,7 +42,7 @@ def test_every_name_of_a_pair_is_the_pair(pair: Path, tmp_path: Path) -> None:
         data = AttestedMmapDataset(path)
         assert [data[number].tolist() for number in range(5)] == SEQUENCES
         assert (data.manifest == measured) == (path != tmp_path)
-    assert shards.manifest_beside(tmp_path / "corpus_text") == manifest.path_beside(pair)
+    assert shards.manifest_beside(tmp_path / "corpus_text") == manifest_file.path_beside(pair)
 
 
 def test_a_record_is_the_bytes_of_a_sequence(pair: Path) -> None:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from palm_torch.commit import manifest as manifests
-from palm_torch.commit import multiset, records
+from palm_torch.commit import manifest_file, multiset, records
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.measure import check, measure
 from palm_torch.data.shard_writer import ShardWriter
@@ -53,7 +52,7 @@ def test_the_manifest_is_that_of_ten_naive_lines(tmp_path: Path) -> None:
     naive.add_many(b"".join(digests))
     assert made.multiset.state == naive.state.hex()
     assert made.shards[0].sha256 == sha256_file(tmp_path / "d" / "shard-00000.bin")
-    assert manifests.read(tmp_path / "d" / "manifest.palm-manifest") == made
+    assert manifest_file.read(tmp_path / "d" / "manifest.palm-manifest") == made
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from palm_torch.commit import coverage, manifest, records
+from palm_torch.commit import coverage, manifest_file, records
 from palm_torch.data import account, measure, shards
 from palm_torch.data.formats import table
 from palm_torch.digest import tagged_hash
@@ -43,7 +43,7 @@ def test_example(tmp_path: Path) -> None:
         "coverage root, each once": coverage.coverage_root(bytes([1, 1]), 1).value.hex(),
         "coverage file": (tmp_path / "map").read_bytes().hex(),
     }
-    size, header = manifest.path_beside(tmp_path / "a.bin").stat().st_size, len(made.encode())
+    size, header = manifest_file.path_beside(tmp_path / "a.bin").stat().st_size, len(made.encode())
     assert f"| manifest | {size:,} bytes, of which the header is {header:,} |" in section("5 Example")
 
 

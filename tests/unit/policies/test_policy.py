@@ -71,7 +71,7 @@ def test_the_policy_of_the_good_run_uses_every_rule_and_is_satisfied(good: GoodR
     assert all(rules.pop(name) is not None for name in ("records", "epochs", "steps"))
     assert rules.pop("initial_taken") is None
     assert rules.pop("declared") == 0
-    unset = ("multiplicity", "exact", "padded", "unknown_padding", "streams", "ranks")
+    unset = ("layout", "multiplicity", "exact", "padded", "unknown_padding", "streams", "ranks")
     assert not any(rules.pop(name) for name in unset)
     assert rules.pop("interconnect") is None
     assert all(rules.values())

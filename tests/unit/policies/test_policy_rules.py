@@ -66,6 +66,7 @@ RULES: dict[str, tuple[Any, Any, type[Exception]]] = {
     "code.packages": ([OTHER, PACKAGES], [OTHER], CodeError),
     "claims.property": ("train", "evaluate", ClaimError),
     "claims.data": ([OTHER, str(at_hand.MANIFEST.digest)], [OTHER], ClaimError),
+    "claims.layout": (["jsonl", at_hand.MANIFEST.layout], ["float16[8]", "uint16[]"], ClaimError),
     "claims.initial": ([str(at_hand.INITIAL.digest)], [str(at_hand.MODEL.digest)], ClaimError),
     "claims.initial_taken": ("first_step", "first_delivery", ClaimError),
     "claims.tokenizer": (["none"], [OTHER], ClaimError),
@@ -245,7 +246,10 @@ EMPTY: dict[str, tuple[Any, type[Exception]]] = {
     **{f"platform.tdx.{name}": ([], PlatformError) for name in _NO_VALUES},
     **{f"platform.tdx.{name}": ([], PlatformError) for name in ("mr_seam", "xfam", "ppid", "tcb_statuses")},
     "code.digests": ([], PolicyError),
-    **{f"claims.{name}": ([], PolicyError) for name in ("data", "initial", "tokenizer", "architecture")},
+    **{
+        f"claims.{name}": ([], PolicyError)
+        for name in ("data", "initial", "tokenizer", "architecture", "layout")
+    },
     **{
         f"claims.{name}": ({}, PolicyError)
         for name in ("records", "epochs", "multiplicity", "ranks", "steps")
