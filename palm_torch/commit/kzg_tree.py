@@ -153,7 +153,7 @@ class Nodes:
     def open(self, positions: Sequence[int]) -> bytes:
         """Returns the proof for ascending positions; see `opened_top`. All leaves must be there."""
         self.top()
-        nodes = layout.opened(self._levels, positions)
+        nodes = _above(self._levels, positions)
         commitments = [self._commitment(node) for node in nodes]
         blobs = [self._blob(self._levels[node.level - 1], node.index) for node in nodes]
         places = [node.places for node in nodes]
@@ -200,9 +200,9 @@ def proof_bytes(context: Context, positions: Sequence[int]) -> int:
     """Returns the length of every valid proof for ascending positions, in bytes.
 
     Raises:
-        DataError: If there is no such position.
+        DataError: If there is no such position, or too many are opened at once.
     """
-    return _proof_bytes(layout.opened(layout.levels(context.grid.counts), positions))
+    return _proof_bytes(_above(layout.levels(context.grid.counts), positions))
 
 
 def opened_top(context: Context, leaves: Mapping[int, bytes], proof: bytes) -> bytes:
@@ -221,11 +221,11 @@ def opened_top(context: Context, leaves: Mapping[int, bytes], proof: bytes) -> b
         proof: What `Nodes.open` returned.
 
     Raises:
-        DataError: If there is no such position.
+        DataError: If there is no such position, or too many are opened at once.
         EvidenceError: If the proof has another length or holds what is not a point of the group.
         BindingError: If the commitments do not open to these leaves.
     """
-    nodes = layout.opened(layout.levels(context.grid.counts), sorted(leaves))  # 1
+    nodes = _above(layout.levels(context.grid.counts), sorted(leaves))  # 1
     expected = _proof_bytes(nodes)  # 2
     if len(proof) != expected:
         raise EvidenceError(f"kzg opening: expected a proof of {expected} bytes, got {len(proof)}")
@@ -267,6 +267,17 @@ def _values(prefix: bytes, first: int, children: bytes, size: int) -> list[bytes
     if _NO_CHILD in values:
         raise DataError(f"places from {first} on: the value of a child is 0, which stands for no child")
     return values
+
+
+def _above(levels: Sequence[Level], positions: Sequence[int]) -> tuple[OpenedNode, ...]:
+    """Returns the nodes above tiles, unless they have more places on the way than one proof may speak of."""
+    nodes = layout.opened(levels, positions)
+    if (places := sum(len(node.places) for node in nodes)) > shplonk.MAX_POSITIONS:
+        raise DataError(
+            f"kzg opening: expected at most {shplonk.MAX_POSITIONS} places in all nodes on the way, got "
+            f"{places}: open fewer tiles at a time"
+        )
+    return nodes
 
 
 def _proof_bytes(nodes: Sequence[OpenedNode]) -> int:

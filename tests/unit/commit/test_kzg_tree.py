@@ -298,6 +298,14 @@ def test_the_tree_checks_the_length_for_itself() -> None:
         kzg_tree.opened_top(context, {4: bytes(32)}, proof[1:])
 
 
+def test_too_many_places_at_once_are_refused_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = Context("many", "uint8", Grid((4097,), (1,)), "kzg")
+    monkeypatch.setattr(shplonk, "MAX_POSITIONS", 4098)
+    assert kzg_tree.proof_bytes(context, range(4096)) == 2 * 48 + 96
+    with pytest.raises(DataError, match=r"at most 4098 places in all nodes on the way, got 4099: open fewer"):
+        kzg_tree.proof_bytes(context, range(4097))
+
+
 def test_commitments_to_nothing_are_refused() -> None:
     context = context_of(5)
     opening = opened(tree_of(context), [(4,)])
