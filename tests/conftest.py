@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Counts the tests that had the vectors they need, and those that did not, in whichever process they ran."""
+    """Counts the tests that had the vectors they need, and those that did not, in whatever process."""
     if "vectors" in report.keywords:
         _COUNTS["run"] += report.when == "call" and not report.skipped
         _COUNTS["skipped"] += report.skipped
