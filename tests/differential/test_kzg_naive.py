@@ -7,14 +7,17 @@ Only the commitments of the two resulting polynomials come from a library. The q
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import ckzg
 import pytest
 from kzg_nodes import node
-from py_ecc.bls.g2_primitives import G1_to_pubkey, pubkey_to_G1
-from py_ecc.optimized_bls12_381 import G1, add, multiply
+from third_curve import G1, G1_to_pubkey, add, deep_recursion, multiply, pubkey_to_G1
 
 from palm_torch.commit import proving, shplonk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 R = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
 N = 4096
@@ -28,6 +31,12 @@ CASES = {
     "an aligned run": {31: (8, 9, 10, 11)},
     "three nodes": {33: (1, 2, 3), 31: (4095,), 32: (64, 128)},
 }
+
+
+@pytest.fixture(autouse=True)
+def _deep() -> Iterator[None]:
+    with deep_recursion():
+        yield
 
 
 def inverse(value: int) -> int:

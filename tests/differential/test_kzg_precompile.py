@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import pytest
 from kzg_nodes import node
-from py_ecc.bls.g2_primitives import pubkey_to_G1, signature_to_G2
-from py_ecc.optimized_bls12_381 import (
+from third_curve import (
     FQ12,
     G1,
     G2,
     add,
     curve_order,
+    deep_recursion,
     final_exponentiate,
     multiply,
     neg,
     pairing,
+    pubkey_to_G1,
+    signature_to_G2,
 )
 
 from palm_torch.commit import ceremony, kzg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _deep() -> Iterator[None]:
+    with deep_recursion():
+        yield
 
 
 def accepts(data: bytes) -> bool:
