@@ -12,6 +12,7 @@ checks one opening.
 | open a column; three nodes | two commitments, of which every such proof consists |
 | check a place, a row | `verify_kzg_proof`, `verify_cell_kzg_proof_batch` |
 | check a column; three nodes | `verify_kzg_proof`: one equation, however many places |
+| check every second place; half of all, at random | the same; what is kept for a set is dropped before |
 | update one value | a commitment |
 
 Run ``python benchmarks/kzg.py``; it ends with 1 if a bar is missed.
@@ -20,6 +21,7 @@ Run ``python benchmarks/kzg.py``; it ends with 1 if a bar is missed.
 from __future__ import annotations
 
 import math
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,13 +31,16 @@ from typing import Final
 import ckzg
 from support.timing import seconds
 
-from palm_torch.commit import field, kzg, proving, shplonk
+from palm_torch.commit import field, kzg, proving, shplonk, vanishing
 
 ROUNDS: Final = 9
 CALLS: Final = 5
 """Calls in a round, for what takes milliseconds."""
 
 COLUMN: Final = tuple(range(5, kzg.WIDTH, kzg.ROW))
+EVERY_SECOND: Final = tuple(range(1, kzg.WIDTH, 2))
+RANDOM: Final = tuple(sorted(random.Random(1).sample(range(kzg.WIDTH), kzg.WIDTH // 2)))
+HALVES: Final = {"check every second place": EVERY_SECOND, "check half, at random": RANDOM}
 SHELL_BAR_S: Final = 0.5
 
 
@@ -141,8 +146,26 @@ def _rows() -> list[Row]:
             check_place,
             *(5.0, 5, CALLS),
         ),
+        *(_half(name, nodes[0], places, check_place) for name, places in HALVES.items()),
         Row("update one value", lambda: kzg.update(commitment, 9, values[9], 1), commit_once, 0.05, 5),
     ]
+
+
+def _half(
+    name: str,
+    node: tuple[tuple[int, ...], bytes, bytes],
+    places: tuple[int, ...],
+    theirs: Callable[[], object],
+) -> Row:
+    values, blob, commitment = node
+    proof = shplonk.open_sets([(commitment, blob, places)], b"")
+    claims = [shplonk.Claim(commitment, places, tuple(values[at] for at in places))]
+
+    def check() -> object:
+        vanishing.of.cache_clear()
+        return shplonk.verify_sets(claims, b"", proof)
+
+    return Row(name, check, theirs, 50.0, 60)
 
 
 def _node(seed: int) -> tuple[tuple[int, ...], bytes, bytes]:

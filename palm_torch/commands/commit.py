@@ -44,12 +44,15 @@ def commit(
 
     PATH is a safetensors file, the index of a sharded model, or a folder with either.
     """
-    from palm_torch.commit import weights_commitment, weights_lists
+    from palm_torch.commit import weights_commitment
 
-    lists = {} if like is None else weights_lists.read(like)
+    weights.apart(output, path, like)
+    lists = {} if like is None else weights.lists(like, scheme)
     names = next((listed.tensors for listed in lists.values()), None)
     with terminal.progress_bytes(f"reading {path}") as progress:
-        made = weights_commitment.commit(path, scheme=scheme, like=names, progress=progress)
+        made = weights_commitment.commit(
+            path, scheme=scheme, like=names, to_file=output is not None, progress=progress
+        )
     if output is not None:
         write_atomically(output, [made.encode()], error=SealError)
     size = sum(weights_commitment.spec_of(tensor).nbytes for tensor in made.tensors)

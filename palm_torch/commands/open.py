@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command("open", short_help="Show some rows of a model's weights, with proof.")
 @click.argument("path", type=FILE)
 @click.option("--tensor", required=True, help="Name of the tensor, or one of its aliases.")
-@weights.block_options
+@weights.block_options(default="all")
 @click.option(
     "--scheme",
     type=weights.SCHEME,
@@ -59,13 +59,14 @@ def open_(  # noqa: PLR0913 (one for each option)
     are hashed in tiles, and tiles are opened whole: the opening discloses rows beside the ones asked for.
     Check it with `palm-torch check`.
     """
-    from palm_torch.commit import opening_file, weights_lists, weights_opening
+    from palm_torch.commit import opening_file, weights_opening
 
     if role is not None and like is None:
         raise click.UsageError("--role goes with --like EVIDENCE")
     if evm and scheme != "kzg":
         raise click.UsageError("--evm goes with --scheme kzg")
-    lists = None if like is None else weights_lists.read(like, role=role)
+    weights.apart(output, path, like)
+    lists = None if like is None else weights.lists(like, scheme, role=role)
     with terminal.progress_bytes(f"reading {path}") as progress:
         read = weights_opening.read_block(
             path,

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from palm_torch.errors import EncodingError
+from palm_torch.commands import arguments
+from palm_torch.errors import EncodingError, prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from palm_torch.commit import weights_schemes
     from palm_torch.commit.weights_block import Span
+    from palm_torch.commit.weights_commitment import WeightsCommitment
     from palm_torch.commit.weights_root import TensorSpec
     from palm_torch.digest import Digest
 
@@ -40,15 +43,59 @@ class SpanType(click.ParamType["Span"]):
 SPAN: Final = SpanType()
 
 
-def block_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--rows`` and ``--cols``."""
-    rows = click.option(
-        "--rows", type=SPAN, metavar="A:B", help="Rows from A up to and without B.  [default: all]"
-    )
-    columns = click.option(
-        "--cols", "columns", type=SPAN, metavar="A:B", help="Likewise columns.  [default: all]"
-    )
-    return rows(columns(command))
+def block_options(*, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Returns what adds ``--rows`` and ``--cols``.
+
+    Args:
+        default: What they are if they are not given, for ``--help``.
+    """
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        what = f"from A up to and without B.  [default: {default}]"
+        columns = click.option("--cols", "columns", type=SPAN, metavar="A:B", help=f"Columns {what}")
+        rows = click.option("--rows", type=SPAN, metavar="A:B", help=f"Rows {what}")
+        return rows(columns(command))
+
+    return add
+
+
+def apart(output: Path | None, path: Path, like: Path | None) -> None:
+    """Refuses to write over weights, or over the list that they are compared with.
+
+    Raises:
+        click.UsageError: If the output is one of the files that are read.
+        DataError: If the weights cannot be read.
+    """
+    from palm_torch.commit import safetensors_file
+
+    arguments.apart(output, path, like)
+    if output is not None and output.exists():
+        shards = {tensor.path for tensor in safetensors_file.stored_tensors(path).values()}
+        arguments.apart(output, *sorted(shards), *sorted(path.glob("*.index.json")))
+
+
+def lists(
+    path: Path, scheme: weights_schemes.Name, *, role: str | None = None
+) -> dict[str, WeightsCommitment]:
+    """Reads the lists of a file, by words for messages; see `weights_lists.read`.
+
+    Args:
+        path: Evidence, or a commitment.
+        scheme: Under which trees roots are compared: what such a list gives is the root that it says.
+        role: The one role of the evidence that counts; None for all.
+
+    Raises:
+        InputError: If the file cannot be read, is neither, lists no weights, or says another root.
+        ArtifactError: If the evidence has no such role.
+    """
+    from palm_torch.commit import weights_lists
+
+    found = weights_lists.read(path, role=role)
+    for what, listed in found.items():
+        if listed.scheme == scheme:
+            with prefixed(what):
+                listed.check_root()
+    return found
 
 
 def root(text: str) -> Digest:

@@ -30,7 +30,10 @@ MAX_EXTENT: Final = 2**53 - 1
 """Largest extent of one axis, in elements: the largest integer of canonical JSON."""
 
 MAX_OPENED: Final = 2**20
-"""Most tiles that the regions of one opening may touch, each region counted by itself."""
+"""Most tiles that the regions of one opening may touch, each region counted by itself.
+
+A tree of the scheme ``kzg`` opens fewer if it has several levels: places of upper nodes count as well.
+"""
 
 Part: TypeAlias = "slice | SupportsIndex"
 """What a region takes of one axis: ``slice(start, stop)`` in elements, or one element by its number."""
@@ -58,7 +61,10 @@ class Grid:
     axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses grids that cannot be numbered."""
+        """Refuses grids that cannot be numbered; lists and numbers of other libraries become plain ones."""
+        for what in ("shape", "tile"):
+            object.__setattr__(self, what, _numbers(what, getattr(self, what)))
+        object.__setattr__(self, "axes", _names(self.axes))
         if not 1 <= len(self.shape) <= MAX_AXES:
             raise DataError(f"grid: expected 1 to {MAX_AXES} axes, got shape {self.shape}")
         if len(self.tile) != len(self.shape):
@@ -88,6 +94,7 @@ class Grid:
         Raises:
             DataError: If there is no such position.
         """
+        position = whole_number("a position", position)
         if not 0 <= position < self.tiles:
             raise DataError(f"grid: expected a position in [0, {self.tiles}), got {position}")
         coordinates: list[int] = []
@@ -102,11 +109,11 @@ class Grid:
         Raises:
             DataError: If there is no such tile.
         """
-        counts = self.counts
+        counts, coordinates = self.counts, _numbers("coordinates", coordinates)
         if len(coordinates) != len(counts) or any(
             not 0 <= at < count for at, count in zip(coordinates, counts, strict=True)
         ):
-            raise DataError(f"grid: expected coordinates below {counts}, got {tuple(coordinates)}")
+            raise DataError(f"grid: expected coordinates below {counts}, got {coordinates}")
         position = 0
         for at, count in zip(coordinates, counts, strict=True):
             position = position * count + at
@@ -160,11 +167,15 @@ class Grid:
         Raises:
             DataError: If the region is empty, has a step, leaves the array or has another number of axes.
         """
-        if len(region) != len(self.shape):
-            raise DataError(f"grid: expected {len(self.shape)} slices, got {len(region)}")
+        try:
+            parts = tuple(region)
+        except TypeError as error:
+            raise DataError(f"grid: expected a region of {len(self.shape)} slices, got {region!r}") from error
+        if len(parts) != len(self.shape):
+            raise DataError(f"grid: expected {len(self.shape)} slices, got {len(parts)}")
         return tuple(
             _range(axis, part, extent)
-            for axis, (part, extent) in enumerate(zip(region, self.shape, strict=True))
+            for axis, (part, extent) in enumerate(zip(parts, self.shape, strict=True))
         )
 
     def cover(self, *regions: Region) -> tuple[int, ...]:
@@ -206,6 +217,7 @@ class Grid:
         Raises:
             DataError: If the extent is smaller, or a limit is passed.
         """
+        extent = whole_number("an extent", extent)
         if extent < self.shape[0]:
             raise DataError(f"grid: axis 0 can only grow: expected at least {self.shape[0]}, got {extent}")
         larger = dataclasses.replace(self, shape=(extent, *self.shape[1:]))
@@ -218,6 +230,18 @@ class Grid:
         for span, count in zip(spans, self.counts, strict=True):
             positions = [before * count + at for before in positions for at in span]
         return positions
+
+
+def whole_number(what: str, value: SupportsIndex) -> int:
+    """Returns a whole number, also of another library, as an int.
+
+    Raises:
+        DataError: If it is none; truth values are none.
+    """
+    try:
+        return _number(value)
+    except TypeError as error:
+        raise DataError(f"grid: expected {what} as a whole number, got {value!r}") from error
 
 
 def tile_header(tree_id: str, dtype: str, shape: Sequence[int], coordinates: Sequence[int]) -> bytes:
@@ -271,6 +295,20 @@ def leaf_maker(
         return sha256(before + pack(*shape, *coordinates) + after + content).digest()
 
     return leaf
+
+
+def _numbers(what: str, values: Sequence[SupportsIndex]) -> tuple[int, ...]:
+    try:
+        return tuple(map(_number, values))
+    except TypeError as error:
+        raise DataError(f"grid: expected {what} of whole numbers, got {values!r}") from error
+
+
+def _names(names: Sequence[str]) -> tuple[str, ...]:
+    found = tuple(names) if isinstance(names, tuple | list) else (None,)
+    if not all(isinstance(name, str) for name in found):
+        raise DataError(f"grid: expected names of axes as several texts, got {names!r}")
+    return tuple(names)
 
 
 def _range(axis: int, part: Part, extent: int) -> range:

@@ -124,21 +124,24 @@ class Nodes:
     def replace(self, position: int, leaf: bytes) -> None:
         """Puts another leaf in the place of the one at `position`.
 
-        The commitments above it change by what the values differ: one multiplication for each level.
+        The commitments above it change by what the values differ: one multiplication for each level. All
+        are computed before any is stored.
         """
         child, old, new = position, self.leaf(position), leaf
-        self._leaves[position * LEAF_BYTES : (position + 1) * LEAF_BYTES] = leaf
+        changed: list[tuple[bytearray, slice, bytes]] = []
         for level, made in zip(self._levels, self._commitments, strict=True):
             node, place = level.place(child)
             at = slice(node * kzg.COMMITMENT_BYTES, (node + 1) * kzg.COMMITMENT_BYTES)
             before = bytes(made[at])
             if not before or old == new:
-                return  # not committed to yet, and neither are the nodes above; or nothing changes
+                break  # not committed to yet, and neither are the nodes above; or nothing changes
             prefix = child_prefix(self._stem, level.number, node)
-            made[at] = kzg.update(
-                before, place, child_value(prefix, place, old), child_value(prefix, place, new)
-            )
-            child, old, new = node, before, bytes(made[at])
+            values = child_value(prefix, place, old), child_value(prefix, place, new)
+            child, old, new = node, before, kzg.update(before, place, *values)
+            changed.append((made, at, new))
+        self._leaves[position * LEAF_BYTES : (position + 1) * LEAF_BYTES] = leaf
+        for made, at, commitment in changed:
+            made[at] = commitment
 
     def top(self) -> bytes:
         """Returns the commitment of the topmost node, 48 bytes; commits to the nodes that have none yet.

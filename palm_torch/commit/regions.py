@@ -6,15 +6,15 @@ tiles nor the region cut are one longer element, so that whole rows are copied a
 
 from __future__ import annotations
 
-import itertools
 import math
 import operator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from palm_torch.commit.grid import Grid, Region
 
@@ -54,9 +54,8 @@ def cut(grid: Grid, region: Region, tiles: Mapping[int, Bytes], *, item_bytes: i
     result = bytearray(math.prod(map(len, spans)) * item_bytes)
     for position, content in contents.items():
         tile_strides = _strides(shapes[position][:axes], run_bytes)
-        sources, targets, length = _runs(spans[:axes], grid.tile_at(position)[:axes], tile_strides, strides)
-        for source, target in zip(sources, targets, strict=True):
-            result[target : target + length] = content[source : source + length]
+        block = _shared(spans[:axes], grid.tile_at(position)[:axes], tile_strides, strides)
+        _copy(memoryview(result), content, block)
     return bytes(result)
 
 
@@ -77,27 +76,74 @@ def _tile(tiles: Mapping[int, Bytes], position: int, expected: int) -> memoryvie
     content = tiles.get(position)
     if content is None:
         raise DataError(f"tile {position}: expected its {expected} bytes, got none")
-    view = memoryview(content).cast("B")
+    try:
+        view = memoryview(content).cast("B")
+    except TypeError as error:
+        kind = type(content).__name__
+        raise DataError(f"tile {position}: expected bytes that lie back to back, got {kind}") from error
     if len(view) != expected:
         raise DataError(f"tile {position}: expected {expected} bytes, got {len(view)}")
     return view
 
 
-def _runs(
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """What a tile and a region share: pieces of one length, along every outer axis equally far apart.
+
+    Attributes:
+        source: Where the first piece begins in the tile; this and all that follows in bytes.
+        target: Where it begins in the region.
+        outer: For each axis but the last: number of pieces, step in the tile, step in the region.
+        length: Of a piece.
+    """
+
+    source: int
+    target: int
+    outer: tuple[tuple[int, int, int], ...]
+    length: int
+
+
+def _shared(
     spans: Sequence[range], covered: Sequence[slice], tile_strides: Sequence[int], strides: Sequence[int]
-) -> tuple[list[int], list[int], int]:
-    """Returns where the runs that a tile and the region share begin in either, and their length, in bytes."""
+) -> _Block:
     starts = [max(span.start, part.start) for span, part in zip(spans, covered, strict=True)]
     stops = [min(span.stop, part.stop) for span, part in zip(spans, covered, strict=True)]
     in_tile = [start - part.start for start, part in zip(starts, covered, strict=True)]
     in_region = [start - span.start for start, span in zip(starts, spans, strict=True)]
-    outer = [range(stop - start) for start, stop in zip(starts[:-1], stops[:-1], strict=True)]
-    length = (stops[-1] - starts[-1]) * strides[-1]
-    return _offsets(in_tile, outer, tile_strides), _offsets(in_region, outer, strides), length
+    counts = list(map(operator.sub, stops, starts))
+    return _Block(
+        sum(map(operator.mul, in_tile, tile_strides)),
+        sum(map(operator.mul, in_region, strides)),
+        tuple(zip(counts[:-1], tile_strides[:-1], strides[:-1], strict=True)),
+        counts[-1] * strides[-1],
+    )
 
 
-def _offsets(first: Sequence[int], outer: Sequence[range], strides: Sequence[int]) -> list[int]:
-    """Returns where the runs begin, in bytes, row-major, from the first one on."""
-    start = sum(map(operator.mul, first, strides))
-    steps = [[at * stride for at in axis] for axis, stride in zip(outer, strides, strict=False)]
-    return [start + sum(step) for step in itertools.product(*steps)]
+def _copy(result: memoryview, content: memoryview, block: _Block) -> None:
+    """Copies a block, in few steps and with nothing kept for a piece.
+
+    The outer axis with the most pieces is copied at once for each byte of a piece, if it has more pieces
+    than a piece has bytes: a column of a tile is one step for each byte of an element.
+    """
+    outer, length = list(block.outer), block.length
+    pieces, source_step, target_step = max(outer, default=(1, length, length))
+    if pieces <= length:
+        for source, target in _offsets(block.source, block.target, outer):
+            result[target : target + length] = content[source : source + length]
+        return
+    outer.remove((pieces, source_step, target_step))
+    source_end, target_end = (pieces - 1) * source_step + 1, (pieces - 1) * target_step + 1
+    for source, target in _offsets(block.source, block.target, [*outer, (length, 1, 1)]):
+        result[target : target + target_end : target_step] = content[
+            source : source + source_end : source_step
+        ]
+
+
+def _offsets(source: int, target: int, axes: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
+    """Yields where pieces begin in a tile and in a region, row-major."""
+    if not axes:
+        yield source, target
+        return
+    (count, source_step, target_step), *rest = axes
+    for at in range(count):
+        yield from _offsets(source + at * source_step, target + at * target_step, rest)

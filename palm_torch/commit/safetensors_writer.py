@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
 _ALIGNMENT: Final = 8
+_METADATA: Final = "__metadata__"
 
 
 def encode(
@@ -28,11 +29,13 @@ def encode(
         metadata: Texts for the header.
 
     Raises:
-        DataError: If the format has no word for the element type.
+        DataError: If the format has no word for the element type, or keeps the name for itself.
     """
+    if name == _METADATA:
+        raise DataError(f"tensor {name!r}: safetensors keeps this name for itself")
     if dtype not in _NAMES:
         raise DataError(f"tensor {name!r}: safetensors has no element type {dtype!r}")
     tensor = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [0, len(data)]}
-    header = json.dumps({"__metadata__": dict(metadata), name: tensor}, separators=(",", ":")).encode("utf-8")
+    header = json.dumps({_METADATA: dict(metadata), name: tensor}, separators=(",", ":")).encode("utf-8")
     header += b" " * (-len(header) % _ALIGNMENT)
     return len(header).to_bytes(8, "little") + header, data

@@ -43,9 +43,15 @@ class Step:
 
     def __post_init__(self) -> None:
         """Refuses what has no encoding."""
+        if type(self.number) is not int:
+            raise EvidenceError(f"step: expected a whole number, got {self.number!r}")
         if not 0 <= self.number < history.MAX_SIZE:
             raise EvidenceError(f"step: expected a number in [0, {history.MAX_SIZE}), got {self.number}")
         for what, value in (("context", self.context), ("root", self.root)):
+            if not isinstance(value, bytes):
+                raise EvidenceError(
+                    f"step {self.number}: expected a {what} of bytes, got {type(value).__name__}"
+                )
             if len(value) != DIGEST_BYTES:
                 raise EvidenceError(
                     f"step {self.number}: expected a {what} of {DIGEST_BYTES} bytes, got {len(value)}"
@@ -62,6 +68,8 @@ class Step:
         Raises:
             EvidenceError: If the bytes are anything else.
         """
+        if not isinstance(data, bytes):
+            raise EvidenceError(f"step: expected {ENTRY_BYTES} bytes, got {type(data).__name__}")
         if len(data) != ENTRY_BYTES or not data.startswith(_TAG):
             raise EvidenceError(f"step: expected {ENTRY_BYTES} bytes that begin {_TAG!r}, got {data[:24]!r}")
         start = len(_TAG)

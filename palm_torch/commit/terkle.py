@@ -18,6 +18,7 @@ import types
 from typing import TYPE_CHECKING, Final
 
 from palm_torch.commit import hash_tree, kzg_tree, tree_leaves
+from palm_torch.commit.grid import whole_number
 from palm_torch.commit.tree_context import Context
 from palm_torch.commit.tree_opening import Opening, Values
 from palm_torch.errors import BindingError, DataError, EvidenceError
@@ -45,7 +46,8 @@ class Tree:
 
         Args:
             context: What the tree is over.
-            salt_key: 32 secret bytes for a salted tree, never used for another tree; None for one without.
+            salt_key: 32 secret bytes for a salted tree, never used for another tree, nor for one that is
+                made anew of other contents; None for one without salts.
 
         Raises:
             DataError: If there is a key without salts, salts without a key, or a key of another length.
@@ -110,6 +112,7 @@ class Tree:
         """
         self._check_complete()
         grid, new = self._context.grid.grown(extent)
+        self._salts.write_again(range(new.start, len(self._nodes)))
         self._context = dataclasses.replace(self._context, grid=grid)
         self._nodes.grow(self._context, new.start)
         self._run = None
@@ -118,16 +121,17 @@ class Tree:
     def update(self, position: int, content: Bytes) -> None:
         """Replaces a tile.
 
-        With salts, the tile keeps its salt: who has seen both of its leaves can tell whether it changed.
+        In a salted tree it gets another salt, also if its bytes are the same: the old one may be known.
 
         Raises:
             DataError: If no such tile was added, or the length is another one.
         """
-        self._check_position(position)
+        position = self._checked_position(position)
         expected = self._context.tile_bytes(position)
         view = tree_leaves.checked_bytes(content, expected, f"{self._name}: tile {position}")
-        salt = self._salts.salt(position)
+        salt = self._salts.salt(position, again=1)
         self._nodes.replace(position, tree_leaves.leaf(self._context, position, view, salt))
+        self._salts.write_again((position,))
 
     def root(self) -> bytes:
         """Returns the root, 32 bytes.
@@ -146,15 +150,17 @@ class Tree:
             read: Function position → exact bytes of that tile, as they were added. Called once for each.
 
         Raises:
-            DataError: If tiles are missing, a region is malformed, or a tile is not the one that was added.
+            DataError: If tiles are missing, a region is malformed, or a tile is not the one that was added;
+                under ``kzg`` also if the proof would speak of more than 2^20 places in all nodes on the way.
         """
         self._check_complete()
-        positions = self._context.grid.cover(*regions)
+        positions = self._context.grid.cover(*_spans(self._context, regions))
         headers = tree_leaves.headers(self._context, positions)
         salts = tuple(map(self._salts.salt, positions))
         tiles: list[bytes] = []
         for position, (header, _), salt in zip(positions, headers, salts, strict=True):
-            tile = bytes(read(position))  # copied once; the copy is checked and shown
+            what = f"{self._name}: tile {position}"
+            tile = tree_leaves.copied(read(position), what)  # once; the copy is checked and shown
             if tree_leaves.leaf_under(header, tile, salt) != self._nodes.leaf(position):
                 raise DataError(f"{self._name}: tile {position} is not the one that the tree was made of")
             tiles.append(tile)
@@ -173,8 +179,7 @@ class Tree:
         if not isinstance(self._nodes, kzg_tree.Nodes):
             raise DataError(f"{self._name}: the precompile checks trees of the scheme 'kzg', this is 'hash'")
         self._check_complete()
-        self._check_position(position)
-        return self._nodes.point_inputs(position)
+        return self._nodes.point_inputs(self._checked_position(position))
 
     @property
     def _name(self) -> str:
@@ -184,18 +189,21 @@ class Tree:
         if len(self._nodes) != (tiles := self._context.grid.tiles):
             raise DataError(f"{self._name}: expected {tiles} tiles, got {len(self._nodes)} so far")
 
-    def _check_position(self, position: int) -> None:
-        if not 0 <= position < len(self._nodes):
+    def _checked_position(self, position: int) -> int:
+        number = whole_number("a position", position)
+        if not 0 <= number < len(self._nodes):
             raise DataError(f"{self._name}: expected a position in [0, {len(self._nodes)}), got {position}")
+        return number
 
 
 def proof_bytes(context: Context, regions: Sequence[Region]) -> int:
     """Returns the length, in bytes, that every valid proof for these regions has.
 
     Raises:
-        DataError: If a region is malformed or too many tiles are touched.
+        DataError: If a region is malformed or too many tiles are touched; see `Tree.open`.
     """
-    return int(_SCHEMES[context.scheme].proof_bytes(context, context.grid.cover(*regions)))
+    positions = context.grid.cover(*_spans(context, regions))
+    return int(_SCHEMES[context.scheme].proof_bytes(context, positions))
 
 
 def verify(root: bytes, context: Context, regions: Sequence[Region], opening: Opening) -> Values:
@@ -221,11 +229,12 @@ def verify(root: bytes, context: Context, regions: Sequence[Region], opening: Op
         opening: What came from elsewhere.
 
     Raises:
-        DataError: At step 1: the verifier's own question is malformed.
+        DataError: At step 1: the verifier's own question is malformed, or asks for too much at once.
         EvidenceError: At steps 2 and 3, or for a proof that holds no points: nothing was compared.
         BindingError: At steps 5 and 6: these are not the bytes that were committed to.
     """
-    positions = context.grid.cover(*regions)  # 1
+    spans = _spans(context, regions)  # 1
+    positions = context.grid.cover(*spans)
     headers = tree_leaves.headers(context, positions)
     lengths = {position: length for position, (_, length) in zip(positions, headers, strict=True)}
     _check_parts(root, context, lengths, opening)  # 2
@@ -243,13 +252,23 @@ def verify(root: bytes, context: Context, regions: Sequence[Region], opening: Op
         raise BindingError(
             f"opening of tree {context.tree_id!r}: expected root {root.hex()}, got {found.hex()}"
         )
-    spans = tuple(tuple(slice(r.start, r.stop) for r in context.grid.ranges(region)) for region in regions)
     tiles = types.MappingProxyType(dict(zip(positions, opening.tiles, strict=True)))
     return Values(context.grid, spans, tiles, context.item_bytes)
 
 
+def _spans(context: Context, regions: Iterable[Region]) -> tuple[tuple[slice, ...], ...]:
+    """Returns the regions as one slice per axis each: read once, since they may come one after the other."""
+    try:
+        asked = tuple(regions)
+    except TypeError as error:
+        raise DataError(f"grid: expected regions, one after the other, got {regions!r}") from error
+    return tuple(tuple(slice(r.start, r.stop) for r in context.grid.ranges(region)) for region in asked)
+
+
 def _check_parts(root: bytes, context: Context, lengths: Mapping[int, int], opening: Opening) -> None:
     """Step 2 of `verify`; `lengths` are those of the tiles, in bytes, by position."""
+    if not isinstance(root, bytes):
+        raise EvidenceError(f"opening: expected a root of bytes, got {type(root).__name__}")
     if len(root) != ROOT_BYTES:
         raise EvidenceError(f"opening: expected a root of {ROOT_BYTES} bytes, got {len(root)}")
     if len(opening.tiles) != len(lengths):

@@ -55,8 +55,14 @@ class Context:
     def __post_init__(self) -> None:
         """Refuses what has no canonical form."""
         _check_text("name", self.tree_id, MAX_NAME_BYTES)
+        if not isinstance(self.dtype, str):
+            raise DataError(
+                f"tree {self.tree_id!r}: expected a dtype's name, got {type(self.dtype).__name__}"
+            )
         if self.dtype not in ITEM_BYTES:
             raise DataError(f"tree {self.tree_id!r}: unknown dtype {self.dtype[:40]!r}")
+        if not isinstance(self.grid, Grid):
+            raise DataError(f"tree {self.tree_id!r}: expected a Grid, got {type(self.grid).__name__}")
         if self.scheme not in SCHEMES:
             raise DataError(f"tree {self.tree_id!r}: expected a scheme of {SCHEMES}, got {self.scheme!r}")
         if not isinstance(self.salted, bool):
@@ -130,6 +136,8 @@ class Context:
 
 
 def _check_text(what: str, text: str, most: int) -> None:
+    if not isinstance(text, str):
+        raise DataError(f"tree: expected a {what} as text, got {type(text).__name__}")
     try:
         encoded = text.encode("utf-8")
     except UnicodeEncodeError as error:

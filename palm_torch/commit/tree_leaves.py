@@ -41,14 +41,18 @@ _RUN_TILES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Salts:
-    """The salts of one tree: ``HMAC-SHA256(key, tag ‖ stem ‖ u64 position)``, none without a key.
+    """The salts of one tree, none without a key: another one each time that a tile is written.
 
-    An opening gives away the salts of its tiles, so a key is for one tree: another tree of the same stem
-    has the same salts.
+    ``HMAC-SHA256(key, tag ‖ stem ‖ u64 position)`` when a tile is written first; then
+    ``HMAC-SHA256(key, tag ‖ stem ‖ u64 position ‖ u64 n)``, when it is written again for the n-th time.
+
+    An opening gives away the salts of its tiles, so a key is for one tree, and a tree that is made anew of
+    other contents needs a new key: another tree of the same stem has the same salts.
 
     Attributes:
         key: 32 secret bytes, or empty.
         stem: `Context.stem` of the tree.
+        writes: How often a tile was written again, by position; without those that never were.
 
     Raises:
         DataError: If the key has another length.
@@ -56,17 +60,31 @@ class Salts:
 
     key: bytes = dataclasses.field(repr=False)
     stem: bytes
+    writes: dict[int, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses keys of another length."""
         if len(self.key) not in (0, SALT_KEY_BYTES):
             raise DataError(f"salt key: expected {SALT_KEY_BYTES} bytes, got {len(self.key)}")
 
-    def salt(self, position: int) -> bytes:
-        """Returns the salt of a tile: 32 bytes, or empty."""
+    def salt(self, position: int, *, again: int = 0) -> bytes:
+        """Returns the salt of a tile: 32 bytes, or empty.
+
+        Args:
+            position: Of the tile.
+            again: 0 for the tile as it is, 1 for the next time that it will be written.
+        """
         if not self.key:
             return b""
-        return hmac.digest(self.key, _SALT_TAG + self.stem + position.to_bytes(8, "big"), "sha256")
+        writes = self.writes.get(position, 0) + again
+        count = writes.to_bytes(_NUMBER_BYTES, "big") if writes else b""
+        place = position.to_bytes(_NUMBER_BYTES, "big")
+        return hmac.digest(self.key, _SALT_TAG + self.stem + place + count, "sha256")
+
+    def write_again(self, positions: Iterable[int]) -> None:
+        """Gives tiles their next salts."""
+        if self.key:
+            self.writes.update([(position, self.writes.get(position, 0) + 1) for position in positions])
 
 
 def salts_of(context: Context, key: bytes | None) -> Salts:
@@ -75,10 +93,12 @@ def salts_of(context: Context, key: bytes | None) -> Salts:
     Raises:
         DataError: If a salted tree has no key of 32 bytes, or one without salts has a key.
     """
+    if not isinstance(key, bytes | None):
+        raise DataError(f"tree {context.tree_id!r}: expected a salt key of bytes, got {type(key).__name__}")
     if context.salted != bool(key):
         wanted = f"a salt key of {SALT_KEY_BYTES} bytes" if context.salted else "no salt key"
         raise DataError(f"tree {context.tree_id!r}: expected {wanted}, got {'one' if key else 'none'}")
-    return Salts(bytes(key or b""), context.stem())
+    return Salts(key or b"", context.stem())
 
 
 def headers(context: Context, positions: Iterable[int]) -> list[tuple[bytes, int]]:
@@ -95,9 +115,9 @@ def headers(context: Context, positions: Iterable[int]) -> list[tuple[bytes, int
     names, pack, axes, tiles = shared.names, shared.numbers.pack, shared.axes, shared.tiles
     found: list[tuple[bytes, int]] = []
     for position in positions:
-        if not 0 <= position < tiles:
+        if not 0 <= (rest := grid.whole_number("a position", position)) < tiles:
             raise DataError(f"grid: expected a position in [0, {tiles}), got {position}")
-        rest, length = position, context.item_bytes
+        length = context.item_bytes
         sizes: list[int] = []
         coordinates: list[int] = []
         for count, step, extent in axes:
@@ -137,10 +157,26 @@ def checked_bytes(content: Bytes, expected: int, what: str) -> bytes:
     Raises:
         DataError: If they are not exactly as many as expected, or do not lie back to back.
     """
-    view = memoryview(content)
+    view = _view(content, what)
     if view.nbytes != expected or not view.c_contiguous:
         raise DataError(f"{what}: expected {expected} bytes, back to back, got {view.nbytes}")
     return bytes(view)
+
+
+def copied(content: Bytes, what: str) -> bytes:
+    """Returns a copy of bytes, whatever elements they are seen as.
+
+    Raises:
+        DataError: If they are none.
+    """
+    return bytes(_view(content, what))
+
+
+def _view(content: Bytes, what: str) -> memoryview:
+    try:
+        return memoryview(content)
+    except (TypeError, ValueError, BufferError) as error:
+        raise DataError(f"{what}: expected bytes, got {type(content).__name__}") from error
 
 
 class Run:
@@ -194,11 +230,11 @@ class Run:
             itertools.islice(self._tails, position - self.first, None),
             strict=False,
         ):
-            size = content.nbytes if type(content) is memoryview else len(content)
             reset()
             try:
+                size = content.nbytes if type(content) is memoryview else len(content)
                 update(content if size == expected else b"")
-            except BufferError:  # not a row of single bytes: looked at more closely
+            except (BufferError, TypeError):  # not a row of single bytes: looked at more closely
                 size = -1
             if size != expected:
                 update(checked_bytes(content, expected, f"tile {position + len(made)}"))

@@ -44,6 +44,11 @@ class Opening:
 
     def __post_init__(self) -> None:
         """Refuses what has no encoding."""
+        for what in ("tiles", "salts"):
+            try:
+                object.__setattr__(self, what, tuple(getattr(self, what)))
+            except TypeError as error:
+                raise EvidenceError(f"opening: expected {what}, one after the other, got none") from error
         if not all(isinstance(part, bytes) for part in (*self.tiles, *self.salts, self.proof)):
             raise EvidenceError("opening: expected tiles, salts and proof as bytes, which nobody can change")
         if not 1 <= len(self.tiles) <= MAX_OPENED:
@@ -82,6 +87,8 @@ class Opening:
         Raises:
             EvidenceError: If the bytes are anything else.
         """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise EvidenceError(f"opening: expected bytes, got {type(data).__name__}")
         if len(data) < _HEAD.size:
             raise EvidenceError(f"opening: expected at least {_HEAD.size} bytes, got {len(data)}")
         version, tiles, salts, proof = _HEAD.unpack_from(data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,15 @@ from palm_torch.commit import field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_DIRECT: Final = 3 << 13
+"""Most factors (places × runs) of slopes that are multiplied one by one; beyond, transforms are faster."""
+
+_FACTORS: Final = 16
+"""Factors ``X - x`` of a polynomial that are multiplied one by one."""
+
+_LONG: Final = 256
+"""Degree from which two polynomials are multiplied by their values."""
 
 _PASSES: Final = 8
 """Most runs that are divided out one by one; beyond, one long multiplication is faster."""
@@ -58,9 +68,10 @@ class Vanishing:
 
     def at(self, value: int) -> int:
         """Returns ``Z_S(value)``."""
+        powers = {length: pow(value, length, field.MODULUS) for length in {run.length for run in self.runs}}
         product = 1
         for run in self.runs:
-            product = product * (pow(value, run.length, field.MODULUS) - run.power) % field.MODULUS
+            product = product * (powers[run.length] - run.power) % field.MODULUS
         return product
 
     def divide(self, coefficients: Sequence[int], *, number: field.Number = int) -> list[int]:
@@ -105,23 +116,31 @@ def _one_by_distances(number: field.Number) -> list[int]:
 def of(places: tuple[int, ...]) -> Vanishing:
     """Returns Z_S for ascending, distinct places in 0 … 4095; at least one."""
     runs = tuple(_runs(places))
-    return Vanishing(places, runs, tuple(_weights(runs)))
+    if (shortest := min(run.length for run in runs)) > 1:
+        weights = _weights_of_runs(places, shortest)
+    elif _step(places):
+        weights = _weights_of_progression(places)
+    elif len(places) * len(runs) <= _DIRECT:
+        weights = _weights(runs)
+    else:
+        weights = _weights_of_many(places)
+    return Vanishing(places, runs, tuple(weights))
 
 
 def _runs(places: tuple[int, ...]) -> list[Run]:
-    """Cuts ascending places into maximal aligned runs: two neighbours that fit become one."""
+    """Cuts ascending places into maximal aligned runs: of neighbours, always the longest from the left."""
+    starts = [place for before, place in zip((-1, *places), places, strict=False) if place != before + 1]
+    if places[0] == 0:
+        starts.insert(0, 0)
+    stops = [place + 1 for place, after in zip(places, (*places[1:], -1), strict=True) if after != place + 1]
     runs: list[Run] = []
-    for place in places:
-        run = Run(place, 1)
-        while runs and _joins(runs[-1], run):
-            run = Run(runs.pop().start, 2 * run.length)
-        runs.append(run)
+    for start, stop in zip(starts, stops, strict=True):
+        at = start
+        while at < stop:
+            room = 1 << (stop - at).bit_length() - 1
+            runs.append(Run(at, min(at & -at or room, room)))
+            at += runs[-1].length
     return runs
-
-
-def _joins(left: Run, right: Run) -> bool:
-    adjacent = left.length == right.length and left.start + left.length == right.start
-    return adjacent and left.start % (2 * left.length) == 0
 
 
 def _weights(runs: Sequence[Run]) -> list[int]:
@@ -137,6 +156,108 @@ def _weights(runs: Sequence[Run]) -> list[int]:
                 slope = slope * (roots[exponent * length % field.WIDTH] - power) % modulus
             slopes.append(slope)
     return field.inverses(slopes)
+
+
+def _weights_of_runs(places: tuple[int, ...], length: int) -> list[int]:
+    """Returns what `_weights` returns, for aligned runs of at least b places, from weights of one place each.
+
+    The b-th power of a point at place j is the point at place ⌊j / b⌋. With P the polynomial that is zero
+    at these, ``Z_S = P(X^b)``, and so ``Z_S'(x_j) = b·x_j^(b-1)·P'(x_j^b)``.
+    """
+    roots, modulus = field.roots(), field.MODULUS
+    powers = of(tuple(sorted({place // length for place in places})))
+    scale = pow(length, -1, modulus)
+    scaled = {
+        place: weight * scale % modulus for place, weight in zip(powers.places, powers.weights, strict=True)
+    }
+    return [
+        scaled[place // length] * roots[-field.EXPONENTS[place] * (length - 1) % field.WIDTH] % modulus
+        for place in places
+    ]
+
+
+def _step(places: tuple[int, ...]) -> int:
+    """Returns by how much the exponents of the points differ if they are a progression, else 0.
+
+    They are for one place, an aligned run, and a column over all rows of a node.
+    """
+    exponents = sorted([field.EXPONENTS[place] for place in places])
+    step = exponents[1] - exponents[0] if len(exponents) > 1 else 1
+    return step if exponents == list(range(exponents[0], exponents[-1] + 1, step)) else 0
+
+
+def _weights_of_progression(places: tuple[int, ...]) -> list[int]:
+    """Returns what `_weights` returns, in linear time, for exponents ``e_i = e_0 + i·s``, i below n.
+
+    ``Z_S'(x_i)`` is the product over the others of ``w^e_k · (w^(e_i - e_k) - 1)``. With P_k the product of
+    ``w^(t·s) - 1`` over t = 1 … k, those before i give ``P_i``; the m = n - 1 - i behind it give
+    ``(-1)^m · w^(-s·m(m+1)/2) · P_m``.
+    """
+    roots, modulus, step, last = field.roots(), field.MODULUS, _step(places), len(places) - 1
+    exponents = [field.EXPONENTS[place] for place in places]
+    total, first = sum(exponents), min(exponents)
+    factors = [roots[step * t % field.WIDTH] - 1 for t in range(1, len(places))]
+    products = list(itertools.accumulate(factors, lambda product, one: product * one % modulus, initial=1))
+    slopes: list[int] = []
+    for exponent in exponents:
+        before = (exponent - first) // step
+        behind = last - before
+        power = total - exponent - step * behind * (behind + 1) // 2 + field.WIDTH // 2 * behind
+        slopes.append(products[before] * products[behind] % modulus * roots[power % field.WIDTH] % modulus)
+    return field.inverses(slopes)
+
+
+def _weights_of_many(places: tuple[int, ...]) -> list[int]:
+    """Returns what `_weights` returns, by the values of one polynomial at all 4096 points.
+
+    If most places are in S, that is Z', which is zero at the others: ``Z_S'(x_j)·Z'(x_j) = 4096·x_j^4095``.
+    Else it is the derivative of Z_S. Either has at most 2048 factors.
+    """
+    modulus = field.MODULUS
+    if 2 * len(places) > field.WIDTH:
+        values = _values(_product(sorted(set(range(field.WIDTH)).difference(places))))
+        scale = pow(field.WIDTH, -1, modulus)
+        return [values[place] * field.point(place) % modulus * scale % modulus for place in places]
+    derivative = [at * coefficient % modulus for at, coefficient in enumerate(_product(places))][1:]
+    values = _values(derivative)
+    return field.inverses([values[place] for place in places])
+
+
+def _values(coefficients: list[int]) -> list[int]:
+    return field.evaluations(coefficients + [0] * (field.WIDTH - len(coefficients)))
+
+
+def _product(places: Sequence[int]) -> list[int]:
+    """Returns the coefficients of the product of ``X - x_i``, lowest first: a tree of products of two."""
+    products: list[list[int]] = []
+    for first in range(0, len(places), _FACTORS):
+        product = [1]
+        for place in places[first : first + _FACTORS]:
+            root = field.point(place)
+            shifted = zip([0, *product], [*product, 0], strict=True)
+            product = [(above - root * own) % field.MODULUS for above, own in shifted]
+        products.append(product)
+    while len(products) > 1:
+        pairs = itertools.zip_longest(products[::2], products[1::2])
+        products = [_times(left, right) if right else left for left, right in pairs]
+    return products[0]
+
+
+def _times(left: list[int], right: list[int]) -> list[int]:
+    """Returns the product of two polynomials whose highest coefficients are 1."""
+    degree = len(left) + len(right) - 2
+    if min(len(left), len(right)) <= _LONG:
+        product, size = _side_by_side(left, int) * _side_by_side(right, int), _LIMB_BYTES
+        limbs = product.to_bytes(size * (degree + 1), "little")
+        starts = range(0, len(limbs), size)
+        return [int.from_bytes(limbs[at : at + size], "little") % field.MODULUS for at in starts]
+    room = 1 << (degree - 1).bit_length()
+    values = [field.evaluations(factor + [0] * (room - len(factor))) for factor in (left, right)]
+    product_values = list(map(operator.mul, *values))
+    rising = field.coefficients([value % field.MODULUS for value in product_values])
+    if degree == room:  # X^room is 1 at all points: the highest coefficient was added to the lowest
+        return [(rising[0] - 1) % field.MODULUS, *rising[1:], 1]
+    return rising[: degree + 1]
 
 
 def _without(run: Run, coefficients: list[int], number: field.Number) -> list[int]:

@@ -13,7 +13,7 @@ from palm_torch import files
 from palm_torch.codec import from_json, to_json
 from palm_torch.commit import safetensors_file, weights_reading, weights_root, weights_schemes
 from palm_torch.digest import TAGGED_SHA256, Digest
-from palm_torch.encoding import decode_json, encode_json
+from palm_torch.encoding import MAX_VALUES, decode_json, encode_json
 from palm_torch.errors import ArtifactError, DataError, EncodingError
 from palm_torch.roles import Tensor
 
@@ -57,7 +57,7 @@ class WeightsCommitment:
         if self.root.algorithm != TAGGED_SHA256:
             raise DataError(f"root: expected a {TAGGED_SHA256} root, got {self.root}")
         listed = weights_root.claimed_root(self.tensors)
-        if self.scheme == "hash" and listed != self.root:  # under kzg whoever opens finds out
+        if self.scheme == "hash" and listed != self.root:  # under kzg: `check_root`
             raise DataError(f"root: expected {listed}, which the tensors give, got {self.root}")
 
     @classmethod
@@ -73,8 +73,30 @@ class WeightsCommitment:
         return next(places, None)
 
     def encode(self) -> bytes:
-        """Returns the file's bytes, canonical JSON."""
-        return encode_json(to_json(self))
+        """Returns the file's bytes, canonical JSON.
+
+        Raises:
+            DataError: If there are too many tensors for a file that `decode` accepts.
+        """
+        data = encode_json(to_json(self))
+        values = data.count(b",") + data.count(b":")
+        if len(data) > MAX_BYTES or values > MAX_VALUES:
+            raise DataError(
+                f"a list of {len(self.tensors)} tensors has {len(data)} bytes and {values} commas and "
+                f"colons: expected at most {MAX_BYTES} and {MAX_VALUES} in a file; the root needs none"
+            )
+        return data
+
+    def check_root(self) -> None:
+        """Computes the root again from the list: under ``kzg`` nobody did so far.
+
+        Raises:
+            DataError: If it is another one.
+            MissingExtraError: If it needs the extra ``kzg``.
+        """
+        found = Digest(TAGGED_SHA256, weights_schemes.of(self.scheme).entries_root(entries(self.tensors)))
+        if found != self.root:
+            raise DataError(f"root: expected {found}, which the tensors give, got {self.root}")
 
 
 def spec_of(tensor: Tensor) -> weights_root.TensorSpec:
@@ -96,6 +118,7 @@ def commit(
     *,
     scheme: weights_schemes.Name = "hash",
     like: Sequence[Tensor] | None = None,
+    to_file: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> WeightsCommitment:
     """Reads weights once, tile by tile, and returns the commitment to them.
@@ -105,13 +128,17 @@ def commit(
         scheme: Which trees.
         like: Names, aliases, dtypes and shapes to take, such as evidence lists them. None takes the names in
             the file: there, tied weights that are stored once or twice are one tensor or two.
+        to_file: Whether the list shall be written: if it is too long for a file, nothing is read.
         progress: Told how many bytes were hashed, and of how many.
 
     Raises:
-        DataError: If a file is missing, malformed, or becomes shorter while it is read.
+        DataError: If a file is missing, malformed, or becomes shorter while it is read; or if there are too
+            many tensors for a file.
         ArtifactError: If the file has other tensors than `like`, or tied ones that differ.
     """
     stored = _named(path, like)
+    if to_file:  # the list will be exactly as long
+        WeightsCommitment.of({spec: _listed(spec, bytes(32)) for spec, _ in stored}.values(), "hash").encode()
     total, done = sum(tensor.spec.nbytes for _, tensor in stored), 0
     roots: dict[weights_root.TensorSpec, tuple[str, bytes]] = {}
     for spec, tensor in stored:

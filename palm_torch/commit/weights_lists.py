@@ -32,6 +32,11 @@ def of_statement(end: Statement) -> dict[str, Weights]:
     return {role: filled[role] for role in (*outputs, *(role for role in filled if role not in outputs))}
 
 
+def result_role(end: Statement) -> str | None:
+    """Returns the role of the model that came out; None if nothing did."""
+    return next((role for role in of_statement(end) if role in type(end.claims).OUTPUTS), None)
+
+
 def meaning(end: Statement, role: str) -> str:
     """Returns what a role says of weights, for people."""
     return RESULT if role in type(end.claims).OUTPUTS else MEANINGS[role]

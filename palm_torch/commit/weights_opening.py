@@ -52,26 +52,31 @@ class Shown:
     values: bytes
 
 
-def verify(opening: WeightsOpening, root: Digest) -> Shown:
+def verify(opening: WeightsOpening, root: Digest, *, like: WeightsCommitment | None = None) -> Shown:
     """Checks an opening against a weights root.
 
     Algorithm:
         1. The opening is well formed: what it says of tensor, rows and columns is possible, and its bytes are
            as many as the tiles that these touch have. `WeightsOpening` refuses to be anything else.
         2. It is of this root. *(Stops: an opening of other weights, of an earlier root.)*
-        3. The tiles are hashed with the tensor's name, dtype, their own shape and their place; with the proof
+        3. Where the list of all tensors is at hand, it gives this root, and has this tensor at this place.
+           *(Stops: a root with two tensors of one name, of which each is shown to somebody else; a list
+           refuses them, a root alone cannot.)*
+        4. The tiles are hashed with the tensor's name, dtype, their own shape and their place; with the proof
            they give the root of the tensor. *(Stops: changed bytes; tiles of another place or tensor.)*
-        4. The entry of the tensor, its name, aliases, dtype, shape and root, stands at its place under the
+        5. The entry of the tensor, its name, aliases, dtype, shape and root, stands at its place under the
            weights root. *(Stops: a tensor that is not of these weights; another name, dtype or shape.)*
-        5. Rows and columns are cut out of the tiles that were hashed.
+        6. Rows and columns are cut out of the tiles that were hashed.
 
     Args:
         opening: What is to be believed.
         root: The weights root that the verifier trusts.
+        like: The list that it stands for, if the verifier has it.
 
     Raises:
         EvidenceError: If a proof has another length: nothing was compared.
-        BindingError: If the weights under this root have other bytes there.
+        DataError: If the list gives another root than it says.
+        BindingError: If the weights under this root have other bytes there, or the list is of another root.
         MissingExtraError: If it needs the extra ``kzg``.
     """
     spec, block = opening.spec, opening.block  # 1
@@ -79,11 +84,27 @@ def verify(opening: WeightsOpening, root: Digest) -> Shown:
         raise BindingError(
             f"opening of {spec.name!r}: expected it under the root {root}, it is under {opening.root}"
         )
+    if like is not None:  # 3
+        _check_listed(opening, root, like)
     scheme = weights_schemes.of(opening.scheme)
-    scheme.verify_tiles(spec, opening.tensor.root.value, block, opening.tiles, opening.proof)  # 3
+    scheme.verify_tiles(spec, opening.tensor.root.value, block, opening.tiles, opening.proof)  # 4
     entry = weights_root.tensor_entry(spec, opening.tensor.root.value)
-    scheme.verify_entry(root.value, opening.count, opening.index, entry, opening.entry_proof)  # 4
-    return Shown(root=root, spec=spec, block=block, values=block.cut(spec, opening.tiles))  # 5
+    scheme.verify_entry(root.value, opening.count, opening.index, entry, opening.entry_proof)  # 5
+    return Shown(root=root, spec=spec, block=block, values=block.cut(spec, opening.tiles))  # 6
+
+
+def _check_listed(opening: WeightsOpening, root: Digest, like: WeightsCommitment) -> None:
+    if (like.scheme, like.root) != (opening.scheme, root):
+        raise BindingError(
+            f"list: expected it for the root {root}, scheme {opening.scheme}, it is for {like.root}, scheme "
+            f"{like.scheme}"
+        )
+    like.check_root()
+    if opening.count != len(like.tensors) or opening.tensor != like.tensors[opening.index]:
+        raise BindingError(
+            f"opening of {opening.tensor.name!r}: expected number {opening.index} of {opening.count} "
+            f"to be it, the list of {len(like.tensors)} has another tensor there"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

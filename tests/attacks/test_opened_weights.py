@@ -9,7 +9,7 @@ import pytest
 import weights_at_hand as at_hand
 
 from palm_torch.commit import weights_commitment, weights_opening, weights_root, weights_schemes
-from palm_torch.errors import BindingError, EvidenceError
+from palm_torch.errors import BindingError, DataError, EvidenceError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,3 +184,45 @@ def test_places_that_are_not_its_own(published: Published) -> None:
             refused(published, dataclasses.replace(published.opening, index=index))
     for wrong in (count - 1, count + 1, 2 * count, 2**40):
         refused(published, dataclasses.replace(published.opening, count=wrong))
+
+
+@pytest.mark.parametrize("scheme", ["hash", "kzg"])
+def test_two_tensors_of_one_name_under_one_root(tmp_path: Path, scheme: Any) -> None:
+    """Whoever makes the root lists a name twice, and shows each of the two to somebody else.
+
+    The root alone cannot tell. No list has the name twice, so with the list neither is believed.
+    """
+    paths = [tmp_path / f"{number}.safetensors" for number in range(2)]
+    for number, path in enumerate(paths):
+        at_hand.write(path, {"a": ("U8", [2, 4], bytes([number]) * 8)})
+    models = [at_hand.committed(path, scheme=scheme) for path in paths]
+    both = [model.tensors[0] for model in models]
+    made = weights_schemes.of(scheme)
+    entries = weights_commitment.entries(both)
+    root = dataclasses.replace(models[0].root, value=made.entries_root(entries))
+    for number, (path, model) in enumerate(zip(paths, models, strict=True)):
+        honest = at_hand.opened(path, "a", scheme=scheme, like={"the list": model})
+        shown = dataclasses.replace(
+            honest, root=root, count=2, index=number, entry_proof=made.prove_entry(entries, number)
+        )
+        assert weights_opening.verify(shown, root).values == bytes([number]) * 8
+        with pytest.raises(BindingError, match="list: expected it for the root"):
+            weights_opening.verify(shown, root, like=model)
+        with pytest.raises(DataError, match=r"root: expected palm-sha256:.*, which the tensors give"):
+            weights_opening.verify(shown, root, like=dataclasses.replace(models[0], root=root))
+    with pytest.raises(DataError, match="the name occurs twice"):
+        dataclasses.replace(models[0], root=root, tensors=tuple(both))
+
+
+def test_what_is_opened_and_what_is_listed(published: Published) -> None:
+    """With the list at hand, an opening of its root is of what the list has at that place, or refused."""
+    for tensor in published.listed.tensors:
+        if all(tensor.shape):
+            opening = published.open(tensor.name)
+            assert weights_opening.verify(opening, published.listed.root, like=published.listed)
+    entry = {"index": 0, "tensor": published.opening.tensor}
+    count = len(published.listed.tensors)
+    for change in (entry, {"count": count + 1}, {"count": count - 1, "index": 0}):
+        forged = dataclasses.replace(published.opening, **change)
+        with pytest.raises(BindingError, match=f"the list of {count} has another tensor there"):
+            weights_opening.verify(forged, published.listed.root, like=published.listed)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from typing import Any
 
 import pytest
 from trees import SALT_KEY
@@ -27,7 +29,7 @@ def guesses(context: Context, leaf: bytes, salts: list[bytes]) -> list[bytes]:
     """Returns which contents of tile 1 have this leaf, for all contents there are and some salts."""
     return [
         content
-        for content in (b"\0", b"\1")
+        for content in map(bytes, itertools.product(range(256)))
         for salt in salts
         if tree_leaves.leaf(context, 1, content, salt) == leaf
     ]
@@ -52,6 +54,33 @@ def test_attack_75_salts_that_were_shown_say_nothing_of_others() -> None:
     whole = tree(SALTED, SALT_KEY).open([(slice(0, 4),)], [b"\0", SECRET, b"\0", b"\1"].__getitem__)
     assert len({*whole.salts, SALT_KEY}) == 5
     assert all(len(salt) == 32 for salt in whole.salts)
+
+
+@pytest.mark.parametrize("scheme", ["hash", "kzg"])
+def test_attack_75_a_tile_that_changed_after_its_salt_was_shown(scheme: Any) -> None:
+    """Whoever saw the salt of a tile tries it on the leaves that the tile has later."""
+    context = dataclasses.replace(SALTED, dtype="uint8", scheme=scheme)
+    made = tree(context, SALT_KEY)
+    known = list(made.open([(1,)], lambda _: SECRET).salts)
+    for secret in (bytes([42]), bytes([77]), SECRET):
+        made.update(1, secret)
+        assert guesses(context, made._nodes.leaf(1), known) == []
+        shown = made.open([(1,)], lambda _, secret=secret: secret)
+        terkle.verify(made.root(), context, [(1,)], shown)
+        assert guesses(context, made._nodes.leaf(1), list(shown.salts)) == [secret]
+        known.extend(shown.salts)
+    assert len(set(known)) == 4
+
+
+def test_attack_75_an_edge_that_grew_after_its_salt_was_shown() -> None:
+    context = Context("kv", "uint8", Grid((3,), (2,)), "hash", salted=True)
+    made = Tree(context, salt_key=SALT_KEY)
+    made.extend([b"\0\1", b"\2"])
+    known = list(made.open([(2,)], lambda _: b"\2").salts)
+    made.append(4, [b"\2\x63"])
+    shown = made.open([(0,)], lambda _: b"\0\1")
+    for guess in range(256):
+        assert tree_leaves.leaf(made.context, 1, bytes((2, guess)), known[0]) != shown.proof[:32]
 
 
 def test_attack_75_the_salt_is_no_free_choice() -> None:

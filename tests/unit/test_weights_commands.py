@@ -99,9 +99,21 @@ def test_the_model_it_began_with(capsys: Any) -> None:
     code, said = palm(capsys, *words, "-o", "o.json")
     assert code == cli.ACCEPTED, said
     assert "it is the initial of train.palm.json" in field(said, "listed")
-    code, said = palm(capsys, "check", "o.json", "--evidence", "train.palm.json", *APPRAISED)
+    check = ("check", "o.json", "--evidence", "train.palm.json", *APPRAISED)
+    code, said = palm(capsys, *check, "--role", "initial")
     assert code == cli.ACCEPTED, said
     assert "in the model it began with, as train.palm.json says" in last(said)
+    for role in ((), ("--role", "model")):
+        code, said = palm(capsys, *check, *role)
+        assert code == cli.REJECTED
+        assert last(said) == (
+            "REJECTED BindingError: o.json: expected it under the root of model, "
+            f"{records_at_hand.MODEL.digest}, it is under the root of initial, the model it began with: "
+            "--role initial asks for that"
+        )
+    code, said = palm(capsys, *check, "--role", "base")
+    assert code == cli.REJECTED
+    assert "expected the role 'base', it names weights as model, initial: --role says" in last(said)
     code, said = palm(capsys, *words, "--role", "model")
     assert code == cli.REJECTED
     assert "'body.weight' is not as listed: the model of train.palm.json: expected the root" in said
@@ -131,6 +143,11 @@ def test_a_run_that_changed_nothing(capsys: Any, folder: Path, good: GoodRun) ->
     shown = json.loads(said)
     assert (shown["roles"], shown["strength"], shown["rows"]) == (["model", "initial"], "simulated", [0, 2])
     assert shown["evidence"]["tier"] == "warning"
+    assert (shown["role"], shown["index"], shown["count"]) == ("model", 0, 2)
+    assert shown["only_one_of_its_name"] is True
+    words = ("--evidence", "same.palm.json", *APPRAISED, "--role", "initial")
+    code, said = palm(capsys, "check", "o", *words)
+    assert field(said, "role") == "initial, the model it began with; model, the model that came out"
 
 
 @pytest.mark.usefixtures("folder")
@@ -167,7 +184,19 @@ def test_by_a_root_alone(capsys: Any, scheme: str) -> None:
         )
     assert "whose weights they are, which rests on where you have the root from" in said
     code, said = palm(capsys, "check", "o.json", "--root", root, "--json")
-    assert json.loads(said)["evidence"] is None
+    shown = json.loads(said)
+    assert (shown["evidence"], shown["role"], shown["roles"]) == (None, None, None)
+    assert (shown["index"], shown["count"], shown["only_one_of_its_name"]) == (2, 6, False)
+    only_one = "that the root has no other tensor of this name"
+    assert only_one in palm(capsys, "check", "o.json", "--root", root)[1]
+    for words in (("--root", root, "--like", "list.json"), ("--like", "list.json")):
+        code, said = palm(capsys, "check", "o.json", *words)
+        assert code == cli.ACCEPTED, said
+        assert only_one not in said
+        assert json.loads(palm(capsys, "check", "o.json", *words, "--json")[1])["only_one_of_its_name"]
+    code, said = palm(capsys, "check", "o.json", "--root", "00" * 32, "--like", "list.json")
+    assert code == cli.REJECTED
+    assert "expected it under the root palm-sha256:00" in last(said)
 
 
 @pytest.mark.usefixtures("folder")
@@ -259,7 +288,8 @@ def test_evidence_is_appraised_first(capsys: Any, folder: Path, good: GoodRun) -
     (folder / "other.palm.json").write_bytes(other.encode())
     code, said = palm(capsys, "check", "o.json", "--evidence", "other.palm.json", *APPRAISED)
     assert code == cli.REJECTED
-    assert f"the evidence names model {records_at_hand.INITIAL.digest}, initial" in last(said)
+    found = opening_file.read(Path("o.json")).root
+    assert f"the root of model, {records_at_hand.INITIAL.digest}, it is under {found}" in last(said)
 
 
 def test_values_are_written_of_what_was_proven_alone(capsys: Any, opening: Path) -> None:
@@ -289,7 +319,7 @@ def test_a_kzg_root_is_in_no_evidence(capsys: Any, opening: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("check", "o.json"), cli.USAGE, "check needs either --root ROOT or --evidence EVIDENCE"),
+        (("check", "o.json"), cli.USAGE, "check needs either --evidence EVIDENCE or --root"),
         (("check", "o.json", "--root", "00" * 32, "--evidence", "e"), cli.USAGE, "check needs either"),
         (
             ("check", "o.json", "--root", "00" * 32, "--policy", "p"),
@@ -297,6 +327,16 @@ def test_a_kzg_root_is_in_no_evidence(capsys: Any, opening: Path) -> None:
             "--policy goes with --evidence",
         ),
         (("check", "o.json", "--root", "00" * 32, "--at", AT), cli.USAGE, "--at goes with --evidence"),
+        (("check", "o.json", "--root", "00" * 32, "--role", "a"), cli.USAGE, "--role goes with --evidence"),
+        (("check", "o.json", "--root", "00" * 32, "--part", "a"), cli.USAGE, "--part goes with --evidence"),
+        (("check", "o.json", "--like", "a", "--freshness", "required"), cli.USAGE, "--freshness goes with"),
+        (("check", "o.json", "--like", "a", "--evidence", "b"), cli.USAGE, "check needs either"),
+        (
+            ("check", "o.json", "--evidence", "train.palm.json", *APPRAISED, "--jwks", "a"),
+            cli.USAGE,
+            "--nras and --jwks go together",
+        ),
+        (("check", "o.json", "--root", "", "--like", "none"), cli.MALFORMED, "cannot read the commitment"),
         (("check", "o.json", "--evidence", "train.palm.json"), cli.USAGE, "--evidence goes with --policy"),
         (("check", "o.json", "--root", "00"), cli.USAGE, "expected 32 bytes, got 1"),
         (("check", "o.json", "--root", "sha256:" + "00" * 32), cli.USAGE, "expected a palm-sha256 root"),

@@ -100,6 +100,50 @@ def test_unknown_axes() -> None:
         LARGE.region(rows=0)
 
 
+def test_numbers_of_other_libraries_become_plain_ones() -> None:
+    grid = Grid(np.array([5, 7]), [np.int64(2), 3], ["tokens", "channels"])  # type: ignore[arg-type]
+    assert grid == GRID
+    assert hash(grid) == hash(GRID)
+    assert all(type(number) is int for number in (*grid.shape, *grid.tile))
+    assert grid.position(np.array([1, 2])) == 5  # type: ignore[arg-type]
+    assert grid.coordinates(np.uint8(5)) == (1, 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("shape", "tile", "axes", "message"),
+    [
+        ((5.0, 7), (2, 3), (), "expected shape of whole numbers"),
+        (5, (2, 3), (), "expected shape of whole numbers, got 5"),
+        ((5, 7), (True, 3), (), "expected tile of whole numbers"),
+        ((5, 7), "23", (), "expected tile of whole numbers"),
+        ((5, 7), (2, 3), "xy", "names of axes as several texts, got 'xy'"),
+        ((5, 7), (2, 3), (1, 2), "names of axes as several texts"),
+        ((5, 7), (2, 3), None, "names of axes as several texts, got None"),
+    ],
+)
+def test_grids_of_other_things(shape: Any, tile: Any, axes: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Grid(shape, tile, axes)
+
+
+def test_positions_that_are_no_whole_numbers() -> None:
+    position: Any
+    for position in (0.0, "0", None, False):
+        for ask in (GRID.tile_at, GRID.tile_shape, GRID.coordinates):
+            with pytest.raises(DataError, match="expected a position as a whole number"):
+                ask(position)
+    with pytest.raises(DataError, match="expected coordinates of whole numbers"):
+        GRID.position((0.0, 1))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="expected an extent as a whole number"):
+        GRID.grown(6.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("region", [None, 5, 1.5])
+def test_regions_that_are_no_rows_of_parts(region: Any) -> None:
+    with pytest.raises(DataError, match="expected a region of 2 slices"):
+        GRID.ranges(region)
+
+
 def test_ranges_say_what_a_region_takes() -> None:
     assert GRID.ranges((3, slice(2, None))) == (range(3, 4), range(2, 7))
     assert GRID.ranges((slice(None, 2), slice(None, None, 1))) == (range(2), range(7))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 
 import pytest
 
@@ -64,6 +65,37 @@ def test_the_cut_is_the_naive_one(grid: Grid, region: Region) -> None:
 )
 def test_axes_that_nothing_cuts_are_copied_in_one_piece(grid: Grid, region: Region, axes: int) -> None:
     assert regions._axes_cut(grid, grid.ranges(region)) == axes
+
+
+@pytest.mark.parametrize(
+    ("grid", "region"),
+    [
+        (Grid((50, 4), (30, 4)), (slice(None), slice(1, 2))),  # a column: more pieces than bytes in one
+        (Grid((50, 4), (30, 4)), (slice(7, 50), slice(1, 4))),
+        (Grid((2, 50, 3, 2), (2, 30, 2, 2)), (slice(None), slice(3, 49), slice(1, 3), 1)),
+        (Grid((50, 2, 50), (50, 2, 9)), (slice(2, 40), slice(None), slice(3, 5))),
+    ],
+)
+def test_pieces_that_are_many_and_short(grid: Grid, region: Region) -> None:
+    assert regions.cut(grid, region, tiles_of(grid), item_bytes=ITEM) == naive_cut(grid, region)
+
+
+def test_a_column_takes_no_more_room_than_its_bytes() -> None:
+    grid = Grid((1 << 18, 4), (1 << 18, 4))
+    content = bytes(range(256)) * (1 << 12)
+    tracemalloc.start()
+    try:
+        column = regions.cut(grid, (slice(None), 2), {0: content}, item_bytes=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert column == content[2::4]
+    assert peak < 4 * len(column)
+
+
+def test_tiles_that_are_no_bytes() -> None:
+    with pytest.raises(DataError, match="tile 0: expected bytes that lie back to back, got str"):
+        regions.cut(Grid((2,), (2,)), (0,), {0: "abcd"}, item_bytes=ITEM)  # type: ignore[dict-item]
 
 
 def test_only_the_tiles_of_the_region_are_needed() -> None:

@@ -43,3 +43,8 @@ def test_a_scalar(tmp_path: Path) -> None:
 def test_an_element_type_without_a_word() -> None:
     with pytest.raises(DataError, match="safetensors has no element type 'complex128'"):
         safetensors_writer.encode("t", "complex128", (1,), bytes(16), metadata={})
+
+
+def test_a_name_that_the_format_keeps() -> None:
+    with pytest.raises(DataError, match="'__metadata__': safetensors keeps this name for itself"):
+        safetensors_writer.encode("__metadata__", "float32", (), bytes(4), metadata={})

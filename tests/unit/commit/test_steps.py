@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from palm_torch.commit import history, steps
@@ -29,16 +31,25 @@ def test_other_bytes_are_no_entry(data: bytes) -> None:
         Step.decode(data)
 
 
+def test_a_text_is_no_entry() -> None:
+    with pytest.raises(EvidenceError, match="step: expected 94 bytes, got str"):
+        Step.decode("0" * 94)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("number", "context", "root", "message"),
     [
         (-1, CONTEXT, ROOT, "expected a number"),
         (2**53 - 1, CONTEXT, ROOT, "expected a number"),
+        (1.0, CONTEXT, ROOT, "expected a whole number, got 1.0"),
+        (True, CONTEXT, ROOT, "expected a whole number, got True"),
+        (0, "0" * 32, ROOT, "a context of bytes, got str"),
+        (0, CONTEXT, bytearray(32), "a root of bytes, got bytearray"),
         (0, CONTEXT[1:], ROOT, "a context of 32 bytes, got 31"),
         (0, CONTEXT, ROOT + b"\0", "a root of 32 bytes, got 33"),
     ],
 )
-def test_malformed_steps(number: int, context: bytes, root: bytes, message: str) -> None:
+def test_malformed_steps(number: Any, context: Any, root: Any, message: str) -> None:
     with pytest.raises(EvidenceError, match=message):
         Step(number, context, root)
 

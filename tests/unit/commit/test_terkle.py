@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from trees import SALT_KEY, opened, salt_key, tile, tiles_of, tree_of
 
-from palm_torch.commit import kzg_tree, merkle, terkle, tree_leaves
+from palm_torch.commit import kzg, kzg_tree, merkle, terkle, tree_leaves
 from palm_torch.commit.grid import Grid
 from palm_torch.commit.terkle import Context, Opening, Tree
 from palm_torch.errors import BindingError, DataError, EvidenceError
@@ -111,7 +111,7 @@ def test_growth_ends_where_a_fresh_tree_begins(scheme: Any, salted: bool) -> Non
         _, new = tree.context.grid.grown(extent)
         tree.append(extent, [tile(larger, position) for position in new])
         assert tree.context == larger
-        assert tree.root() == tree_of(larger).root()
+        assert salted or tree.root() == tree_of(larger).root()
     regions = [(slice(3, 5), slice(None))]
     terkle.verify(tree.root(), tree.context, regions, opened(tree, regions))
 
@@ -144,11 +144,41 @@ def test_an_updated_tree_is_the_tree_of_the_updated_array(
     for position in (0, 8, 4, 4):
         tiles[position] = tile(context, position, seed=position + 1)
         tree.update(position, tiles[position])
-    fresh = Tree(context, salt_key=salt_key(context))
-    fresh.extend(tiles)
-    assert tree.root() == fresh.root() != before
     opening = tree.open(BLOCK, tiles.__getitem__)
-    terkle.verify(fresh.root(), context, BLOCK, opening)
+    terkle.verify(tree.root(), context, BLOCK, opening)
+    assert tree.root() != before
+    if not context.salted:
+        fresh = Tree(context)
+        fresh.extend(tiles)
+        assert tree.root() == fresh.root()
+
+
+@pytest.mark.parametrize("salted", [False, True])
+def test_only_in_a_salted_tree_the_same_bytes_again_make_another_root(salted: bool) -> None:  # noqa: FBT001 (a case)
+    context = dataclasses.replace(HASH, salted=salted)
+    tree = tree_of(context)
+    before = tree.root()
+    tree.update(4, tile(context, 4))
+    assert (tree.root() != before) == salted
+
+
+def test_an_update_that_fails_leaves_tile_and_salt_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = dataclasses.replace(KZG, salted=True)
+    tree = tree_of(context)
+    root = tree.root()
+
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kzg, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tree.update(0, tile(context, 0, seed=1))
+    assert tree.root() == root
+    terkle.verify(root, context, BLOCK, opened(tree, BLOCK))
+    tiles = [tile(context, 0, seed=1), *tiles_of(context)[1:]]
+    tree.update(0, tiles[0])
+    terkle.verify(tree.root(), context, BLOCK, tree.open(BLOCK, tiles.__getitem__))
 
 
 @pytest.mark.parametrize("context", [HASH, KZG])
@@ -292,6 +322,63 @@ def test_questions_that_are_malformed(context: Context) -> None:
         ):
             with pytest.raises(DataError, match="grid: "):
                 ask()
+
+
+@pytest.mark.parametrize("regions", [None, 5, [None], [5], ["ab"], [(0, ...)], [(0, None)]])
+def test_regions_that_are_none(regions: Any) -> None:
+    tree = tree_of(HASH)
+    good = opened(tree, BLOCK)
+    for ask in (
+        lambda: terkle.verify(tree.root(), HASH, regions, good),
+        lambda: tree.open(regions, bytes),
+        lambda: terkle.proof_bytes(HASH, regions),
+    ):
+        with pytest.raises(DataError, match="grid: "):
+            ask()
+
+
+def test_regions_may_come_one_after_the_other() -> None:
+    tree = tree_of(HASH)
+    opening = tree.open(map(iter, BLOCK), tiles_of(HASH).__getitem__)
+    values = terkle.verify(tree.root(), HASH, map(iter, BLOCK), opening)  # type: ignore[arg-type]
+    assert values.regions == tuple(BLOCK)
+    assert len(values.region(0)) == 8
+
+
+@pytest.mark.parametrize("root", [None, "0" * 32, bytearray(32)])
+def test_roots_that_are_no_bytes(root: Any) -> None:
+    with pytest.raises(EvidenceError, match="a root of bytes, got"):
+        terkle.verify(root, HASH, BLOCK, opened(tree_of(HASH), BLOCK))
+
+
+@pytest.mark.parametrize("context", [HASH, KZG])
+def test_positions_and_extents_are_whole_numbers(context: Context) -> None:
+    tree = tree_of(context)
+    root = tree.root()
+    for position in (0.0, "0", None, True):
+        with pytest.raises(DataError, match="expected a position as a whole number"):
+            tree.update(position, tile(context, 0))
+    with pytest.raises(DataError, match="expected an extent as a whole number"):
+        tree.append(9.0)
+    assert tree.root() == root
+    assert tree.context == context
+
+
+@pytest.mark.parametrize("content", [None, "abcdefghijkl", [0] * 12, 12])
+def test_tiles_that_are_no_bytes(content: Any) -> None:
+    tree = tree_of(HASH)
+    with pytest.raises(DataError, match="tile 0: expected bytes, got"):
+        Tree(HASH).add(content)
+    with pytest.raises(DataError, match="tree 'w': tile 0: expected bytes, got"):
+        tree.update(0, content)
+    with pytest.raises(DataError, match="tree 'w': tile 0: expected bytes, got"):
+        tree.open(BLOCK, lambda _: content)
+
+
+@pytest.mark.parametrize("key", ["k" * 32, 32])
+def test_salt_keys_are_bytes(key: Any) -> None:
+    with pytest.raises(DataError, match="expected a salt key of bytes, got"):
+        Tree(SALTED, salt_key=key)
 
 
 @pytest.mark.parametrize("key", [None, SALT_KEY[1:]])

@@ -66,6 +66,13 @@ def test_salts_are_keyed_by_stem_and_position() -> None:
     expected = hmac.new(SALT_KEY, message, hashlib.sha256).digest()
     salts = tree_leaves.salts_of(context, SALT_KEY)
     assert salts.salt(7) == expected
+    again = hmac.new(SALT_KEY, message + (1).to_bytes(8, "big"), hashlib.sha256).digest()
+    assert salts.salt(7, again=1) == again
+    salts.write_again((6, 7))
+    assert salts.salt(7) == again
+    salts.write_again(range(7, 8))
+    assert salts.salt(7) == hmac.new(SALT_KEY, message + (2).to_bytes(8, "big"), hashlib.sha256).digest()
+    assert salts.writes == {6: 1, 7: 2}
     assert SALT_KEY.hex() not in repr(salts)
     assert repr(SALT_KEY) not in repr(salts)
 
@@ -83,6 +90,13 @@ def test_keys_that_do_not_fit(salted: bool, key: bytes | None, message: str) -> 
     context = Context("w", "int8", Grid((10,), (1,)), "hash", salted)
     with pytest.raises(DataError, match=message):
         tree_leaves.salts_of(context, key)
+
+
+def test_a_tree_without_salts_counts_nothing() -> None:
+    salts = tree_leaves.salts_of(Context("w", "int8", Grid((10,), (1,)), "hash"), None)
+    salts.write_again((7,))
+    assert salts.salt(7, again=1) == b""
+    assert not salts.writes
 
 
 def test_other_elements_count_as_their_bytes() -> None:

@@ -87,3 +87,20 @@ def test_a_proof_that_no_u32_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree_opening, "MAX_PROOF_BYTES", 4)
     with pytest.raises(EvidenceError, match="a proof of at most 4 bytes, got 5"):
         Opening((b"a",), (), b"proof")
+
+
+def test_lists_become_what_nobody_can_change() -> None:
+    opening = Opening([b"1"], [bytes(32)], b"")  # type: ignore[arg-type]
+    assert opening == Opening((b"1",), (bytes(32),), b"")
+    assert isinstance(opening.tiles, tuple)
+
+
+@pytest.mark.parametrize(("tiles", "salts", "what"), [(None, (), "tiles"), ((b"1",), 5, "salts")])
+def test_parts_that_are_not_several(tiles: Any, salts: Any, what: str) -> None:
+    with pytest.raises(EvidenceError, match=f"expected {what}, one after the other"):
+        Opening(tiles, salts, b"")
+
+
+def test_a_text_is_no_opening() -> None:
+    with pytest.raises(EvidenceError, match="opening: expected bytes, got str"):
+        Opening.decode("opening")  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import TYPE_CHECKING
 
 import gmpy2
 import pytest
@@ -11,6 +12,9 @@ from kzg_nodes import values_of
 
 from palm_torch.commit import field, vanishing
 from palm_torch.commit.vanishing import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SETS = {
     "one place": (77,),
@@ -61,6 +65,80 @@ def test_weights_are_the_inverse_slopes(name: str) -> None:
     for place, weight in zip(places, vanishing.of(places).weights, strict=True):
         others = [field.point(place) - field.point(other) for other in places if other != place]
         assert weight * math.prod(others) % field.MODULUS == 1
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        (9,),
+        (0, 5, 6, 4095),
+        tuple(range(0, 4096, 64)),
+        tuple(range(0, 4096, 8)),  # 512: both factors of the last product have 256
+        tuple(sorted(random.Random(2).sample(range(4096), 700))),
+        tuple(range(1, 1026)),
+        tuple(range(4095)),
+        tuple(sorted(random.Random(3).sample(range(4096), 3600))),
+    ],
+    ids=len,
+)
+def test_weights_of_many_places_are_those_of_the_direct_formula(places: tuple[int, ...]) -> None:
+    assert vanishing._weights_of_many(places) == vanishing._weights(vanishing._runs(places))
+
+
+@pytest.mark.parametrize(
+    ("places", "step"),
+    [
+        ((9,), 1),
+        ((0, 1), 2048),
+        (tuple(range(64, 128)), 64),
+        (tuple(range(5, 4096, 64)), 1),
+        (tuple(range(0, 4096, 8)), 1),
+        (tuple(range(1024, 1536)), 8),
+        (tuple(range(4096)), 1),
+    ],
+)
+def test_weights_of_a_progression_are_those_of_the_direct_formula(places: tuple[int, ...], step: int) -> None:
+    assert vanishing._step(places) == step
+    assert vanishing._weights_of_progression(places) == vanishing._weights(vanishing._runs(places))
+
+
+@pytest.mark.parametrize("name", ["row", "whole", "aligned block", "halves of rows"])
+def test_weights_of_runs_are_those_of_the_direct_formula(name: str) -> None:
+    more = {
+        "aligned block": tuple(64 * row + column for row in range(8) for column in range(8, 16)),
+        "halves of rows": tuple(64 * row + column for row in range(20) for column in range(16)),
+    }
+    places = (SETS | more)[name]
+    zeros = vanishing.of(places)
+    assert min(run.length for run in zeros.runs) > 1
+    assert list(zeros.weights) == vanishing._weights(zeros.runs)
+
+
+def test_blocks_and_scattered_places_are_no_progressions() -> None:
+    assert not vanishing._step(SETS["block"])
+    assert not vanishing._step(SETS["scattered"])
+    assert vanishing._step(SETS["all but the last"]) == 1  # which is the last exponent, too
+
+
+@pytest.mark.parametrize("count", [1, 2, 17, 256, 257, 800, 1024, 1025])
+def test_products_are_zero_at_their_places_alone(count: int) -> None:
+    places = tuple(sorted(random.Random(count).sample(range(4096), count)))
+    product = vanishing._product(places)
+    assert len(product) == count + 1
+    assert product[-1] == 1
+    values = vanishing._values(product)
+    assert [place for place, value in enumerate(values) if not value] == list(places)
+    (z,) = values_of(5, 1)
+    assert value_of(product, z) == vanishing.of(places).at(z)
+
+
+@pytest.mark.parametrize("places", [range(1, 4096, 2), random.Random(4).sample(range(4096), 2048)])
+def test_many_places_are_not_multiplied_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, places: Sequence[int]
+) -> None:
+    monkeypatch.setattr(vanishing, "_weights", None)
+    vanishing.of.cache_clear()
+    assert len(vanishing.of(tuple(sorted(places))).weights) == 2048
 
 
 @pytest.mark.parametrize("number", [int, gmpy2.mpz], ids=["int", "mpz"])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import weights_at_hand as at_hand
 
-from palm_torch.commit import weights_commitment
+from palm_torch import encoding
+from palm_torch.commit import weights_commitment, weights_reading
 from palm_torch.commit.weights_root import TensorSpec, tensor_root, weights_root
 from palm_torch.digest import Digest
 from palm_torch.errors import ArtifactError, DataError
@@ -146,3 +147,34 @@ def test_what_is_no_list(tmp_path: Path, data: bytes) -> None:
         weights_commitment.read(tmp_path / "l.json")
     with pytest.raises(DataError, match="cannot read the commitment"):
         weights_commitment.read(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize("limit", ["MAX_BYTES", "MAX_VALUES"])
+def test_what_is_written_can_be_read(model: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """A list that its own reader would refuse is not made, and weights are not read for it."""
+    made = at_hand.committed(model)
+    data = made.encode()
+    most = len(data) if limit == "MAX_BYTES" else data.count(b",") + data.count(b":")
+    for module in (weights_commitment, encoding):
+        monkeypatch.setattr(module, limit, most, raising=module is weights_commitment)
+    assert weights_commitment.decode(made.encode(), what="list") == made
+    assert at_hand.committed(model, to_file=True) == made
+    for module in (weights_commitment, encoding):
+        monkeypatch.setattr(module, limit, most - 1, raising=module is weights_commitment)
+    with pytest.raises(DataError, match=r"a list of 6 tensors has \d+ bytes and \d+ commas and colons"):
+        made.encode()
+    with pytest.raises(DataError, match=f"expected at most {most - 1}"):
+        weights_commitment.decode(data, what="list")
+    monkeypatch.setattr(weights_reading, "tiles", None)
+    with pytest.raises(DataError, match="the root needs none"):
+        at_hand.committed(model, to_file=True)
+
+
+@pytest.mark.parametrize("scheme", ["hash", "kzg"])
+def test_the_root_is_computed_again(model: Path, scheme: Any) -> None:
+    made = at_hand.committed(model, scheme=scheme)
+    made.check_root()
+    if scheme == "kzg":
+        false = dataclasses.replace(made, root=Digest("palm-sha256", bytes(32)))
+        with pytest.raises(DataError, match=f"root: expected {made.root}, which the tensors give, got"):
+            false.check_root()

@@ -66,6 +66,8 @@ def test_roles_and_what_they_say(good: GoodRun, tmp_path: Path, claims: Any, sai
     found = weights_lists.of_statement(end)
     assert {role: weights_lists.meaning(end, role) for role in found} == said
     assert list(found) == list(said)
+    result = next((role for role, words in said.items() if words == "the model that came out"), None)
+    assert weights_lists.result_role(end) == result
     path = tmp_path / "e.palm.json"
     path.write_bytes(good.with_end(end.encode()).encode())
     if not said:
