@@ -143,10 +143,9 @@ def test_a_row_of_a_tied_head_is_of_the_model_that_was_trained(shell: Shell) -> 
 def test_the_weights_before_training_are_the_other_role(shell: Shell) -> None:
     opening = ("--tensor", "norm.weight", "--like", "train.palm.json", "-o", "i.palm-opening.json")
     shell.palm("open", "initial.safetensors", *opening)
-    said = shell.palm(
-        "check", "i.palm-opening.json", "--evidence", "train.palm.json", "--policy", "policy.yaml"
-    )
-    assert "in the model it began with" in last(said)
+    check = ("check", "i.palm-opening.json", "--evidence", "train.palm.json", "--policy", "policy.yaml")
+    assert "--role initial" in last(shell.palm(*check, code=1))
+    assert "in the model it began with" in last(shell.palm(*check, "--role", "initial"))
 
 
 @pytest.mark.slow
@@ -163,7 +162,7 @@ def test_without_the_evidence_the_names_in_the_file_count(shell: Shell) -> None:
     )
     evidence = ("--evidence", "train.palm.json", "--policy", "policy.yaml")
     said = shell.palm("check", "n.palm-opening.json", *evidence, code=1)
-    assert "the evidence names model palm-sha256:" in last(said)
+    assert "expected it under the root of model, palm-sha256:" in last(said)
 
 
 @pytest.mark.slow
