@@ -11,6 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 	&& { echo $$p; break; }; done)
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS    ?= 1
+TEST_JOBS    ?= 2
 CODE   := palm_torch examples benchmarks tests tools
 
 .DEFAULT_GOAL := help
@@ -18,7 +19,7 @@ CODE   := palm_torch examples benchmarks tests tools
 
 help:
 	@echo "make demo      train, seal, verify, then watch six tamperings being rejected"
-	@echo "make test      the whole test suite"
+	@echo "make test      the whole test suite, TEST_JOBS=2 files at a time"
 	@echo "make check     lint, types, floors, tests with coverage, documents (what CI runs)"
 	@echo "make vectors   write the golden files again; fails when that changes one of them"
 	@echo "make fuzz      every decoder under coverage-guided fuzzing, FUZZ_SECONDS=600 each, FUZZ_JOBS=1 at a time"
@@ -40,7 +41,7 @@ demo: $(STAMP)
 	$(BIN)/palm-torch demo
 
 test: $(STAMP)
-	PALM_TORCH_VECTORS="$${PALM_TORCH_VECTORS:-none}" $(BIN)/python -m pytest $(PYTEST_FLAGS)
+	PALM_TORCH_VECTORS="$${PALM_TORCH_VECTORS:-none}" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_FLAGS)
 
 check: vectors-named $(STAMP)
 	$(BIN)/ruff check $(CODE)

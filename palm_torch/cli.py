@@ -17,7 +17,9 @@ import click
 from palm_torch import __version__, terminal
 from palm_torch.commands import (
     bind,
+    check,
     collateral,
+    commit,
     coverage,
     demo,
     distribute,
@@ -31,6 +33,9 @@ from palm_torch.commands import (
     run,
     timestamp,
     verify,
+)
+from palm_torch.commands import (
+    open as open_verb,
 )
 from palm_torch.errors import InputError, PalmTorchError
 from palm_torch.escaping import printable
@@ -95,6 +100,9 @@ VERBS: Final = (
     coverage.coverage,
     prove_record.prove_record,
     prove_record.check_record,
+    commit.commit,
+    open_verb.open_,
+    check.check,
     policy.policy,
     timestamp.timestamp,
     collateral.collateral,

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))  # tests are not a pa
 
 VECTORS_VARIABLE: Final = "PALM_TORCH_VECTORS"
 NO_VECTORS: Final = "none"
-_COUNTS: Final = pytest.StashKey[dict[str, int]]()
+_COUNTS: Final = {"run": 0, "skipped": 0}
 
 _SLOW_MACHINES = (hypothesis.HealthCheck.too_slow,)
 for _name, _examples, _derandomize in (("default", 100, True), ("ci", 50, True), ("thorough", 2000, False)):
@@ -47,7 +47,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(folder.cleanup)
     os.environ["XDG_STATE_HOME"] = folder.name
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    config.stash[_COUNTS] = {"run": 0, "skipped": 0}
     _set_up_vectors(config)
 
 
@@ -58,21 +57,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("vectors")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # noqa: ARG001, ANN201 (pluggy's form)
-    """Counts the tests that had the vectors they need, and those that did not."""
-    report = yield
-    if item.get_closest_marker("vectors"):
-        counts = item.config.stash[_COUNTS]
-        counts["run"] += report.when == "call" and not report.skipped
-        counts["skipped"] += report.skipped
-    return report
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Counts the tests that had the vectors they need, and those that did not, in whatever process."""
+    if "vectors" in report.keywords:
+        _COUNTS["run"] += report.when == "call" and not report.skipped
+        _COUNTS["skipped"] += report.skipped
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Prints how many tests the third-party vectors reached, and leaves the line for `make check`."""
-    counts = config.stash[_COUNTS]
-    line = f"vectors: {counts['run']} run, {counts['skipped']} skipped"
+    line = f"vectors: {_COUNTS['run']} run, {_COUNTS['skipped']} skipped"
     terminalreporter.write_line(line)
     if getattr(config, "cache", None) is not None:
         (config.cache.mkdir("palm-torch") / "vectors").write_text(line + "\n", encoding="utf-8")

@@ -33,8 +33,6 @@ def check(end: Statement) -> None:
     for role, filled in end.roles().items():
         if isinstance(filled, Weights):
             _check_weights(role, filled)
-        elif isinstance(filled, Dataset):
-            _check_dataset(role, filled)
         elif isinstance(filled, dict):
             for name, item in filled.items():
                 if isinstance(item, Dataset):

@@ -44,6 +44,21 @@ def by_role(pairs: Sequence[str]) -> list[tuple[str, Path]]:
     return found
 
 
+def apart(output: Path | None, *inputs: Path | None) -> None:
+    """Refuses to write over what is read.
+
+    Args:
+        output: Where something will be written, if it will be.
+        inputs: What is read, as far as it is given.
+
+    Raises:
+        click.UsageError: If they are one file, whatever names it has.
+    """
+    for path in inputs:
+        if output is not None and path is not None and files.is_same(output, path):
+            raise click.UsageError(f"{output}: what is read from {path} would be replaced: write elsewhere")
+
+
 def salt(path: Path) -> bytes:
     """Reads the secret of private data.
 

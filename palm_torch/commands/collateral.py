@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from palm_torch.commands import arguments
 from palm_torch.commands.arguments import FILE
 from palm_torch.errors import EvidenceError
 from palm_torch.escaping import printable
@@ -47,6 +48,7 @@ def fetch(evidence: Path, output: Path, source: str | None, timeout: int, force:
 
     if output.exists() and not force:
         raise EvidenceError(f"{output}: there is a file already; --force replaces it")
+    arguments.apart(output, evidence)
     data = bundles.read(evidence)
     content = collateral_services.fetch(data, what=str(evidence), source=source, timeout_s=timeout)
     collateral_file.write(output, content)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from palm_torch.commands import printing
+from palm_torch.commands import arguments, printing
 from palm_torch.commands.arguments import FILE
 from palm_torch.errors import ArtifactError, EvidenceError, SealError
 from palm_torch.escaping import printable
@@ -49,6 +49,7 @@ def coverage(
     from palm_torch.appraisal import inclusions
     from palm_torch.commit import coverage_file, coverage_proof
 
+    arguments.apart(output, evidence, map_)
     data = bundles.read(evidence)
     end = statement.decode(bundles.decode(data, what=str(evidence)).end.statement)
     name, found = _dataset(evidence, end, dataset)

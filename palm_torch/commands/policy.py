@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from palm_torch.commands import arguments
 from palm_torch.commands.arguments import FILE, moment
 from palm_torch.errors import PolicyError
 from palm_torch.escaping import printable
@@ -55,6 +56,7 @@ def init(
     from palm_torch import evidence as bundles
     from palm_torch.appraisal import policy_template
 
+    arguments.apart(output, evidence)
     data = bundles.read(evidence)
     roots: dict[str, bytes] = {}
     if simulated_root is not None:
@@ -121,6 +123,7 @@ def sign(values: Path, key: Path, output: Path, force: bool) -> None:
     from palm_torch import dsse, files
     from palm_torch.policies import reference_values, signing_keys
 
+    arguments.apart(output, values, key)
     text = files.read_bounded(
         values, what="the values", max_bytes=reference_values.MAX_BYTES, error=PolicyError
     )

@@ -55,6 +55,7 @@ def prove_record(
 
     if index is None and text is None and content is None:
         raise click.UsageError("prove-record needs --index N, --text TEXT or --file FILE")
+    arguments.apart(output, manifest, content, salt_file)
     header = manifest_file.read_header(manifest)
     digest = _digest(header, text, content, salt_file)
     search = record_proof.Search(index=index, digest=digest if index is None else None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from palm_torch.commands import arguments
 from palm_torch.commands.arguments import FILE
 from palm_torch.errors import EvidenceError, SealError
 from palm_torch.escaping import printable
@@ -30,6 +31,7 @@ def timestamp(
     palm-torch opens no connection: send the query with whatever you like, such as the curl line printed.
     """
     if query is not None and response is None and root is None:
+        arguments.apart(query, evidence)
         _write_query(_read(evidence, force=force), query, force=force)
     elif query is None and response is not None and root is not None:
         _attach(_read(evidence, force=force), evidence, response, root)

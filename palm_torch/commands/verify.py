@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from palm_torch import terminal
-from palm_torch.commands import arguments, printing
+from palm_torch.commands import appraising, arguments, printing
 from palm_torch.commands.arguments import FILE
 from palm_torch.errors import InputError, RejectedError
 from palm_torch.exit_codes import ACCEPTED, MALFORMED, REJECTED
@@ -20,33 +20,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Appraise evidence against a policy.")
 @click.argument("evidence", nargs=-1, required=True, type=FILE)
-@click.option(
-    "--policy",
-    "policies",
-    type=FILE,
-    required=True,
-    multiple=True,
-    help="What is demanded, YAML; with several pieces of evidence once for all, or once for each in order.",
-)
-@click.option(
-    "--request",
-    "requests",
-    type=FILE,
-    multiple=True,
-    help="The request that the evidence should answer; with several, in any order.",
-)
-@click.option(
-    "--at",
-    help="Time of verification, ISO 8601 with time zone.  [default: the time stamp's with --timestamp-root, "
-    "else this machine's clock]",
-)
-@click.option(
-    "--freshness",
-    type=click.Choice(["required", "not_checked"]),
-    default="required",
-    show_default=True,
-    help="not_checked accepts an answer to a request that is not at hand.",
-)
+@appraising.options(several=True)
 @click.option(
     "--artifact",
     "artifacts",
@@ -54,9 +28,6 @@ if TYPE_CHECKING:
     metavar="ROLE=PATH",
     help="Compare a file with a role; repeatable.",
 )
-@click.option("--reference-values", type=FILE, help="Signed values, for a policy that says [authority].")
-@click.option("--authority-key", type=FILE, help="Public key of who signed the reference values, PEM.")
-@click.option("--timestamp-root", type=FILE, help="Root certificate of the time-stamping authority, PEM.")
 @click.option(
     "--seen",
     type=FILE,
@@ -64,42 +35,6 @@ if TYPE_CHECKING:
 )
 @click.option("--again", is_flag=True, help="With --seen: accept the very same evidence once more.")
 @click.option("--closing", type=FILE, help="For a receipt: the sealed evidence of its session.")
-@click.option(
-    "--collateral",
-    "collaterals",
-    type=FILE,
-    multiple=True,
-    help="What the vendor says of the platform, from `collateral fetch`; with several pieces of evidence "
-    "once for all, or once for each in order.",
-)
-@click.option(
-    "--rim",
-    "rims",
-    multiple=True,
-    metavar="[NAME=]FILE",
-    help="Reference manifest of a GPU's driver or firmware image, XML, in place of what came; repeatable. "
-    "NVIDIA's name for it, which says for which board it is, is that of the file unless NAME is given.",
-)
-@click.option(
-    "--ocsp",
-    type=FILE,
-    multiple=True,
-    help="Answer about the status of a GPU's certificate, DER, in place of what came; repeatable.",
-)
-@click.option(
-    "--gpu-crl",
-    "gpu_crls",
-    type=FILE,
-    multiple=True,
-    help="Revocation list of GPUs' certificates, DER, in place of what came; repeatable.",
-)
-@click.option(
-    "--part",
-    "parts",
-    type=FILE,
-    multiple=True,
-    help="Evidence of another machine of the same run, with its coverage files beside it; repeatable.",
-)
 @click.option(
     "--dataset",
     "datasets",
@@ -128,14 +63,6 @@ if TYPE_CHECKING:
     multiple=True,
     help="Proof, from `coverage`, of how often one record was delivered; repeatable.",
 )
-@click.option(
-    "--nras",
-    type=FILE,
-    multiple=True,
-    help="Token of NVIDIA's attestation service about a GPU: an opinion, which is shown and decides nothing; "
-    "repeatable.",
-)
-@click.option("--jwks", type=FILE, help="With --nras: the service's keys, a JSON Web Key Set.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the rejection, as JSON.")
 def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     evidence: tuple[Path, ...],
@@ -173,8 +100,7 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
 
     if again and seen is None:
         raise click.UsageError("--again goes with --seen")
-    if bool(nras) is (jwks is None):
-        raise click.UsageError("--nras and --jwks go together: give both")
+    appraising.check_tokens(nras, jwks)
     at_hand = arguments.artifacts(artifacts)
     of_data: dict[str, Any] = {
         "datasets": arguments.by_role(datasets),

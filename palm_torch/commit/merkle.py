@@ -11,24 +11,19 @@ Leaves travel as one byte string of n × 32 bytes: no Python object per leaf.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from typing import TYPE_CHECKING, Final
 
-from palm_torch.digest import tagged_hash
+from palm_torch.commit import merkle_nodes
 from palm_torch.errors import BindingError, DataError, EvidenceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-HASH_BYTES: Final = 32
-MAX_LEAVES: Final = 2**40
+HASH_BYTES: Final = merkle_nodes.HASH_BYTES
+MAX_LEAVES: Final = merkle_nodes.MAX_LEAVES
+MISSING: Final = merkle_nodes.MISSING
 
-MISSING: Final = tagged_hash("palm-torch/merkle-missing/v1")
-"""Stands for a node that covers no leaf."""
-
-_ROOT_TAG: Final = "palm-torch/merkle-root/v1"
-_NODE_TAG: Final = b"palm-torch/merkle-node/v1"
+_BLOCK: Final = 1 << merkle_nodes.BLOCK_LEVELS
 
 
 def root(leaves: bytes | bytearray) -> bytes:
@@ -38,21 +33,23 @@ def root(leaves: bytes | bytearray) -> bytes:
         DataError: If the length is not a multiple of 32, or n is above `MAX_LEAVES`.
     """
     count = _count(leaves)
-    level = 0
-    nodes = bytes(leaves)
-    while len(nodes) > HASH_BYTES:
-        level += 1
-        nodes = _next_level(nodes, level)
-    return _root_of_top(count, nodes or MISSING)
+    top = merkle_nodes.node_of_leaves(leaves, merkle_nodes.height(count), 0) if count else MISSING
+    return merkle_nodes.root_of_top(count, top)
 
 
 class TreeBuilder:
-    """Collects leaves one by one; keeps 32 bytes for each."""
+    """Collects leaves one by one; a leaf can be replaced later.
 
-    __slots__ = ("_leaves",)
+    It keeps 32 bytes for each leaf and 64 bytes for each complete block of 1,024, so that a root, a proof or
+    a replaced leaf costs one block and a path, not the whole tree.
+    """
+
+    __slots__ = ("_leaves", "_levels")
 
     def __init__(self) -> None:
         self._leaves = bytearray()
+        # _levels[k]: the complete nodes of level BLOCK_LEVELS + k, one after the other.
+        self._levels: list[bytearray] = []
 
     def __len__(self) -> int:
         """Returns the number of leaves so far."""
@@ -64,22 +61,111 @@ class TreeBuilder:
         Raises:
             DataError: If the digest is not 32 bytes.
         """
-        if len(leaf) != HASH_BYTES:
-            raise DataError(f"merkle leaf: expected {HASH_BYTES} bytes, got {len(leaf)}")
-        self._leaves += leaf
-        return len(self) - 1
+        _check_leaf(leaf)
+        leaves = self._leaves
+        leaves += leaf
+        count = len(leaves) // HASH_BYTES
+        if not count & (_BLOCK - 1):
+            self._hash_block((count - 1) >> merkle_nodes.BLOCK_LEVELS)
+        return count - 1
+
+    def extend(self, leaves: bytes | bytearray) -> None:
+        """Appends n × 32 bytes of leaf digests.
+
+        Raises:
+            DataError: If the length is not a multiple of 32.
+        """
+        _count(leaves)
+        before = len(self)
+        self._leaves += leaves
+        for block in range(before >> merkle_nodes.BLOCK_LEVELS, len(self) >> merkle_nodes.BLOCK_LEVELS):
+            self._hash_block(block)
+
+    def truncate(self, count: int) -> None:
+        """Drops all leaves but the first `count`.
+
+        Raises:
+            DataError: If there are fewer.
+        """
+        if not 0 <= count <= len(self):
+            raise DataError(f"merkle leaves: expected to keep at most {len(self)}, got {count}")
+        del self._leaves[count * HASH_BYTES :]
+        for level, nodes in enumerate(self._levels, merkle_nodes.BLOCK_LEVELS):
+            del nodes[(count >> level) * HASH_BYTES :]
+
+    def leaf(self, position: int) -> bytes:
+        """Returns the leaf digest at a position, 32 bytes.
+
+        Raises:
+            DataError: If there is no leaf at this position.
+        """
+        merkle_nodes.check_positions([position], len(self), DataError)
+        return bytes(self._leaves[position * HASH_BYTES : (position + 1) * HASH_BYTES])
+
+    def replace(self, position: int, leaf: bytes) -> None:
+        """Puts another 32-byte leaf digest in the place of the one at `position`.
+
+        Raises:
+            DataError: If there is no leaf at this position, or the digest is not 32 bytes.
+        """
+        _check_leaf(leaf)
+        merkle_nodes.check_positions([position], len(self), DataError)
+        self._leaves[position * HASH_BYTES : (position + 1) * HASH_BYTES] = leaf
+        block = position >> merkle_nodes.BLOCK_LEVELS
+        if (block + 1) << merkle_nodes.BLOCK_LEVELS <= len(self):
+            self._hash_block(block)
 
     def leaves(self) -> bytes:
         """Returns all leaf digests, n × 32 bytes."""
         return bytes(self._leaves)
 
     def root(self) -> bytes:
-        """Returns the root over the leaves so far, 32 bytes."""
-        return root(self._leaves)
+        """Returns the root over the leaves so far, 32 bytes.
+
+        Raises:
+            DataError: If they are more than `MAX_LEAVES`.
+        """
+        count = _count(self._leaves)
+        return merkle_nodes.root_of_top(count, self._node(merkle_nodes.height(count), 0))
 
     def open(self, positions: Iterable[int]) -> bytes:
         """Returns the proof for a set of positions; see `open_positions`."""
-        return open_positions(self._leaves, positions)
+        wanted = sorted(positions)
+        merkle_nodes.check_positions(wanted, _count(self._leaves), DataError)
+        return b"".join(
+            self._node(level, index) for level, index in merkle_nodes.proof_nodes(wanted, len(self))
+        )
+
+    def _hash_block(self, index: int) -> None:
+        """Hashes a complete block again, and all complete nodes above it."""
+        level, node = 0, merkle_nodes.node_of_leaves(self._leaves, merkle_nodes.BLOCK_LEVELS, index)
+        while True:
+            if level == len(self._levels):
+                self._levels.append(bytearray())
+            nodes = self._levels[level]
+            nodes[index * HASH_BYTES : (index + 1) * HASH_BYTES] = node  # at the end, this appends
+            pair = bytes(nodes[(index & ~1) * HASH_BYTES : (index | 1) * HASH_BYTES + HASH_BYTES])
+            if len(pair) < 2 * HASH_BYTES:
+                return
+            level, index = level + 1, index >> 1
+            node = merkle_nodes.node_hash(
+                merkle_nodes.BLOCK_LEVELS + level, pair[:HASH_BYTES], pair[HASH_BYTES:]
+            )
+
+    def _node(self, level: int, index: int) -> bytes:
+        """Returns a node: kept, hashed from its leaves, or, at the right edge, from the nodes below."""
+        kept = level - merkle_nodes.BLOCK_LEVELS
+        if 0 <= kept < len(self._levels):
+            node = self._levels[kept][index * HASH_BYTES : (index + 1) * HASH_BYTES]
+            if node:
+                return bytes(node)
+        if index << level >= len(self):
+            return MISSING
+        if kept <= 0:
+            return merkle_nodes.node_of_leaves(self._leaves, level, index)
+        return merkle_nodes.node_hash(
+            level, self._node(level - 1, 2 * index), self._node(level - 1, 2 * index + 1)
+        )
 
 
 def open_positions(leaves: bytes | bytearray, positions: Iterable[int]) -> bytes:
@@ -94,15 +180,22 @@ def open_positions(leaves: bytes | bytearray, positions: Iterable[int]) -> bytes
     """
     count = _count(leaves)
     wanted = sorted(positions)
-    _check_positions(wanted, count, DataError)
-    proof: list[bytes] = []
-    nodes, level = bytes(leaves), 0
-    while len(nodes) > HASH_BYTES:
-        wanted, siblings = _frontier(wanted, len(nodes) // HASH_BYTES)
-        proof.extend(nodes[at * HASH_BYTES : (at + 1) * HASH_BYTES] for at in siblings)
-        level += 1
-        nodes = _next_level(nodes, level)
-    return b"".join(proof)
+    merkle_nodes.check_positions(wanted, count, DataError)
+    return b"".join(
+        merkle_nodes.node_of_leaves(leaves, level, index)
+        for level, index in merkle_nodes.proof_nodes(wanted, count)
+    )
+
+
+def proof_bytes(count: int, positions: Iterable[int]) -> int:
+    """Returns the length, in bytes, of the one valid proof for these positions in a tree of `count` leaves.
+
+    Raises:
+        DataError: If there is no position, one is repeated or not below `count`.
+    """
+    wanted = sorted(positions)
+    merkle_nodes.check_positions(wanted, count, DataError)
+    return len(merkle_nodes.proof_nodes(wanted, count)) * HASH_BYTES
 
 
 def verify(tree_root: bytes, count: int, leaves: Mapping[int, bytes], proof: bytes) -> None:
@@ -112,6 +205,8 @@ def verify(tree_root: bytes, count: int, leaves: Mapping[int, bytes], proof: byt
     2. The proof has exactly the hashes that positions and `count` leave underivable.
     3. Level by level, known nodes are paired with their siblings: known, from the proof, or missing.
     4. The top, bound with `count`, is the root.
+
+    Steps 1 to 3 are those of `opened_root`.
 
     Args:
         tree_root: 32 bytes.
@@ -123,70 +218,69 @@ def verify(tree_root: bytes, count: int, leaves: Mapping[int, bytes], proof: byt
         EvidenceError: At steps 1 and 2: malformed, nothing was compared.
         BindingError: At step 4: not the leaves that were committed to.
     """
-    known = dict(sorted(leaves.items()))
-    if not 0 < count <= MAX_LEAVES:
-        raise EvidenceError(f"merkle opening: expected 1 to {MAX_LEAVES} leaves, got {count}")
-    _check_positions(list(known), count, EvidenceError)  # 1
-    for position, leaf in known.items():
-        if len(leaf) != HASH_BYTES:
-            raise EvidenceError(f"merkle leaf {position}: expected {HASH_BYTES} bytes, got {len(leaf)}")
-    expected = _siblings_needed(list(known), count) * HASH_BYTES  # 2
-    if len(proof) != expected:
-        raise EvidenceError(f"merkle opening: expected a proof of {expected} bytes, got {len(proof)}")
-    level, width, at = 0, count, 0
-    while width > 1:  # 3
-        parents, siblings = _frontier(list(known), width)
-        for sibling in siblings:
-            known[sibling] = proof[at : at + HASH_BYTES]
-            at += HASH_BYTES
-        level += 1
-        known = {p: _node(level, known[2 * p], known.get(2 * p + 1, MISSING)) for p in parents}
-        width = (width + 1) // 2
-    if _root_of_top(count, known[0]) != tree_root:  # 4
+    if opened_root(count, leaves, proof) != tree_root:  # 4
+        opened = merkle_nodes.few(sorted(leaves))
         raise BindingError(
-            f"merkle opening of positions {_few(sorted(leaves))}: not the leaves under root {tree_root.hex()}"
+            f"merkle opening of positions {opened}: not the leaves under root {tree_root.hex()}"
         )
 
 
-def _node(level: int, left: bytes, right: bytes) -> bytes:
-    """Hashes one inner node; every part has a fixed length, so none needs a prefix."""
-    return hashlib.sha256(b"%b%c%b%b" % (_NODE_TAG, level, left, right)).digest()
+def opened_root(count: int, leaves: Mapping[int, bytes], proof: bytes) -> bytes:
+    """Returns the root that leaves and proof make, 32 bytes; it says nothing until it is compared.
+
+    For one who knows the root only as part of something else; everyone else calls `verify`.
+
+    Args:
+        count: Number of leaves n in the tree.
+        leaves: Leaf digest by position; not empty.
+        proof: What `open_positions` returned.
+
+    Raises:
+        EvidenceError: If a part is malformed; see `verify`, steps 1 and 2.
+    """
+    known = dict(sorted(leaves.items()))
+    if not 0 < count <= MAX_LEAVES:
+        raise EvidenceError(f"merkle opening: expected 1 to {MAX_LEAVES} leaves, got {count}")
+    positions = list(known)
+    merkle_nodes.check_positions(positions, count, EvidenceError)  # 1
+    for position, leaf in known.items():
+        if len(leaf) != HASH_BYTES:
+            raise EvidenceError(f"merkle leaf {position}: expected {HASH_BYTES} bytes, got {len(leaf)}")
+    frontiers = merkle_nodes.frontiers(positions, count)
+    expected = sum(len(siblings) for _, siblings in frontiers) * HASH_BYTES  # 2
+    if len(proof) != expected:
+        raise EvidenceError(f"merkle opening: expected a proof of {expected} bytes, got {len(proof)}")
+    at, node_hash = 0, merkle_nodes.node_hash
+    for level, (parents, siblings) in enumerate(frontiers, 1):  # 3
+        for sibling in siblings:
+            known[sibling] = proof[at : at + HASH_BYTES]
+            at += HASH_BYTES
+        known = {p: node_hash(level, known[2 * p], known.get(2 * p + 1, MISSING)) for p in parents}
+    return merkle_nodes.root_of_top(count, known[0])
 
 
-def _next_level(nodes: bytes, level: int) -> bytes:
-    sha256, prefix, pair = hashlib.sha256, _NODE_TAG + bytes((level,)), 2 * HASH_BYTES
-    if len(nodes) % pair:
-        nodes += MISSING
-    return b"".join([sha256(prefix + nodes[at : at + pair]).digest() for at in range(0, len(nodes), pair)])
+def updated_root(
+    tree_root: bytes, count: int, position: int, old_leaf: bytes, new_leaf: bytes, proof: bytes
+) -> bytes:
+    """Returns the root of the tree in which one leaf was replaced, for one who has the old root alone.
 
+    1. The proof shows the old leaf under the old root; see `verify`.
+    2. Its hashes are thus those of the tree beside the path, so with the new leaf they make the new root.
 
-def _root_of_top(count: int, top: bytes) -> bytes:
-    return tagged_hash(_ROOT_TAG, count.to_bytes(8, "big"), top)
+    Args:
+        tree_root: Root before, 32 bytes.
+        count: Number of leaves n in the tree, before and after.
+        position: Which leaf is replaced.
+        old_leaf: What is there before, 32 bytes.
+        new_leaf: What is there afterwards, 32 bytes.
+        proof: What `open_positions` returns for this one position, before or after.
 
-
-def _frontier(positions: list[int], width: int) -> tuple[list[int], list[int]]:
-    """Returns parents of sorted positions in a level of `width` nodes, and siblings a proof must bring."""
-    parents: list[int] = []
-    siblings: list[int] = []
-    for index, position in enumerate(positions):
-        sibling = position ^ 1
-        if sibling < position:
-            if index and positions[index - 1] == sibling:
-                continue  # the pair was handled at its left half
-            siblings.append(sibling)
-        elif sibling < width and (index + 1 == len(positions) or positions[index + 1] != sibling):
-            siblings.append(sibling)
-        parents.append(position >> 1)
-    return parents, siblings
-
-
-def _siblings_needed(positions: list[int], width: int) -> int:
-    total = 0
-    while width > 1:
-        positions, siblings = _frontier(positions, width)
-        total += len(siblings)
-        width = (width + 1) // 2
-    return total
+    Raises:
+        EvidenceError: If a part is malformed; nothing was compared.
+        BindingError: If the old leaf does not stand at this position under the old root.
+    """
+    verify(tree_root, count, {position: old_leaf}, proof)  # 1
+    return opened_root(count, {position: new_leaf}, proof)  # 2
 
 
 def _count(leaves: bytes | bytearray) -> int:
@@ -196,15 +290,6 @@ def _count(leaves: bytes | bytearray) -> int:
     return count
 
 
-def _check_positions(positions: list[int], count: int, error: type[DataError | EvidenceError]) -> None:
-    if not positions:
-        raise error("merkle opening: expected at least one position, got none")
-    if positions[0] < 0 or positions[-1] >= count:
-        raise error(f"merkle opening: expected positions in [0, {count}), got {_few(positions)}")
-    if any(a == b for a, b in itertools.pairwise(positions)):
-        raise error(f"merkle opening: repeated position in {_few(positions)}")
-
-
-def _few(positions: list[int]) -> str:
-    shown = ", ".join(map(str, positions[:8]))
-    return f"[{shown}, … {len(positions)} in all]" if len(positions) > 8 else f"[{shown}]"  # noqa: PLR2004 (one line)
+def _check_leaf(leaf: bytes) -> None:
+    if len(leaf) != HASH_BYTES:
+        raise DataError(f"merkle leaf: expected {HASH_BYTES} bytes, got {len(leaf)}")

@@ -80,11 +80,11 @@ class StoredTensor:
         Raises:
             DataError: If the file cannot be read or has become shorter.
         """
-        descriptor = _open(self.path)
+        descriptor = open_file(self.path)
         try:
             return tensor_root_of_reads(
                 TensorSpec(name, self.spec.dtype, self.spec.shape),
-                lambda start, end: _read(descriptor, self.path, self.start + start, end - start),
+                lambda start, end: read_exactly(descriptor, self.path, self.start + start, end - start),
             )
         finally:
             os.close(descriptor)
@@ -129,10 +129,32 @@ class StoredTensor:
 def compare(path: Path, tensors: Sequence[roles.Tensor]) -> None:
     """Checks that a file holds exactly these tensors, byte for byte.
 
+    1. The tensors are those, as `matched` finds them.
+    2. Every root, computed from the bytes in the file, is equal.
+
+    Args:
+        path: A file, an index or a folder; see the module.
+        tensors: The tensors of the evidence.
+
+    Raises:
+        DataError: If the file is missing or malformed: nothing was compared.
+        ArtifactError: Naming the first tensor that differs.
+    """
+    for claim, tensor in matched(path, tensors):
+        root = tensor.root(claim.name)
+        if root != claim.root.value:
+            raise ArtifactError(
+                f"{tensor.path}: tensor {tensor.spec.name!r}: its bytes differ: "
+                f"expected root {claim.root.value.hex()}, got {root.hex()}"
+            )
+
+
+def matched(path: Path, tensors: Sequence[roles.Tensor]) -> list[tuple[roles.Tensor, StoredTensor]]:
+    """Finds the tensors of the evidence in a file, without reading their bytes.
+
     1. Every tensor is there, under its name or an alias; where it is stored twice, both count.
     2. Dtype and shape are equal.
     3. Nothing else is there.
-    4. Every root, computed from the bytes in the file, is equal.
 
     Args:
         path: A file, an index or a folder; see the module.
@@ -143,23 +165,17 @@ def compare(path: Path, tensors: Sequence[roles.Tensor]) -> None:
         ArtifactError: Naming the first tensor that differs.
     """
     stored = stored_tensors(path)
-    matched: list[tuple[roles.Tensor, StoredTensor]] = []
+    found: list[tuple[roles.Tensor, StoredTensor]] = []
     for claim in tensors:
-        found = [stored.pop(name) for name in (claim.name, *claim.aliases) if name in stored]
-        if not found:  # 1
+        here = [stored.pop(name) for name in (claim.name, *claim.aliases) if name in stored]
+        if not here:  # 1
             raise ArtifactError(f"{path}: tensor {claim.name!r} is missing")
-        for tensor in found:
-            _compare_spec(tensor, claim)  # 2
-            matched.append((claim, tensor))
+        for tensor in here:
+            check_spec(tensor, claim)  # 2
+            found.append((claim, tensor))
     if stored:  # 3
         raise ArtifactError(f"{path}: tensor {min(stored)!r} is not among the {len(tensors)} of the evidence")
-    for claim, tensor in matched:  # 4
-        root = tensor.root(claim.name)
-        if root != claim.root.value:
-            raise ArtifactError(
-                f"{tensor.path}: tensor {tensor.spec.name!r}: its bytes differ: "
-                f"expected root {claim.root.value.hex()}, got {root.hex()}"
-            )
+    return found
 
 
 def stored_tensors(path: Path) -> dict[str, StoredTensor]:
@@ -184,13 +200,13 @@ def read_header(path: Path) -> tuple[StoredTensor, ...]:
     Raises:
         DataError: If the file cannot be read, or is not a well-formed safetensors file.
     """
-    descriptor = _open(path)
+    descriptor = open_file(path)
     try:
         size = os.fstat(descriptor).st_size
-        length = int.from_bytes(_read(descriptor, path, 0, _LENGTH_BYTES), "little")
+        length = int.from_bytes(read_exactly(descriptor, path, 0, _LENGTH_BYTES), "little")
         if length > min(MAX_HEADER_BYTES, size - _LENGTH_BYTES):
             raise DataError(f"{path}: not a safetensors file: header of {length} bytes in a file of {size}")
-        header = _read(descriptor, path, _LENGTH_BYTES, length)
+        header = read_exactly(descriptor, path, _LENGTH_BYTES, length)
     finally:
         os.close(descriptor)
     if not header.startswith(b"{"):
@@ -215,12 +231,12 @@ def read_header(path: Path) -> tuple[StoredTensor, ...]:
 
 
 def _sharded(index: Path) -> dict[str, StoredTensor]:
-    descriptor = _open(index)
+    descriptor = open_file(index)
     try:
         size = os.fstat(descriptor).st_size
         if size > MAX_HEADER_BYTES:
             raise DataError(f"{index}: expected at most {MAX_HEADER_BYTES} bytes, got {size}")
-        weight_map = _object(_read(descriptor, index, 0, size), index).get("weight_map")
+        weight_map = _object(read_exactly(descriptor, index, 0, size), index).get("weight_map")
     finally:
         os.close(descriptor)
     if not isinstance(weight_map, dict) or not weight_map:
@@ -238,7 +254,12 @@ def _sharded(index: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _compare_spec(tensor: StoredTensor, claim: roles.Tensor) -> None:
+def check_spec(tensor: StoredTensor, claim: roles.Tensor) -> None:
+    """Checks that a stored tensor has the dtype and shape that the evidence says.
+
+    Raises:
+        ArtifactError: If it has others.
+    """
     spec = tensor.spec
     if (spec.dtype, spec.shape) != (claim.dtype, claim.shape):
         raise ArtifactError(
@@ -291,14 +312,30 @@ def _object(data: bytes, path: Path) -> dict[str, Any]:
     return value
 
 
-def _open(path: Path) -> int:
+def open_file(path: Path) -> int:
+    """Opens a file of weights and returns its descriptor, which the caller closes.
+
+    Raises:
+        DataError: If it cannot be opened.
+    """
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe: refused when it is read
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise DataError(f"{path}: cannot be opened: {getattr(error, 'strerror', error)}") from error
 
 
-def _read(descriptor: int, path: Path, start: int, length: int) -> bytes:
+def read_exactly(descriptor: int, path: Path, start: int, length: int) -> bytes:
+    """Copies bytes out of an open file, once.
+
+    Args:
+        descriptor: What `open_file` returned.
+        path: The file, for messages.
+        start: Offset of the first byte.
+        length: How many.
+
+    Raises:
+        DataError: If they cannot be read, or the file ends before.
+    """
     try:
         data = os.pread(descriptor, length, start)
     except OSError as error:

@@ -6,7 +6,7 @@ whose tensors have the same element type, channels and leading shapes in the sam
 is one Merkle tree over the tiles (site, row, channel) of all its sites. The trace's context names the groups
 with their roots, and everything else that was recorded of the run; the trace root is the hash of it.
 
-Nothing here knows a tensor. Specification: docs/spec/25-traces.md.
+Nothing here knows a tensor. Specification: docs/spec/26-traces.md.
 """
 
 from __future__ import annotations

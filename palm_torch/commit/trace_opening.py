@@ -2,7 +2,7 @@
 
 A question names a site and ranges of sequences, tokens and channels. Which tiles these touch, and where they
 lie in which tree, follows from the question and the context alone; an opening is those tiles and one proof.
-It needs neither torch nor the tensors to check it. Specification: docs/spec/25-traces.md.
+It needs neither torch nor the tensors to check it. Specification: docs/spec/26-traces.md.
 """
 
 from __future__ import annotations

@@ -147,13 +147,13 @@ def tensor_root_of_reads(spec: TensorSpec, read: Callable[[int, int], Bytes]) ->
         spec: What the tensor is.
         read: Function (start, end) → the tensor's bytes in [start, end); at most 1 MiB at a time.
     """
-    tiles = (blake3(read(start, end)).digest() for start, end in tile_ranges(spec))
-    return root_of_tiles(spec, b"".join(tiles))
+    hashed = [blake3(read(start, end)).digest() for start, end in tile_ranges(spec)]
+    return root_of_tiles(spec, b"".join(hashed))
 
 
 def tile_ranges(spec: TensorSpec) -> Iterator[tuple[int, int]]:
     """Yields first byte and end of every tile of a tensor, back to back; at most 1 MiB each."""
-    for _, _, start, end in _tiles(spec):
+    for _, _, start, end in tiles(spec):
         yield start, end
 
 
@@ -169,16 +169,16 @@ def root_of_tiles(spec: TensorSpec, digests: bytes) -> bytes:
     """
     leaf = grid.leaf_maker(spec.name, spec.dtype, axes=2)
     size = merkle.HASH_BYTES
-    tiles = list(_tiles(spec))
-    if len(digests) != len(tiles) * size:
+    if len(digests) != (expected := size * (spec.tiling().tiles if spec.nbytes else 0)):
         raise DataError(
-            f"tensor {spec.name!r}: expected {len(tiles)} digests of tiles, {len(tiles) * size} bytes, got "
-            f"{len(digests)}"
+            f"tensor {spec.name!r}: expected digests of its tiles, {expected} bytes, got {len(digests)}"
         )
     return merkle.root(
         b"".join(
-            leaf(shape, at, digests[number * size : (number + 1) * size])
-            for number, (shape, at, _, _) in enumerate(tiles)
+            [
+                leaf(shape, at, digests[first : first + size])
+                for first, (shape, at, _, _) in zip(range(0, len(digests), size), tiles(spec), strict=True)
+            ]
         )
     )
 
@@ -201,29 +201,11 @@ def weights_root(tensors: Iterable[tuple[TensorSpec, bytes]]) -> Digest:
             if name in seen:
                 raise DataError(f"tensor {name!r}: the name occurs twice")
             seen.add(name)
-        entries[spec.name.encode("utf-8")] = _entry(spec, root)
+        entries[spec.name.encode("utf-8")] = tensor_entry(spec, root)
     return Digest(TAGGED_SHA256, merkle.root(b"".join(entries[name] for name in sorted(entries))))
 
 
-def claimed_root(tensors: Iterable[roles.Tensor]) -> Digest:
-    """Returns the weights root of a list of tensors that evidence carries.
-
-    Raises:
-        DataError: If the list is not canonical: names or aliases unsorted or repeated, an unknown dtype,
-            a root of another algorithm.
-    """
-    pairs: list[tuple[TensorSpec, bytes]] = []
-    for tensor in tensors:
-        spec = TensorSpec(tensor.name, tensor.dtype, tensor.shape, tensor.aliases)
-        if tensor.root.algorithm != TAGGED_SHA256:
-            raise DataError(f"tensor {spec.name!r}: expected a {TAGGED_SHA256} root, got {tensor.root}")
-        pairs.append((spec, tensor.root.value))
-    if [spec.name for spec, _ in pairs] != sorted((spec.name for spec, _ in pairs), key=_name_bytes):
-        raise DataError("tensors: expected them sorted by name")
-    return weights_root(pairs)
-
-
-def _tiles(spec: TensorSpec) -> Iterator[tuple[tuple[int, int], tuple[int, int], int, int]]:
+def tiles(spec: TensorSpec) -> Iterator[tuple[tuple[int, int], tuple[int, int], int, int]]:
     """Yields shape, coordinates, first byte and end of every tile, row-major; the ranges are back to back.
 
     The numbers are those of `Grid.tile_at`, without its price: there may be a million tiles.
@@ -242,12 +224,36 @@ def _tiles(spec: TensorSpec) -> Iterator[tuple[tuple[int, int], tuple[int, int],
             start = end
 
 
-def _entry(spec: TensorSpec, root: bytes) -> bytes:
+def tensor_entry(spec: TensorSpec, root: bytes) -> bytes:
+    """Returns what stands for a tensor in the tree over all of them, 32 bytes.
+
+    Args:
+        spec: What the tensor is.
+        root: Root over its tiles, 32 bytes.
+    """
     aliases = b"".join(length_prefixed(alias.encode("utf-8")) for alias in spec.aliases)
     shape = b"".join(extent.to_bytes(8, "big") for extent in spec.shape)
     return tagged_hash(
         _TENSOR_TAG, spec.name.encode("utf-8"), aliases, spec.dtype.encode("ascii"), shape, root
     )
+
+
+def claimed_root(tensors: Iterable[roles.Tensor]) -> Digest:
+    """Returns the weights root of a list of tensors that evidence carries.
+
+    Raises:
+        DataError: If the list is not canonical: names or aliases unsorted or repeated, an unknown dtype,
+            a root of another algorithm.
+    """
+    pairs: list[tuple[TensorSpec, bytes]] = []
+    for tensor in tensors:
+        spec = TensorSpec(tensor.name, tensor.dtype, tensor.shape, tensor.aliases)
+        if tensor.root.algorithm != TAGGED_SHA256:
+            raise DataError(f"tensor {spec.name!r}: expected a {TAGGED_SHA256} root, got {tensor.root}")
+        pairs.append((spec, tensor.root.value))
+    if [spec.name for spec, _ in pairs] != sorted((spec.name for spec, _ in pairs), key=_name_bytes):
+        raise DataError("tensors: expected them sorted by name")
+    return weights_root(pairs)
 
 
 def _name_bytes(name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Files at hand: manifests, coverage maps, proofs about records, safetensors files, NumPy arrays."""
+"""Files at hand: manifests, coverage maps, proofs about records, weights and openings, NumPy arrays."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import records_at_hand as at_hand
+import weights_at_hand
 from laws import REFUSED, accepted, ours
 
 from palm_torch.commit import (
@@ -16,9 +17,12 @@ from palm_torch.commit import (
     coverage_file,
     coverage_proof,
     manifest_file,
+    opening_file,
     record_proof,
     records,
     safetensors_file,
+    weights_commitment,
+    weights_opening,
 )
 from palm_torch.data.formats import npy, table
 from palm_torch.digest import Digest
@@ -37,6 +41,10 @@ def one_input(data: bytes) -> None:
         counted(data)
     elif data.startswith(b'{"group"'):
         members(data)
+    elif data.startswith(b'{"columns"'):
+        rows(data)
+    elif data.startswith(weights_commitment.START[:15]):
+        lists(data)
     elif data.startswith(b"\x93NUMPY"):
         arrays(path, data)
     else:
@@ -90,6 +98,27 @@ def members(data: bytes) -> None:
     proven = REFUSED if found is REFUSED else ours(record_proof.check, found, at_hand.MANIFEST.digest)
     if proven is not REFUSED:
         assert proven.digest == at_hand.DIGESTS[proven.index * 32 :][:32]
+
+
+def rows(data: bytes) -> None:
+    accepted(data, lambda _: opening_file.decode(data, what="opening"), opening_file.WeightsOpening.encode)
+    found = ours(opening_file.decode, data, what="opening")
+    shown = REFUSED if found is REFUSED else ours(weights_opening.verify, found, model().root)
+    if shown is not REFUSED:
+        ((top, bottom), (left, right)) = shown.block.rows, shown.block.columns
+        content, width = weights_at_hand.SMALL[shown.spec.name][2], shown.spec.view()[1]
+        cut = (content[4 * (row * width + left) : 4 * (row * width + right)] for row in range(top, bottom))
+        assert shown.values == b"".join(cut)
+
+
+def lists(data: bytes) -> None:
+    decode = weights_commitment.decode
+    accepted(data, lambda _: decode(data, what="list"), weights_commitment.WeightsCommitment.encode)
+
+
+@functools.cache
+def model() -> weights_commitment.WeightsCommitment:
+    return weights_commitment.commit(weights_at_hand.write(scratch() / "model", weights_at_hand.SMALL))
 
 
 def arrays(path: Path, data: bytes) -> None:

@@ -17,12 +17,23 @@ import numpy as np
 import records_at_hand as at_hand
 import relay
 import stamping
+import weights_at_hand
 import workshop
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from palm_torch import codec, evidence, properties, receipt, roles, statement
-from palm_torch.commit import coverage, coverage_proof, manifest, merkle, record_proof
+from palm_torch.commit import (
+    coverage,
+    coverage_proof,
+    manifest,
+    merkle,
+    opening_file,
+    record_proof,
+    steps,
+    weights_commitment,
+    weights_opening,
+)
 from palm_torch.cvm import (
     certificate_bytes,
     collateral,
@@ -48,7 +59,17 @@ if TYPE_CHECKING:
 
 LONGEST_READ: Final = 4096
 """How much of an input words are taken from, in bytes: further on there is base64."""
-MODULES: Final = (evidence, receipt, statement, properties, roles, collateral, reference_values, manifest)
+MODULES: Final = (
+    evidence,
+    receipt,
+    statement,
+    properties,
+    roles,
+    collateral,
+    reference_values,
+    manifest,
+    opening_file,
+)
 """Modules whose dataclasses name the keys of our documents."""
 
 
@@ -248,6 +269,11 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
     proof = record_proof.Search(index=3).read(folder / "manifest")
     yield "record-proof", proof.encode() if proof is not None else b""
     yield content("safetensors", lambda path: at_hand.write_safetensors(path, at_hand.AFTER))
+    listed = weights_commitment.commit(weights_at_hand.write(folder / "small", weights_at_hand.SMALL))
+    yield "weights-list", listed.encode()
+    for name, rows in (("a", (1, 3)), ("b", None), ("c", None)):
+        read = weights_opening.read_block(folder / "small", name, rows=rows, like={"list": listed})
+        yield f"weights-opening-{name}", read.opening().encode()
     yield "index", b'{"metadata":{},"weight_map":{"a":"file","b":"other.safetensors"}}'
     for name, array in {
         "rows": np.arange(12, dtype="<i4").reshape(3, 4),
@@ -285,6 +311,10 @@ def _proofs() -> Iterator[tuple[str, bytes]]:
         yield f"consistency-{one}-{two}", b"\2" + place + b"".join(log.consistency_proof(one, two))
     state = bytes.fromhex(at_hand.MANIFEST.multiset.state)
     yield "state", b"\3" + bytes([2, 5]) + state
+    for number, case in enumerate(fuzz_proofs.golden()):
+        yield f"tree-opening-{number}", b"\5" + bytes([number, 0]) + bytes.fromhex(case["opening"])
+    step = steps.Step(3, bytes(32), bytes([3]) * 32)
+    yield "step", b"\6" + bytes([3, last]) + step.encode()
     yield "count", b"\4" + bytes([5, last]) + b"".join(bytes([n, 0, 0, 0]) for n in range(last))
 
 

@@ -33,6 +33,7 @@ NAMES = [
     "GPU",
     "libraries",
     "extra torch",
+    "extra kzg",
     "extra data",
     "extra hf",
     "extra resume",

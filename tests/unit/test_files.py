@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from palm_torch.errors import DataError, SealError
-from palm_torch.files import read_bounded, write_atomically
+from palm_torch.files import is_same, read_bounded, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 def names(folder: Path) -> list[str]:
@@ -29,11 +30,46 @@ def test_a_file_with_its_content_and_mode(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, [b"one ", b"two"], error=SealError)
     assert path.read_bytes() == b"one two"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
     write_atomically(path, [], error=SealError, mode=0o600)
     assert path.read_bytes() == b""
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert names(tmp_path) == ["file"]
+
+
+@pytest.fixture
+def umask() -> Iterator[Callable[[int], int]]:
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize("proc", ["/proc", None])
+@pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o027, 0o640), (0o022, 0o644), (0, 0o666)])
+def test_others_may_do_what_the_process_lets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: Any, proc: str | None, mask: int, mode: int
+) -> None:
+    if proc is None:
+        monkeypatch.setattr(Path, "is_dir", lambda _path: False)
+    umask(mask)
+    write_atomically(tmp_path / "file", [b"data"], error=SealError)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+    write_atomically(tmp_path / "file", [b"data"], error=SealError, mode=0o644)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("said", [b"Name:\tpython\n", None])
+def test_where_nobody_says_what_others_may_do_they_may_do_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: Any, said: bytes | None
+) -> None:
+    def status(_path: Path) -> bytes:
+        if said is None:
+            raise PermissionError(errno.EACCES, "hidden")
+        return said
+
+    umask(0)
+    monkeypatch.setattr(Path, "read_bytes", status)
+    write_atomically(tmp_path / "file", [b"data"], error=SealError)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
 
 
 def broken() -> Iterator[bytes]:
@@ -77,7 +113,7 @@ def test_a_temporary_file_that_vanished_is_not_missed(
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(SealError, match="cannot write here: No such file or directory"):
         write_atomically(tmp_path / "missing" / "file", [b""], error=SealError)
-    with pytest.raises(SealError, match="could not be written: Is a directory"):
+    with pytest.raises(SealError, match="cannot write here: Is a directory"):
         write_atomically(tmp_path, [b""], error=SealError)
     with pytest.raises(SealError, match="cannot write here: File name too long"):
         write_atomically(tmp_path / ("x" * 300), [b""], error=SealError)
@@ -138,6 +174,75 @@ def test_a_link_in_the_place_is_replaced_and_not_followed(tmp_path: Path) -> Non
     assert (tmp_path / "other").read_bytes() == b"mine"
     assert (tmp_path / "file").read_bytes() == b"new"
     assert not (tmp_path / "file").is_symlink()
+
+
+def test_a_link_that_leads_nowhere_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").symlink_to(tmp_path / "missing")
+    write_atomically(tmp_path / "file", [b"new"], error=SealError)
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert names(tmp_path) == ["file"]
+
+
+def special(folder: Path) -> dict[str, Path]:
+    """Makes places that no file may take; what is not ours stands behind a link, in case one does."""
+    made = {name: folder / name for name in ("pipe", "socket", "folder", "device", "stdout", "itself")}
+    os.mkfifo(made["pipe"])
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(made["socket"]))
+    made["folder"].mkdir()
+    made["device"].symlink_to("/dev/null")
+    made["stdout"].symlink_to("/proc/self/fd/1")
+    made["itself"].symlink_to(made["itself"])
+    return made
+
+
+SPECIAL = {
+    "pipe": "expected a regular file, got a pipe, device or socket",
+    "socket": "expected a regular file, got a pipe, device or socket",
+    "folder": "Is a directory",
+    "device": "expected a regular file, got a pipe, device or socket",
+    "stdout": "expected a regular file, got a link into /proc",
+    "itself": "Too many levels of symbolic links",
+}
+
+
+@pytest.mark.parametrize("what", sorted(SPECIAL))
+def test_what_is_no_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's name is short
+    path = special(Path())[what]
+    before = path.lstat()
+    with pytest.raises(SealError) as caught:
+        write_atomically(path, iter([b"never"]), error=SealError)
+    assert str(caught.value) == f"{path}: cannot write here: {SPECIAL[what]}"
+    assert path.lstat() == before
+    assert names(tmp_path) == sorted(SPECIAL)
+
+
+def test_what_came_there_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def slow() -> Iterator[bytes]:
+        yield b"data"
+        os.mkfifo(path)
+
+    with pytest.raises(SealError) as caught:
+        write_atomically(path, slow(), error=SealError)
+    assert str(caught.value) == f"{path}: could not be written: {SPECIAL['pipe']}"
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert names(tmp_path) == ["file"]
+
+
+def test_one_file_under_several_names(tmp_path: Path) -> None:
+    path, other = tmp_path / "file", tmp_path / "other"
+    path.write_bytes(b"same")
+    other.write_bytes(b"same")
+    (tmp_path / "hard").hardlink_to(path)
+    (tmp_path / "soft").symlink_to(path)
+    for name in ("file", "hard", "soft", "../" + tmp_path.name + "/file"):
+        assert is_same(path, tmp_path / name)
+    for name in ("other", "missing", "a\0b"):
+        assert not is_same(path, tmp_path / name)
+        assert not is_same(tmp_path / name, path)
 
 
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,7 @@ def test_the_library_takes_them(folder: Path) -> None:
     options: dict[str, Any] = {
         "policy": folder / "policy.yaml",
         "request": folder / "request.json",
-        "at": verification.datetime.fromisoformat(AT),
+        "at": datetime.fromisoformat(AT),
     }
     with pytest.raises(PlatformError, match="--rim FILE"):
         verification.verify(folder / "bare.palm.json", **options)
@@ -159,7 +160,7 @@ def test_several_files_at_once_share_them(folder: Path, composite: CompositeRun)
     options: dict[str, Any] = {
         "policies": [folder / "policy.yaml"],
         "requests": [folder / "request.json"],
-        "at": verification.datetime.fromisoformat(AT),
+        "at": datetime.fromisoformat(AT),
     }
     with pytest.raises(PlatformError, match="--rim FILE"):
         chain_verification.verify_chain([folder / "bare.palm.json"], **options)

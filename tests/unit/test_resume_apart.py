@@ -15,6 +15,7 @@ from resumable import Killed, finished, saved
 
 from palm_torch.attesting import surroundings
 from palm_torch.attesting.attested import attested
+from palm_torch.attesting.bind import Binding
 from palm_torch.attesting.own_segment import _beside
 from palm_torch.attesting.script_record import ScriptRecord
 from palm_torch.attesting.session import Session
@@ -286,7 +287,7 @@ def test_environments_of_many_sessions_are_listed_once_each() -> None:
 
 @pytest.mark.parametrize("what", ["input", "output"])
 def test_role_is_given_one_thing(what: str) -> None:
-    record = ScriptRecord()
+    record = ScriptRecord(Binding())
     say = getattr(record, what)
     say({"config": b"666"})
     say({"config": b"666"})

@@ -106,7 +106,7 @@ class Shell:
     def ended(self, name: str) -> tuple[int, str, str]:
         """Returns exit code, standard output and standard error."""
         if name not in self._ended:
-            out, err = self._running[name].communicate(timeout=120)
+            out, err = self._running[name].communicate(timeout=600)
             self._ended[name] = (self._running[name].returncode, out, err)
         return self._ended[name]
 

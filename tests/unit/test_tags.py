@@ -8,8 +8,9 @@ from pathlib import Path
 import palm_torch
 
 TAG = re.compile(r"palm-torch/[a-z0-9]+(?:-[a-z0-9]+)*/v\d+")
-ROW = re.compile(r"^\| `(palm-torch/[^`]+)` \| (?:SHA-256|SHA-512|key) \|", re.MULTILINE)
-TYPE_ROW = re.compile(r"^\| `(palm-torch/[^`]+)` \| (?!SHA-256|SHA-512|key)", re.MULTILINE)
+USES = "SHA-256|SHA-512|key|HMAC|log"
+ROW = re.compile(rf"^\| `(palm-torch/[^`]+)` \| (?:{USES}) \|", re.MULTILINE)
+TYPE_ROW = re.compile(rf"^\| `(palm-torch/[^`]+)` \| (?!(?:{USES}) \|)", re.MULTILINE)
 PAGE = Path(__file__).parents[2] / "docs" / "spec" / "10-encoding.md"
 
 

@@ -354,6 +354,8 @@ def test_a_policy_to_start_from_says_what_to_check(good: GoodRun) -> None:
     assert "data: [any]" in text(mixed)
     stream = put(put(end("preprocess"), "claims.data.dataset1.uses.read.counts", None), "run", good.end.run)
     assert "streams: true" in text(stream.claims)
+    filtered = put(end("preprocess"), "claims.data.dataset1.uses.read.exact", False).claims
+    assert "exact: false" in text(filtered)
 
 
 def test_a_manifest_at_hand_is_compared(tmp_path: Path) -> None:

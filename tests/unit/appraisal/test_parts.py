@@ -12,9 +12,11 @@ from workshop import put
 from palm_torch import together
 from palm_torch.appraisal import parts
 from palm_torch.appraisal.parts import GivenPart
+from palm_torch.data import shares
 from palm_torch.digest import TAGGED_SHA256, Digest, sha256_digest
-from palm_torch.errors import ClaimError, CodeError
-from palm_torch.roles import Artifact, Source
+from palm_torch.errors import BindingError, ClaimError, CodeError, CoverageError
+from palm_torch.properties import Evaluate
+from palm_torch.roles import Artifact, Source, Value
 from palm_torch.statement import CodeSource, Part, Ranks, SourceFile
 
 if TYPE_CHECKING:
@@ -82,3 +84,50 @@ def test_initial_weights_are_as_exact_as_in_the_least_exact_part() -> None:
     ):
         claims: Any = merged(*(part(own, change) for own, change in enumerate(changes))).claims
         assert claims.initial.taken == expected
+
+
+def test_parts_of_two_runs_a_part_twice_and_a_whole_run() -> None:
+    stranger = dataclasses.replace(NAMED[2], begin=Digest(TAGGED_SHA256, b"x" * 32))
+    ranks = Ranks(
+        world_size=COUNT, own=1, parts=(*NAMED[:2], stranger), interconnect="unprotected", differing=()
+    )
+    with pytest.raises(BindingError, match="part 0 and part 1 name different parts: they are of two runs"):
+        merged(part(0), part(1, ("run.ranks", ranks)))
+    with pytest.raises(BindingError, match="are both part 0 of the run"):
+        merged(part(0), part(0))
+    with pytest.raises(BindingError, match="part 1: a whole run, without other parts"):
+        merged(part(0), part(1, ("run.ranks", None)))
+
+
+def test_parts_that_did_something_else() -> None:
+    trained: Any = GOOD.claims
+    said = Artifact(source=Source.DECLARED, kind="none", digest=None)
+    nothing = Value(source=Source.REPORTED, value={})
+    other = Evaluate(
+        model=trained.model,
+        tokenizer=trained.tokenizer,
+        data={},
+        metric=nothing,
+        benchmark=said,
+        configuration=nothing,
+    )
+    with pytest.raises(ClaimError, match="part 1: expected a part of a run of 'train', got 'evaluate'"):
+        merged(part(0), part(1, ("claims", other)))
+
+
+def test_steps_weights_and_optimizers_are_those_of_one_run() -> None:
+    with pytest.raises(ClaimError, match=r"part 1: steps: expected .* as in part 0, got"):
+        merged(part(0), part(1, ("claims.steps.taken", 3)))
+    with pytest.raises(ClaimError, match=r"model, part 0 and part 1: tensor .* is not the same in both"):
+        merged(part(0), part(1, ("claims.model.tensors", ())))
+    with pytest.raises(ClaimError, match="configuration: expected a list of optimizers"):
+        merged(part(0), part(1, ("claims.configuration.value", {})))
+
+
+def test_counts_that_cannot_be_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    def merge(_: object) -> None:
+        raise CoverageError("too often to count")
+
+    monkeypatch.setattr(shares, "merge", merge)
+    with pytest.raises(ClaimError, match="data: too often to count"):
+        merged(part(0), part(1))

@@ -87,6 +87,13 @@ def test_a_layout_that_is_too_long_for_a_policy_is_left_out_and_said(good: GoodR
     assert "`palm-torch inspect` shows it" in plain(template(good, odd))
 
 
+def test_padding_that_is_not_known_is_admitted_by_name(good: GoodRun) -> None:
+    odd = good.sealed_end("claims.data.dataset1.uses.train.padded", None)
+    parsed, result = accepted(good, odd)
+    assert parsed.claims.unknown_padding
+    assert result.checks
+
+
 def test_no_data_no_layout(good: GoodRun) -> None:
     parsed = policy.parse(template(good, good.with_end(put(good.end, "claims.data", {}).encode())).encode())
     assert parsed.claims.layout is None

@@ -242,7 +242,7 @@ def test_a_diagnosis_that_cannot_be_written_does_not_hide_the_failure(
     (tmp_path / "palm-ab.failed.json").mkdir()
     monkeypatch.chdir(tmp_path)
     said = sealing.diagnose(SealError("away"), run_id="ab", operation="train")
-    assert said.startswith("no diagnosis was written: palm-ab.failed.json: could not be written")
+    assert said.startswith("no diagnosis was written: palm-ab.failed.json: cannot write here")
 
 
 def test_receipts_are_what_the_format_spells(machine: Any) -> None:

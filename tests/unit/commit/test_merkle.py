@@ -1,9 +1,11 @@
-"""The Merkle tree against ten naive lines, and the one valid proof of every opening."""
+"""The Merkle tree against ten naive lines, the one valid proof of every opening, and leaves that change."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
+import random
 
 import pytest
 
@@ -19,6 +21,7 @@ def leaves_of(count: int) -> bytes:
     return b"".join(map(leaf, range(count)))
 
 
+@functools.cache
 def naive_node(level: int, index: int, count: int) -> bytes:
     if index << level >= count:
         return merkle.MISSING
@@ -35,7 +38,25 @@ def naive_root(count: int) -> bytes:
     return hashlib.sha256(b"palm-torch/merkle-root/v1" + parts).digest()
 
 
-@pytest.mark.parametrize("count", [*range(18), 31, 32, 33, 100])
+def naive_open(positions: set[int], level: int, index: int, count: int) -> list[tuple[int, int]]:
+    """Level and index of the highest nodes that cover leaves, none of them opened."""
+    if index << level >= count:
+        return []
+    if not any(position >> level == index for position in positions):
+        return [(level, index)]
+    sides = [naive_open(positions, level - 1, 2 * index + side, count) for side in (0, 1) if level]
+    return list(itertools.chain(*sides))
+
+
+def naive_proof(positions: set[int], count: int) -> bytes:
+    nodes = naive_open(positions, (count - 1).bit_length(), 0, count)
+    return b"".join(naive_node(level, index, count) for level, index in sorted(nodes))
+
+
+AROUND_BLOCKS = [1023, 1024, 1025, 2047, 2048, 2049, 3 * 1024 + 1, 5000]
+
+
+@pytest.mark.parametrize("count", [*range(18), 31, 32, 33, 100, *AROUND_BLOCKS])
 def test_root_is_the_naive_one(count: int) -> None:
     assert merkle.root(leaves_of(count)) == naive_root(count)
 
@@ -58,6 +79,149 @@ def test_builder_collects_what_root_takes() -> None:
     assert builder.leaves() == leaves_of(11)
     assert builder.root() == merkle.root(leaves_of(11))
     assert builder.open([2, 9]) == merkle.open_positions(leaves_of(11), [2, 9])
+
+
+@pytest.mark.parametrize("count", AROUND_BLOCKS)
+def test_proofs_and_changes_are_the_naive_ones(count: int) -> None:
+    leaves, chance = leaves_of(count), random.Random(count)
+    builder = merkle.TreeBuilder()
+    for n in range(count):
+        builder.append(leaf(n))
+    for size in (1, 2, 3, 50):
+        start = chance.randrange(count - 70)
+        for positions in (chance.sample(range(count), size), range(start, start + size), [count - 1]):
+            proof = naive_proof(set(positions), count)
+            assert merkle.open_positions(leaves, positions) == builder.open(positions) == proof
+            assert merkle.proof_bytes(count, positions) == len(proof)
+            merkle.verify(naive_root(count), count, {p: leaf(p) for p in positions}, proof)
+    changed = bytearray(leaves)
+    for position in {0, 1023 % count, 1024 % count, count - 1, *chance.sample(range(count), 3)}:
+        old, new = changed[32 * position : 32 * position + 32], leaf(-1 - position)
+        root, proof = builder.root(), builder.open([position])
+        builder.replace(position, new)
+        changed[32 * position : 32 * position + 32] = new
+        assert builder.leaves() == changed
+        assert builder.root() == merkle.root(changed)
+        assert merkle.updated_root(root, count, position, bytes(old), new, proof) == builder.root()
+        assert builder.open([position]) == proof  # the hashes beside the path do not change
+
+
+def test_a_builder_without_leaves() -> None:
+    assert merkle.TreeBuilder().root() == naive_root(0)
+    with pytest.raises(DataError, match=r"positions in \[0, 0\)"):
+        merkle.TreeBuilder().open([0])
+
+
+def test_replacing_and_appending_take_turns() -> None:
+    builder, leaves = merkle.TreeBuilder(), bytearray()
+    for n in range(2100):
+        builder.append(leaf(n))
+        leaves += leaf(n)
+        if n % 300 == 299:
+            builder.replace(n // 2, leaf(-n))
+            leaves[32 * (n // 2) : 32 * (n // 2) + 32] = leaf(-n)
+            assert builder.root() == merkle.root(leaves)
+
+
+@pytest.mark.parametrize(
+    "pieces", [(0,), (1,), (1023, 1), (5, 1018, 1), (5, 3000, 1043), (1024, 1024), (2049,)]
+)
+def test_leaves_at_once_are_leaves_one_by_one(pieces: tuple[int, ...]) -> None:
+    builder, leaves = merkle.TreeBuilder(), leaves_of(sum(pieces))
+    for piece in pieces:
+        at = 32 * len(builder)
+        builder.extend(leaves[at : at + 32 * piece])
+        assert builder.root() == merkle.root(builder.leaves())
+    assert builder.leaves() == leaves
+    assert [builder.leaf(n) for n in range(len(builder))] == [leaf(n) for n in range(sum(pieces))]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 1023, 1024, 1025, 2047, 2048, 4095, 4096, 4097, 5000])
+def test_dropped_leaves_leave_no_trace(kept: int) -> None:
+    builder = merkle.TreeBuilder()
+    builder.extend(leaves_of(5000))
+    builder.truncate(kept)
+    assert len(builder) == kept
+    assert builder.root() == naive_root(kept)
+    for n in range(kept, kept + 1030):
+        builder.append(leaf(n))
+    assert builder.root() == naive_root(kept + 1030)
+
+
+def test_what_a_builder_refuses() -> None:
+    builder = merkle.TreeBuilder()
+    builder.extend(leaves_of(3))
+    with pytest.raises(DataError, match="got 33"):
+        builder.extend(bytes(33))
+    for count in (-1, 4):
+        with pytest.raises(DataError, match=f"expected to keep at most 3, got {count}"):
+            builder.truncate(count)
+    for position in (-1, 3):
+        with pytest.raises(DataError, match=r"positions in \[0, 3\)"):
+            builder.leaf(position)
+    assert builder.root() == naive_root(3)
+
+
+def test_the_root_that_an_opening_makes() -> None:
+    opened, proof = {p: leaf(p) for p in (1, 4)}, naive_proof({1, 4}, 6)
+    assert merkle.opened_root(6, opened, proof) == naive_root(6)
+    assert merkle.opened_root(6, opened | {1: leaf(4)}, proof) != naive_root(6)
+    with pytest.raises(EvidenceError, match="expected a proof of"):
+        merkle.opened_root(6, opened, proof[1:])
+
+
+def test_updates_of_what_is_not_there() -> None:
+    builder = merkle.TreeBuilder()
+    builder.append(leaf(0))
+    with pytest.raises(DataError, match=r"positions in \[0, 1\), got \[1\]"):
+        builder.replace(1, leaf(1))
+    with pytest.raises(DataError, match="expected 32 bytes, got 33"):
+        builder.replace(0, bytes(33))
+    assert builder.root() == naive_root(1)
+    root, proof = naive_root(6), merkle.open_positions(leaves_of(6), [4])
+    with pytest.raises(BindingError):
+        merkle.updated_root(root, 6, 4, leaf(3), bytes(32), proof)
+    with pytest.raises(BindingError):
+        merkle.updated_root(bytes(32), 6, 4, leaf(4), bytes(32), proof)
+    with pytest.raises(EvidenceError, match="merkle leaf 4: expected 32 bytes, got 31"):
+        merkle.updated_root(root, 6, 4, leaf(4), bytes(31), proof)
+    with pytest.raises(EvidenceError, match="expected a proof of"):
+        merkle.updated_root(root, 6, 4, leaf(4), bytes(32), proof[:-1])
+
+
+@pytest.mark.parametrize(("count", "position"), [(2, 0), (5, 1), (5, 4), (6, 5), (7, 6)])
+def test_of_all_proofs_made_of_the_trees_own_hashes_one_is_accepted(count: int, position: int) -> None:
+    height = (count - 1).bit_length()
+    hashes = {
+        naive_node(level, at, count) for level in range(height + 1) for at in range(1 << height - level)
+    }
+    hashes |= {merkle.MISSING, naive_root(count), bytes(32)}
+    proof = naive_proof({position}, count)
+    accepted = []
+    for pieces in itertools.product(sorted(hashes), repeat=len(proof) // 32):
+        try:
+            merkle.verify(naive_root(count), count, {position: leaf(position)}, b"".join(pieces))
+        except BindingError:
+            continue
+        accepted.append(b"".join(pieces))
+    assert accepted == [proof]
+
+
+def test_every_other_length_is_malformed() -> None:
+    root, positions = naive_root(13), {3, 4, 12}
+    proof, opened = naive_proof(positions, 13), {p: leaf(p) for p in positions}
+    for length in set(range(2 * len(proof) + 65)) - {len(proof)}:
+        with pytest.raises(EvidenceError, match="expected a proof of"):
+            merkle.verify(root, 13, opened, (proof * 3)[:length])
+
+
+def test_every_flipped_bit_is_refused() -> None:
+    root, proof, opened = naive_root(13), naive_proof({3, 12}, 13), {p: leaf(p) for p in (3, 12)}
+    for bit in range(8 * len(proof)):
+        changed = bytearray(proof)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(BindingError):
+            merkle.verify(root, 13, opened, bytes(changed))
 
 
 @pytest.mark.parametrize("count", range(1, 8))
@@ -144,8 +308,12 @@ def test_malformed_openings(count: int, opened: dict[int, bytes], message: str) 
     [([], "at least one"), ([4], "positions in"), ([-1], "positions in"), ([1, 2, 1], "repeated")],
 )
 def test_malformed_requests(positions: list[int], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        merkle.open_positions(leaves_of(4), positions)
+    for ask in (
+        lambda: merkle.open_positions(leaves_of(4), positions),
+        lambda: merkle.proof_bytes(4, positions),
+    ):
+        with pytest.raises(DataError, match=message):
+            ask()
 
 
 def test_many_positions_make_a_short_message() -> None:

@@ -29,7 +29,7 @@ def computed() -> list[tuple[str, str]]:
     root = weights_root.tensor_root(spec, data)
     total = weights_root.weights_root([(spec, root)])
     assert root == merkle.root(leaf)
-    entry = weights_root._entry(spec, root)
+    entry = weights_root.tensor_entry(spec, root)
     assert total.value == merkle.root(entry)
     values = [
         ("A", a),

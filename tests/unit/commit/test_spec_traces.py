@@ -11,7 +11,7 @@ from palm_torch.commit import grid, trace, trace_gathering, trace_opening, trace
 from palm_torch.commit.trace import Calls, Context, ModuleCoverage, Site
 from palm_torch.commit.trace_gathering import Captured
 
-PAGE = (Path(__file__).parents[3] / "docs" / "spec" / "25-traces.md").read_text("utf-8").partition("## 6 ")[2]
+PAGE = (Path(__file__).parents[3] / "docs" / "spec" / "26-traces.md").read_text("utf-8").partition("## 6 ")[2]
 ROW = re.compile(r"^\| ([^|]+) \| `([0-9a-f]{16,})` \|$", re.MULTILINE)
 DATA = {"a": bytes(range(0x20)), "b": bytes(range(0x20, 0x40))}
 

@@ -1,0 +1,128 @@
+"""Options of the verbs that appraise evidence: `verify`, and `check --evidence`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from palm_torch.commands.arguments import FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_ONE: Final = (
+    click.option("--policy", type=FILE, help="With --evidence: what is demanded of it, YAML."),
+    click.option("--request", type=FILE, help="The request that the evidence should answer."),
+    click.option(
+        "--collateral", type=FILE, help="What the vendor says of the platform, from `collateral fetch`."
+    ),
+)
+
+_SEVERAL: Final = (
+    click.option(
+        "--policy",
+        "policies",
+        type=FILE,
+        required=True,
+        multiple=True,
+        help="What is demanded, YAML; with several pieces of evidence once for all, or once for each in "
+        "order.",
+    ),
+    click.option(
+        "--request",
+        "requests",
+        type=FILE,
+        multiple=True,
+        help="The request that the evidence should answer; with several, in any order.",
+    ),
+    click.option(
+        "--collateral",
+        "collaterals",
+        type=FILE,
+        multiple=True,
+        help="What the vendor says of the platform, from `collateral fetch`; with several pieces of evidence "
+        "once for all, or once for each in order.",
+    ),
+)
+
+_COMMON: Final = (
+    click.option(
+        "--at",
+        help="Time of verification, ISO 8601 with time zone.  [default: the time stamp's with "
+        "--timestamp-root, else this machine's clock]",
+    ),
+    click.option(
+        "--freshness",
+        type=click.Choice(["required", "not_checked"]),
+        default="required",
+        show_default=True,
+        help="not_checked accepts an answer to a request that is not at hand.",
+    ),
+    click.option("--reference-values", type=FILE, help="Signed values, for a policy that says [authority]."),
+    click.option("--authority-key", type=FILE, help="Public key of who signed the reference values, PEM."),
+    click.option("--timestamp-root", type=FILE, help="Root certificate of the time-stamping authority, PEM."),
+    click.option(
+        "--rim",
+        "rims",
+        multiple=True,
+        metavar="[NAME=]FILE",
+        help="Reference manifest of a GPU's driver or firmware image, XML, in place of what came; "
+        "repeatable. NVIDIA's name for it, which says for which board it is, is that of the file unless NAME "
+        "is given.",
+    ),
+    click.option(
+        "--ocsp",
+        type=FILE,
+        multiple=True,
+        help="Answer about the status of a GPU's certificate, DER, in place of what came; repeatable.",
+    ),
+    click.option(
+        "--gpu-crl",
+        "gpu_crls",
+        type=FILE,
+        multiple=True,
+        help="Revocation list of GPUs' certificates, DER, in place of what came; repeatable.",
+    ),
+    click.option(
+        "--part",
+        "parts",
+        type=FILE,
+        multiple=True,
+        help="Evidence of another machine of the same run, with its coverage files beside it; repeatable.",
+    ),
+    click.option(
+        "--nras",
+        type=FILE,
+        multiple=True,
+        help="Token of NVIDIA's attestation service about a GPU: an opinion, which is shown and decides "
+        "nothing; repeatable.",
+    ),
+    click.option("--jwks", type=FILE, help="With --nras: the service's keys, a JSON Web Key Set."),
+)
+
+
+def options(*, several: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Returns what adds the options.
+
+    Args:
+        several: Whether several pieces of evidence may be given, each with a policy, request and collateral.
+    """
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed((*(_SEVERAL if several else _ONE), *_COMMON)):
+            command = option(command)
+        return command
+
+    return add
+
+
+def check_tokens(nras: tuple[Path, ...], jwks: Path | None) -> None:
+    """Refuses tokens without keys, and keys without tokens.
+
+    Raises:
+        click.UsageError: If only one of them is given.
+    """
+    if bool(nras) is (jwks is None):
+        raise click.UsageError("--nras and --jwks go together: give both")
