@@ -16,6 +16,7 @@ import click
 
 from palm_torch import __version__, terminal
 from palm_torch.commands import (
+    answer,
     bind,
     check,
     collateral,
@@ -103,6 +104,8 @@ VERBS: Final = (
     commit.commit,
     open_verb.open_,
     check.check,
+    answer.open_answer,
+    answer.check_answers,
     policy.policy,
     timestamp.timestamp,
     collateral.collateral,

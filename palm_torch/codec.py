@@ -52,8 +52,13 @@ def to_json(value: object) -> Json:
     if isinstance(value, dict):
         return {_key(key): to_json(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {name: to_json(getattr(value, name)) for name in _names(type(value))}
     raise EncodingError(f"no JSON form for {type(value).__name__}")
+
+
+@functools.cache
+def _names(kind: Any) -> tuple[str, ...]:  # noqa: ANN401 (a dataclass)
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def from_json(kind: type[T], value: Json, *, what: str, error: type[InputError], defaults: bool = False) -> T:

@@ -88,8 +88,14 @@ def from_json(value: Json, *, what: str, error: type[InputError]) -> Envelope:
     return codec.from_json(Envelope, value, what=what, error=error)
 
 
-def sign(payload: bytes, *, payload_type: str, key: PrivateKey) -> Envelope:
+def sign(payload: bytes, *, payload_type: str, key: PrivateKey, named: str | None = None) -> Envelope:
     """Signs a document with an ECDSA P-256 (SHA-256, low s) or Ed25519 key.
+
+    Args:
+        payload: The document.
+        payload_type: Its media type.
+        key: The key.
+        named: Its id, for who signs often; None computes it.
 
     Raises:
         EncodingError: If the payload is too large.
@@ -100,7 +106,7 @@ def sign(payload: bytes, *, payload_type: str, key: PrivateKey) -> Envelope:
     else:
         r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256())))
         signature = encode_dss_signature(r, min(s, _P256_ORDER - s))  # of two valid ones always the smaller
-    return Envelope(payload, payload_type, (Signature(key_id(key.public_key()), signature),))
+    return Envelope(payload, payload_type, (Signature(named or key_id(key.public_key()), signature),))
 
 
 def verify(envelope: Envelope, *, payload_type: str, key: PublicKey, what: str) -> bytes:

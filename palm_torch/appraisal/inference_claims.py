@@ -1,4 +1,4 @@
-"""What statements and receipts say of answers, against each other and against the rules of a policy.
+"""What statements say of answers, against the log of their session and against the rules of a policy.
 
 A statement of inference is checked against the event log that was sealed with it, which has every answer and
 every measurement of the weights (`palm_torch.commit.answers`):
@@ -6,38 +6,31 @@ every measurement of the weights (`palm_torch.commit.answers`):
 1. The log replays: answers in order, measurements of one root.
 2. Question and answer that the statement names are those of the last answer.
 3. The history is that of the answers in the log; an `Infer` has one answer.
-4. The account names as many answers and measurements, and the revoked ones, as the log.
+4. The account names as many answers, traces and measurements, and the revoked ones, as the log.
 5. Unless answers are revoked, the weights were measured after the last of them.
 
-A receipt of one answer, given the log:
-
-6. The answer is the log's, right before the receipt, and is not revoked.
-7. The histories before and with it are those that the log's answers make; what it rests on is the last
-   measurement that the log has before it.
+Receipts of single answers are the business of `palm_torch.appraisal.answer_receipts`.
 """
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any, Final
 
-from palm_torch.appraisal import demands
+from palm_torch.appraisal import answer_words, demands
 from palm_torch.commit import answers
-from palm_torch.encoding import encode_json
-from palm_torch.errors import BindingError, ClaimError
+from palm_torch.errors import ClaimError
 from palm_torch.policies.bounds import ANY
 from palm_torch.properties import Infer, Session
 from palm_torch.result import Reservation
 from palm_torch.roles import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from palm_torch.commit.answers import Account, Parameter
     from palm_torch.policies.bounds import Range
     from palm_torch.policies.inference_rules import InferenceRules
     from palm_torch.properties import Property
-    from palm_torch.receipt import AnswerReceipt
     from palm_torch.statement import Statement
 
 NOT_SHOWN: Final = (
@@ -75,15 +68,17 @@ def check_log(end: Statement, log: Sequence[bytes]) -> None:
         )
     if isinstance(claims, Infer) and len(replayed.turns) != 1:
         raise ClaimError(f"answers: inference is about one, the event log has {len(replayed.turns)}")
-    found = (len(replayed.turns), len(replayed.looks), replayed.revoked(), replayed.looks[0].root)
-    said_so = (account.answers, account.looks, account.revoked, claims.model.digest)
-    for name, said, logged in zip(  # 4
-        ("answers", "looks", "revoked", "model"), said_so, found, strict=True
-    ):
+    traced = sum(turn.trace is not None for turn in replayed.turns)
+    found = {
+        "answers": (account.answers, len(replayed.turns)),
+        "traced": (account.traced, traced),
+        "looks": (account.looks, len(replayed.looks)),
+        "revoked": (account.revoked, replayed.revoked()),
+        "model": (claims.model.digest, replayed.looks[0].root),
+    }
+    for name, (said, logged) in found.items():  # 4
         if said != logged:
             raise ClaimError(f"{name}: the statement says {said}, the event log {logged}")
-    if account.traced > account.answers:
-        raise ClaimError(f"traced: {account.traced} of {account.answers} answers")
     if not replayed.settled:  # 5
         raise ClaimError("the weights were not measured after the last answer")
 
@@ -117,110 +112,6 @@ def check(claims: Property, rules: InferenceRules) -> None:
         _check_range(name, account.parameters.get(name), account.answers, allowed)
     for name, choices in rules.choices.items():
         _check_choices(name, account.parameters.get(name), account.answers, choices)
-
-
-def check_receipt(content: AnswerReceipt, rules: InferenceRules) -> None:
-    """Checks one answer's receipt against the rules, as far as it can tell.
-
-    Raises:
-        ClaimError: Naming the claim, what the policy demands and what the receipt says.
-    """
-    demands.reference("model", content.model, rules.references("model"))
-    demands.reference("tokenizer", content.tokenizer.digest, rules.references("tokenizer"))
-    if rules.traced and content.trace is None:
-        raise ClaimError("trace: the policy demands one of each answer, the receipt names none")
-    said: Mapping[str, Any] = content.decoding.value
-    for name, allowed in rules.decoding.items():
-        if name not in said:
-            raise ClaimError(f"decoding.{name}: the policy demands {allowed}, the receipt does not say")
-        demands.in_range(f"decoding.{name}", demands.number(f"decoding.{name}", said[name]), allowed)
-    for name, choices in rules.choices.items():
-        if name not in said or not _is_among(said[name], choices):
-            raise ClaimError(
-                f"decoding.{name}: the policy demands one of {_words(choices)}, the receipt says "
-                f"{_words([said[name]]) if name in said else 'nothing'}"
-            )
-
-
-def check_place(content: AnswerReceipt, end: Statement, log: Sequence[bytes]) -> None:
-    """Checks a receipt against the sealed statement and log of its session; both have been verified.
-
-    Raises:
-        BindingError: If the session did not give this answer there.
-        ClaimError: If the answer is revoked.
-    """
-    claims = end.claims
-    if not isinstance(claims, (Infer, Session)):
-        raise BindingError(f"answer {content.answer}: the closing evidence is of {end.operation!r}")
-    replayed = answers.replay(log)
-    number = content.answer
-    turn = replayed.turns[number] if number < len(replayed.turns) else None
-    if (
-        turn is None  # 6
-        or (turn.query, turn.response) != (content.query.digest, content.response.digest)
-        or replayed.log_sizes[number] + 1 != content.issued.log_size
-        or content.model != claims.model.digest
-        or content.tokenizer != claims.tokenizer
-    ):
-        raise BindingError(
-            f"answer {number}: the session's log does not have it as the receipt does: "
-            f"{content.response.digest} to {content.query.digest}, from the model {content.model}"
-        )
-    for name, size, root in (
-        ("before", number, content.history_before),
-        ("with", number + 1, content.history),
-    ):
-        if replayed.history_root(size) != root:  # 7
-            raise BindingError(
-                f"answer {number}: the history {name} it is {root} by the receipt, "
-                f"{replayed.history_root(size)} by the session's log"
-            )
-    logged = answers.replay(log[: content.issued.log_size])
-    if logged.looks[-1].answers != content.rests_on.answers:
-        raise BindingError(
-            f"answer {number}: rests on a measurement after {content.rests_on.answers} answers by the "
-            f"receipt, after {logged.looks[-1].answers} by the session's log"
-        )
-    revoked = answers.account_of(claims.decoding.value).is_revoked(number)
-    if revoked is not None:
-        raise ClaimError(
-            f"answer {number} is revoked: tensor {revoked.tensor!r:.200} was found changed, and nobody knows "
-            f"since when: answers {revoked.first} to {revoked.last} rest on nothing"
-        )
-
-
-def check_order(receipts: Iterable[AnswerReceipt]) -> None:
-    """Checks that receipts of one session tell one history, without its closing evidence.
-
-    Args:
-        receipts: Contents of receipts that were verified, in any order.
-
-    Raises:
-        BindingError: If they are of several sessions, or two of them exclude each other.
-    """
-    ordered = sorted(receipts, key=lambda one: one.answer)
-    for before, after in itertools.pairwise(ordered):
-        between = f"answers {before.answer} and {after.answer}"
-        if (before.issued.run_id, before.issued.begin) != (after.issued.run_id, after.issued.begin):
-            raise BindingError(f"{between}: receipts of different sessions")
-        if before.answer == after.answer and before != after:
-            raise BindingError(
-                f"{between}: two answers of one session have one number: its history was forked"
-            )
-        if before.answer == after.answer:
-            continue
-        if before.model != after.model:
-            raise BindingError(f"{between}: of different models, {before.model} and {after.model}")
-        later = (
-            before.issued.sequence < after.issued.sequence and before.issued.log_size < after.issued.log_size
-        )
-        if not later or before.rests_on.answers > after.rests_on.answers:
-            raise BindingError(f"{between}: the later one was issued first")
-        if before.answer + 1 == after.answer and before.history != after.history_before:
-            raise BindingError(
-                f"{between}: the history goes from {before.history} to {after.history_before}: it was edited "
-                "in between"
-            )
 
 
 def waved_through(rules: InferenceRules) -> Iterator[str]:
@@ -270,25 +161,6 @@ def said(claims: Property) -> Iterator[tuple[str, str, Source]]:
         yield f"decoding {name}", _parameter(parameter, account), claims.decoding.source
 
 
-def said_of_receipt(content: AnswerReceipt) -> Iterator[tuple[str, str, Source]]:
-    """Yields name, words and source of what a result says of one answer's receipt."""
-    rests = content.rests_on
-    yield "answer", f"number {content.answer} of its session", Source.MEASURED
-    yield (
-        "model",
-        f"{content.model}, measured {rests.age_s} s and {content.answer - rests.answers} answers before",
-        Source.MEASURED,
-    )
-    for role in ("tokenizer", "query", "response"):
-        artifact = getattr(content, role)
-        yield role, str(artifact.digest or "none"), artifact.source
-    yield "history", str(content.history), Source.MEASURED
-    if content.trace is not None:
-        yield "trace", str(content.trace), Source.MEASURED
-    for name, value in content.decoding.value.items():
-        yield f"decoding {name}", _words([value]), content.decoding.source
-
-
 def _check_range(name: str, found: Parameter | None, count: int, allowed: Range) -> None:
     what = f"decoding.{name}"
     if found is None or found.said < count:
@@ -297,13 +169,15 @@ def _check_range(name: str, found: Parameter | None, count: int, allowed: Range)
             f"{what}: the policy demands {allowed}, {count - said_in} of {count} answers do not say"
         )
     if found.others or found.least is None or found.greatest is None:
-        raise ClaimError(f"{what}: the policy demands {allowed}, the evidence says {_words(found.others)}")
+        raise ClaimError(
+            f"{what}: the policy demands {allowed}, the evidence says {answer_words.listed(found.others)}"
+        )
     for value in (found.least, found.greatest):
         demands.in_range(what, value, allowed)
 
 
 def _check_choices(name: str, found: Parameter | None, count: int, choices: Sequence[Any]) -> None:
-    what = f"decoding.{name}: the policy demands one of {_words(choices)}"
+    what = f"decoding.{name}: the policy demands one of {answer_words.listed(choices)}"
     if found is None or found.said < count:
         said_in = 0 if found is None else found.said
         raise ClaimError(f"{what}, {count - said_in} of {count} answers do not say")
@@ -311,22 +185,14 @@ def _check_choices(name: str, found: Parameter | None, count: int, choices: Sequ
     if len(numbers) > 1:
         raise ClaimError(f"{what}, the evidence says numbers from {found.least} to {found.greatest}")
     for value in (*found.others, *numbers):
-        if not _is_among(value, choices):
-            raise ClaimError(f"{what}, the evidence says {_words([value])}")
-
-
-def _is_among(value: object, choices: Sequence[Any]) -> bool:
-    return encode_json(value) in {encode_json(choice) for choice in choices}  # type: ignore[arg-type] # of decoded JSON
+        if not answer_words.is_among(value, choices):
+            raise ClaimError(f"{what}, the evidence says {answer_words.listed([value])}")
 
 
 def _parameter(parameter: Parameter, account: Account) -> str:
-    words = [_words([item]) for item in parameter.others[:4]]
+    words = [answer_words.listed([item]) for item in parameter.others[:4]]
     if parameter.least is not None:
         one = parameter.least == parameter.greatest
         words.append(f"{parameter.least}" if one else f"{parameter.least} to {parameter.greatest}")
     told = "" if parameter.said == account.answers else f" in {parameter.said} of {account.answers} answers"
     return " or ".join(words)[:160] + told
-
-
-def _words(values: Sequence[Any]) -> str:
-    return ", ".join(encode_json(value).decode()[:80] for value in values) or "nothing"

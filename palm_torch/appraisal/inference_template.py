@@ -46,20 +46,19 @@ def lines(end: Statement, found: Infer | Session) -> Iterator[str]:
         yield "  decoding:"
         for name, one in ranges.items():
             yield f"    {strict_yaml.quoted(name)}: {{least: {one.least}, greatest: {one.greatest}}}"
-    flags = {
+    choices = {
         name: one.others
         for name, one in account.parameters.items()
         if one.said == account.answers
         and one.least is None
-        and all(isinstance(value, bool) for value in one.others)
+        and all(map(_is_short, one.others))
         and len(name) <= yaml_comments.MAX_NAME_CHARACTERS
     }
-    if flags:
+    if choices:
         yield from _comment("Likewise those that are no numbers. CHECK: the values that you accept.")
         yield "  choices:"
-        for name, values in flags.items():
-            words = ", ".join("true" if value else "false" for value in values)
-            yield f"    {strict_yaml.quoted(name)}: [{words}]"
+        for name, values in choices.items():
+            yield f"    {strict_yaml.quoted(name)}: [{', '.join(map(_scalar, values))}]"
     yield from _comment("Answers that the session gave. CHECK: how many you expect.")
     yield f"  answers: {{least: {account.answers}, greatest: {account.answers}}}"
     if account.revoked:
@@ -78,6 +77,21 @@ def lines(end: Statement, found: Infer | Session) -> Iterator[str]:
         + (f": {names}" if declared else "; there are none.")
     )
     yield f"  declared: {len(declared)}"
+
+
+def _is_short(value: object) -> bool:
+    return (
+        value is None
+        or isinstance(value, bool)
+        or (isinstance(value, str) and len(value) <= yaml_comments.MAX_NAME_CHARACTERS)
+    )
+
+
+def _scalar(value: str | bool | None) -> str:  # noqa: FBT001 (a value)
+    """Returns a value as YAML."""
+    if isinstance(value, str):
+        return strict_yaml.quoted(value)
+    return "null" if value is None else str(value).lower()
 
 
 def _comment(text: str) -> list[str]:

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Final
 
 from palm_torch import evidence, statement
 from palm_torch.appraisal import (
+    answer_receipts,
     artifacts,
     claims,
     code_rules,
@@ -40,7 +41,6 @@ from palm_torch.appraisal import (
     continuation,
     dataset_words,
     freshness,
-    inference_claims,
     reservations,
     verifier,
 )
@@ -160,11 +160,11 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
             _check_place(found, content, sealed)
             end = statement.decode(sealed.end.statement)  # 7
             if isinstance(content, AnswerReceipt):
-                inference_claims.check_place(content, end, sealed.log)
+                answer_receipts.check_place(content, end, sealed.log)
                 checks.append(Check(name="answer", detail="the session's, in its place, and not revoked"))
             continuation.check_code(content.issued.code, end.run.code)
         if isinstance(content, AnswerReceipt) and isinstance(policy.claims, InferenceRules):
-            inference_claims.check_receipt(content, policy.claims)  # 8
+            answer_receipts.check(content, policy.claims)  # 8
             checks.append(Check(name="claims", detail="model, tokenizer, decoding: as the policy demands"))
         for role, path in (files or {}).items():  # 9
             _compare(role, path, content)
@@ -302,7 +302,7 @@ def _compare(role: str, path: Path, content: Content) -> None:
 
 def _claims(content: Content, result: AttestationResult) -> tuple[Claim, ...]:
     if isinstance(content, AnswerReceipt):
-        said = inference_claims.said_of_receipt(content)
+        said = answer_receipts.said(content)
     elif isinstance(content, ArtifactsReceipt):
         said = _said_of_artifacts(content)
     else:

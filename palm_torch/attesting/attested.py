@@ -46,7 +46,8 @@ def attested(  # noqa: PLR0913 (each is a file or a choice of the caller's own)
     which.
 
     Args:
-        operation: What the block does; this version attests ``train``.
+        operation: What the block does: ``train``; ``infer`` for one answer of a model and ``session`` for
+            any number in order; ``bind``, ``preprocess`` and ``distribute`` for data.
         request: A verifier's request file to answer; without one the evidence is *unchallenged*.
         attester: ``auto`` takes the machine's TEE, and the simulated one (announced on stderr) if it has
             none; ``simulated``, ``simulated-snp`` or a TEE's name asks for that one, ``simulated-gpu`` for

@@ -1,35 +1,31 @@
 """Measuring inference: which model gave which answers, in which order, and that it was that model all along.
 
-The weights are measured once, when the script names the model. For every answer cheap hints are looked at;
-a thread measures everything again from time to time, and once more it is done when the block has ended. An
-answer is worth what the measurements around it say: one that finds a tensor changed revokes all answers since
-the one before, for nobody knows which of them came from which weights.
+What happens to the weights is the business of `palm_torch.attesting.watched_weights`. Here each answer is
+committed to, bound to the trace of its computation if there is one, logged, and given a receipt; the end
+says what came of all of them.
 """
 
 from __future__ import annotations
 
 import secrets
-import threading
-import time
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from palm_torch import codec
 from palm_torch.attesting import reading, sealing, training_claims
+from palm_torch.attesting.given_answer import NO_TOKENIZER
 from palm_torch.attesting.measured import Finished
-from palm_torch.commit import answers, salted
-from palm_torch.commit.answers import Account, Look, Revoked, Turn
+from palm_torch.attesting.watched_weights import WatchedWeights
+from palm_torch.commit import answer_facts, answers, salted
+from palm_torch.commit.answers import Account, Turn
 from palm_torch.commit.history import History
-from palm_torch.commit.salted import Content, Salts
+from palm_torch.commit.salted import Salts
 from palm_torch.digest import SHA256, Digest
-from palm_torch.errors import CoverageError, EncodingError, MeasurementError, SessionError
-from palm_torch.hooks import rng_watch, spelled
-from palm_torch.hooks.held_weights import HeldWeights
-from palm_torch.hooks.vigil import Looked, Vigil
+from palm_torch.errors import CoverageError, MeasurementError, SessionError
+from palm_torch.hooks import rng_watch
 from palm_torch.properties import Infer, Session
-from palm_torch.receipt import AnswerReceipt, Generators, RestsOn
-from palm_torch.roles import EMPTY, Artifact, Source, Value
+from palm_torch.receipt import AnswerReceipt, Generators
+from palm_torch.roles import Artifact, Source, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,43 +34,26 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from palm_torch.attesting.given_answer import GivenAnswer, Traced
     from palm_torch.attesting.measured import Said
     from palm_torch.attesting.sealing import Sealer
     from palm_torch.dsse import Envelope
+    from palm_torch.encoding import Json
     from palm_torch.properties import Property
     from palm_torch.recorder import Reads
     from palm_torch.statement import Code, Device
 
 
-class Traced(Protocol):
-    """A commitment to what a model computed; what `palm_torch.commit` makes."""
-
-    @property
-    def root(self) -> Digest:
-        """The trace root; raises if its block has not ended."""
-
-    @property
-    def trace(self) -> Any:  # noqa: ANN401 (a `palm_torch.commit.trace.Context`, of which the model counts)
-        """Everything that the root binds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """One answer as the script hands it over.
+class Answered(NamedTuple):
+    """What came of one answer.
 
     Attributes:
-        query: What was asked.
-        response: What was answered.
-        decoding: Parameters, JSON.
-        tokenizer: The tokenizer, or an empty artifact.
-        trace: A commitment to the computation, or None.
+        envelope: The signed receipt.
+        salts: What opens its commitments.
     """
 
-    query: Content
-    response: Content
-    decoding: dict[str, Any]
-    tokenizer: Artifact
-    trace: Traced | None
+    envelope: Envelope
+    salts: Salts
 
 
 class Inference:
@@ -91,18 +70,14 @@ class Inference:
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
         self._hooks = ExitStack()
-        self._held: HeldWeights | None = None
-        self._vigil: Vigil | None = None
-        self._last_look = Looked(0, 0.0, None)
-        self._looks = 0
-        self._revoked: tuple[Revoked, ...] = ()
-        self._changed: str | None = None
+        self._weights: WatchedWeights | None = None
         self._history = History()
         self._turn: Turn | None = None
         self._salts: list[Salts] = []
         self._parameters = answers.Parameters()
         self._traced = 0
         self._tokenizer: Artifact | None = None
+        self._tokenizer_again: Callable[[], Digest | None] | None = None
         self._before: tuple[str, Digest] | None = None
 
     def __enter__(self) -> Self:
@@ -135,20 +110,12 @@ class Inference:
             SessionError: If one was named before, or a number is none.
             CoverageError: If the model cannot be measured.
         """
-        if self._held is not None:
+        if self._weights is not None:
             raise SessionError("run.model: the session has its model already; open another session")
-        if every_answers < 1 or not 0 < every_s < threading.TIMEOUT_MAX:
-            raise SessionError(
-                f"run.model: expected to measure again after 1 or more answers and above 0 seconds, got "
-                f"{every_answers!r} and {every_s!r}"
-            )
-        moment = time.monotonic()
-        held = HeldWeights(model)
-        self._note(Looked(0, moment, None), held.root)
-        self._held = held
-        self._vigil = self._hooks.enter_context(Vigil(held, every_answers=every_answers, every_s=every_s))
+        weights = WatchedWeights(model, sealer=self._sealer, every_answers=every_answers, every_s=every_s)
+        self._weights = self._hooks.enter_context(weights)
         self._before = ("last", rng_watch.generators_digest())
-        return held.root
+        return weights.root
 
     def begin_answer(self) -> None:
         """Takes the random number generators from which the next answer is drawn."""
@@ -160,17 +127,20 @@ class Inference:
         Raises:
             SessionError: If no model was named, or it is not what it was.
         """
-        held = self._require_held("run.measure_weights")
-        self._measure(held)
-        self._require_unchanged()
+        self._require_weights("run.measure_weights").remeasure()
 
-    def answer(self, given: Given, code: Code) -> tuple[Envelope, Salts]:
+    def watch_tokenizer(self, again: Callable[[], Digest | None]) -> None:
+        """Takes what measures the tokenizer again, where it is an object that may have changed by the end."""
+        self._tokenizer_again = again
+
+    def answer(self, given: GivenAnswer, code: Code) -> Answered:
         """Logs one answer and signs a receipt for it.
 
         1. The weights are what they were, as far as the thread and the hints say.
         2. Question and answer are committed to, each under a salt of its own.
-        3. The answer is logged, and appended to the history.
-        4. The receipt is signed, and logged.
+        3. The trace, if there is one, is bound to them, and its root taken.
+        4. The answer is logged, and appended to the history.
+        5. The receipt is signed, and logged.
 
         Args:
             given: The answer.
@@ -178,68 +148,65 @@ class Inference:
 
         Raises:
             SessionError: If there is no model, the weights are not what they were, the session has its one
-                answer already, or the tokenizer or the trace is another model's.
+                answer already, the tokenizer or the trace is another model's, or the trace is bound already.
             EncodingError: If parameters of decoding have no JSON form.
             SealError: If the log is full, or the receipt cannot be signed.
         """
-        held = self._require_held("run.answer")
+        weights = self._require_weights("run.answer")
         number = self._history.size
         if self.MOST is not None and number >= self.MOST:
             raise SessionError(
                 "run.answer: a session of 'infer' is about one answer, and it has it; attested('session') is "
                 "about many"
             )
-        trace = self._trace_of(given, held)
         self._check_tokenizer(given.tokenizer)
-        self._collect(held)  # 1
-        self._require_unchanged()
-        if held.settle() is not None:
-            self._measure(held)
-            self._require_unchanged()
-        after = rng_watch.generators_digest()
-        since, before = self._before or ("last", after)
+        module = None if given.trace is None else given.trace.module
+        if given.trace is not None and (module is None or not weights.holds(module)):
+            raise SessionError(
+                "run.answer(proof=...): a trace of another model: it has parameters that are not among those "
+                "that run.model(...) measured"
+            )
+        weights.require_unchanged()  # 1
+        generators = self._generators()
         salts = Salts(  # 2
             answer=number,
             query=secrets.token_bytes(salted.SALT_BYTES),
             response=secrets.token_bytes(salted.SALT_BYTES),
         )
-        turn = Turn(
-            answer=number,
-            query=salted.commit(given.query, salts.query),
-            response=salted.commit(given.response, salts.response),
-        )
+        query = salted.commit(given.query, salts.query)
+        response = salted.commit(given.response, salts.response)
+        trace = None
+        if given.trace is not None:  # 3
+            trace = _bind(given.trace, given, query, response, generators, weights.root)
         self._parameters.add(given.decoding)
+        turn = Turn(answer=number, query=query, response=response, trace=trace)
         event: Any = codec.to_json(turn)
-        self._sealer.record(answers.ANSWER, event)  # 3
+        self._sealer.record(answers.ANSWER, event)  # 4
         history_before = self._history.root()
         self._history.append(turn.encode())
         self._turn, self._tokenizer = turn, given.tokenizer
         self._salts.append(salts)
-        self._before = ("last", after)
+        self._before = ("last", generators.after)
         self._traced += trace is not None
-        if self._vigil is not None:
-            self._vigil.answered(number + 1)
-        look = self._last_look
-        envelope = self._sealer.issue(  # 4
+        weights.answered(number + 1)
+        envelope = self._sealer.issue(  # 5
             lambda issued: AnswerReceipt(
                 issued=issued,
                 answer=number,
-                model=held.root,
-                rests_on=RestsOn(answers=look.answers, age_s=int(time.monotonic() - look.moment)),
+                model=weights.root,
+                rests_on=weights.rests_on(),
                 tokenizer=given.tokenizer,
-                query=_artifact(turn.query),
-                response=_artifact(turn.response),
+                query=_artifact(query),
+                response=_artifact(response),
                 decoding=Value(source=Source.REPORTED, value=given.decoding),
-                generators=Generators(
-                    since="begin" if since == "begin" else "last", before=before, after=after
-                ),
+                generators=generators,
                 trace=trace,
                 history_before=Digest(SHA256, history_before),
                 history=Digest(SHA256, self._history.root()),
             ),
             code,
         )
-        return envelope, salts
+        return Answered(envelope, salts)
 
     def deliver(self, reads: Sequence[Reads], *, grad_enabled: bool) -> None:
         """Refuses a batch: what is read here would be in no claim.
@@ -258,36 +225,45 @@ class Inference:
 
         Raises:
             CoverageError: If there was no answer, or the weights cannot be measured.
-            MeasurementError: If the tokenizer is another than the answers' receipts name.
+            MeasurementError: If the tokenizer is another than the answers' receipts name, or has changed.
         """
-        held, turn = self._held, self._turn
-        if held is None or turn is None:
+        weights, turn = self._weights, self._turn
+        if weights is None or turn is None:
             raise CoverageError(
                 "no answer was given: call run.model(model) and run.answer(query=..., response=...) inside "
                 "the session"
             )
-        tokenizer = said.inputs.get("tokenizer", _NO_TOKENIZER)
+        tokenizer = said.inputs.get("tokenizer", NO_TOKENIZER)
         if tokenizer != self._tokenizer:
             raise MeasurementError(
                 "run.input(tokenizer=...): expected the tokenizer that the answers' receipts name, "
                 f"{self._tokenizer}, got {tokenizer}; name it before the first answer, once"
             )
-        self._measure(held)
+        if self._tokenizer_again is not None and (now := self._tokenizer_again()) != tokenizer.digest:
+            raise MeasurementError(
+                f"run.answer(tokenizer=...): expected {tokenizer.digest}, as it was when it was named, got "
+                f"{now}: the tokenizer has changed since; open a session for each"
+            )
+        weights.measure()
         account = Account(
             answers=self._history.size,
             traced=self._traced,
-            looks=self._looks,
-            revoked=self._revoked,
+            looks=weights.looks,
+            revoked=weights.revoked,
             parameters=self._parameters.summed(),
         )
         root = Digest(SHA256, self._history.root())
-        event = {"answers": self._history.size, "history": str(root), "model": str(held.root)}
+        event: dict[str, Json] = {
+            "answers": self._history.size,
+            "history": str(root),
+            "model": str(weights.root),
+        }
         return Finished(
             claims=self._claims(
-                held, turn, root, tokenizer, Value(source=Source.REPORTED, value=account.to_value()), said
+                weights, turn, root, tokenizer, Value(source=Source.REPORTED, value=account.to_value()), said
             ),
             kind=sealing.RESULT,
-            event=dict(event),
+            event=event,
         )
 
     def devices(self) -> tuple[Device, ...]:
@@ -301,10 +277,16 @@ class Inference:
     # ------------------------------------------------------------------------------------------------------
 
     def _claims(
-        self, held: HeldWeights, turn: Turn, root: Digest, tokenizer: Artifact, decoding: Value, said: Said
+        self,
+        weights: WatchedWeights,
+        turn: Turn,
+        root: Digest,
+        tokenizer: Artifact,
+        decoding: Value,
+        said: Said,
     ) -> Property:
         return Session(
-            model=training_claims.weights(training_claims.tensors_of(held.tensors), taken="end"),
+            model=training_claims.weights(training_claims.tensors_of(weights.tensors), taken="end"),
             tokenizer=tokenizer,
             query=_artifact(turn.query),
             response=_artifact(turn.response),
@@ -313,48 +295,10 @@ class Inference:
             seeds=said.seeds,
         )
 
-    def _require_held(self, what: str) -> HeldWeights:
-        if self._held is None:
+    def _require_weights(self, what: str) -> WatchedWeights:
+        if self._weights is None:
             raise SessionError(f"{what}: name the model before, once: run.model(model)")
-        return self._held
-
-    def _require_unchanged(self) -> None:
-        if self._changed is not None:
-            spans = ", ".join(f"{span.first} to {span.last}" for span in self._revoked)
-            raise SessionError(
-                f"the weights are not those that were measured: {self._changed!r:.200} has changed; "
-                f"{f'answers {spans} are revoked' if spans else 'no answer is revoked'}. A session is about "
-                "one model: leave this block and open another"
-            )
-
-    def _collect(self, held: HeldWeights) -> None:
-        """Takes what the thread has found since."""
-        for look in () if self._vigil is None else self._vigil.collect():
-            self._note(look, held.root)
-
-    def _measure(self, held: HeldWeights) -> None:
-        """Measures all weights here and now, once the thread is done with what it is at."""
-        with nullcontext() if self._vigil is None else self._vigil.quiet():
-            self._collect(held)
-            if self._changed is None:
-                number, moment = self._history.size, time.monotonic()
-                self._note(Looked(number, moment, held.measure()), held.root)
-
-    def _note(self, look: Looked, root: Digest) -> None:
-        """Logs a measurement, and revokes the answers since the one before if something had changed."""
-        if self._changed is not None:
-            return
-        kind = answers.MEASURED if look.changed is None else answers.CHANGED
-        event: Any = codec.to_json(Look(answers=look.answers, root=root, tensor=look.changed))
-        self._sealer.record(kind, event)
-        self._looks += 1
-        if look.changed is None:
-            self._last_look = look
-            return
-        self._changed = look.changed
-        first, last = self._last_look.answers, self._history.size - 1
-        if first <= last:
-            self._revoked = (Revoked(first=first, last=last, tensor=look.changed),)
+        return self._weights
 
     def _check_tokenizer(self, tokenizer: Artifact) -> None:
         if self._tokenizer is not None and tokenizer != self._tokenizer:
@@ -363,15 +307,10 @@ class Inference:
                 f"{tokenizer.digest}: a session is about one"
             )
 
-    def _trace_of(self, given: Given, held: HeldWeights) -> Digest | None:
-        if given.trace is None:
-            return None
-        root, model = given.trace.root, given.trace.trace.model
-        if model not in (None, held.root):
-            raise SessionError(
-                f"run.answer(proof=...): a trace of the weights {model}, the session is about {held.root}"
-            )
-        return root
+    def _generators(self) -> Generators:
+        after = rng_watch.generators_digest()
+        since, before = self._before or ("last", after)
+        return Generators(since="begin" if since == "begin" else "last", before=before, after=after)
 
 
 class OneInference(Inference):
@@ -381,11 +320,17 @@ class OneInference(Inference):
     MOST: ClassVar[int | None] = 1
 
     def _claims(
-        self, held: HeldWeights, turn: Turn, root: Digest, tokenizer: Artifact, decoding: Value, said: Said
+        self,
+        weights: WatchedWeights,
+        turn: Turn,
+        root: Digest,
+        tokenizer: Artifact,
+        decoding: Value,
+        said: Said,
     ) -> Property:
         del root
         return Infer(
-            model=training_claims.weights(training_claims.tensors_of(held.tensors), taken="end"),
+            model=training_claims.weights(training_claims.tensors_of(weights.tensors), taken="end"),
             tokenizer=tokenizer,
             query=_artifact(turn.query),
             response=_artifact(turn.response),
@@ -394,33 +339,27 @@ class OneInference(Inference):
         )
 
 
-def given_answer(
-    *,
-    query: object,
-    response: object,
-    decoding: Mapping[str, Any] | None,
-    tokenizer: Artifact | None,
-    proof: Traced | None,
-) -> Given:
-    """Returns an answer as the script hands it over, its content copied.
-
-    Raises:
-        MeasurementError: If question or answer is nothing that has bytes.
-        EncodingError: If a parameter has no JSON form.
-    """
-    said = codec.to_json(dict(decoding or {}))
-    if not isinstance(said, dict):
-        raise EncodingError("decoding: expected parameters by name")
-    return Given(
-        query=spelled.content_of(query, what="run.answer(query=...)"),
-        response=spelled.content_of(response, what="run.answer(response=...)"),
-        decoding=said,
-        tokenizer=tokenizer or _NO_TOKENIZER,
-        trace=proof,
+def _bind(
+    trace: Traced,
+    given: GivenAnswer,
+    query: Digest,
+    response: Digest,
+    generators: Generators,
+    model: Digest,
+) -> Digest:
+    """Binds an answer under the root of its trace, and returns the root."""
+    found = answer_facts.facts(
+        query=query,
+        response=response,
+        tokenizer=given.tokenizer.digest,
+        decoding=given.decoding,
+        before=generators.before,
+        after=generators.after,
     )
-
-
-_NO_TOKENIZER: Final = Artifact(source=Source.DECLARED, kind=EMPTY, digest=None)
+    if given.logits:
+        found[answer_facts.LOGITS] = answer_facts.logits(given.logits)
+    trace.add_facts(found, model=model)
+    return trace.root
 
 
 def _artifact(digest: Digest) -> Artifact:

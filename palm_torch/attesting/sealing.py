@@ -91,6 +91,7 @@ class Sealer:
         self._given = None if collateral is None else collateral.fields_for(attester.platform)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._spki = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self._key_id = dsse.key_id(self._key.public_key())
         self.challenge: Final = Challenge(
             kind="unchallenged" if nonce is None else "challenged",
             nonce=secrets.token_bytes(evidence.MIN_NONCE_BYTES) if nonce is None else nonce,
@@ -227,7 +228,9 @@ class Sealer:
         )
         try:
             payload = self._spelled(make, issued)
-            envelope = dsse.sign(payload, payload_type=dsse.IN_TOTO_PAYLOAD, key=self._key)
+            envelope = dsse.sign(
+                payload, payload_type=dsse.IN_TOTO_PAYLOAD, key=self._key, named=self._key_id
+            )
         except EncodingError as error:
             raise SealError(f"the receipt could not be signed: {error}") from error
         self.record("receipt", {"digest": str(sha256_digest(payload))})

@@ -1,23 +1,20 @@
 """The session around a loop: what a script can call in it.
 
 Its life is that of `palm_torch.attesting.block`; what it measures is a strategy by operation
-(`palm_torch.attesting.measured`).
+(`palm_torch.attesting.measured`). What belongs to answers alone is in `palm_torch.attesting.answering`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from palm_torch.attesting import inference, surroundings
+from palm_torch.attesting import surroundings
+from palm_torch.attesting.answering import Answering
 from palm_torch.attesting.bind import Binding
-from palm_torch.attesting.block import Block
 from palm_torch.attesting.distribute import Distribution
-from palm_torch.attesting.inference import Inference
 from palm_torch.attesting.measured import HasModel, Resumable
 from palm_torch.attesting.preprocess import Preprocessing
-from palm_torch.attesting.signed_answer import SignedAnswer
 from palm_torch.attesting.signed_receipt import SignedReceipt
-from palm_torch.commit.salted import SaltsFile
 from palm_torch.errors import MeasurementError, SessionError
 from palm_torch.receipt import ArtifactsReceipt, Receipt
 
@@ -27,16 +24,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from palm_torch.attesting import checkpoint
-    from palm_torch.attesting.inference import Traced
     from palm_torch.attesting.owned_model import Model
     from palm_torch.commit.manifest import Manifest
-    from palm_torch.digest import Digest
 
 
-class Session(Block):
+class Session(Answering):
     """A run being measured; made by `palm_torch.attested`, with the arguments of `Block`."""
-
-    _tokenizer: str | Path | bytes | None = None
 
     @property
     def leads(self) -> bool:
@@ -241,119 +234,3 @@ class Session(Block):
             receipt=Receipt(envelope=envelope, session=self._sealer.opening()),
             simulated=self._sealer.simulated,
         )
-
-    def model(self, model: Model, /, *, every_answers: int = 256, every_s: float = 600.0) -> Digest:
-        """Names the model whose answers the session is about; for ``attested("infer")`` and ``("session")``.
-
-        Its weights are measured now; what `palm_torch.load_safetensors` loaded is not read again. A thread of
-        low priority measures all of them again now and then, and so does the end of the block.
-
-        Args:
-            model: The model, or tensors by name.
-            every_answers: After how many answers all weights are measured again.
-            every_s: After how many seconds, if there was an answer since.
-
-        Returns:
-            The weights root.
-
-        Raises:
-            CoverageError: If the model cannot be measured.
-            SessionError: If one was named before, or the operation gives no answers.
-        """
-        self._require_open("run.model")
-        if not isinstance(self._measured, Inference):
-            raise self._no_place("run.model")
-        return self._measured.name_model(model, every_answers=every_answers, every_s=every_s)
-
-    def begin_answer(self) -> None:
-        """Says that the model begins to answer: its receipt will name the random generators' states now.
-
-        Without it the receipt names those that the answer before left.
-
-        Raises:
-            SessionError: If the operation gives no answers.
-        """
-        self._require_open("run.begin_answer")
-        if not isinstance(self._measured, Inference):
-            raise self._no_place("run.begin_answer")
-        self._measured.begin_answer()
-
-    def answer(
-        self,
-        *,
-        query: object,
-        response: object,
-        decoding: Mapping[str, Any] | None = None,
-        tokenizer: str | Path | bytes | None = None,
-        proof: Traced | None = None,
-    ) -> SignedAnswer:
-        """Signs a receipt for one answer: ``run.answer(query=prompt_ids, response=new_ids)``.
-
-        Question and answer are committed to under salts: the receipt shows them to nobody. Its `openings` do.
-
-        Args:
-            query: What was asked: text, bytes, a tensor such as token ids, or whole numbers.
-            response: What was answered, likewise.
-            decoding: Parameters, such as ``{"temperature": 0.7, "do_sample": True}``; they are labelled
-                *reported by code*.
-            tokenizer: The tokenizer's file, or its bytes; as ``run.input(tokenizer=...)``.
-            proof: What `palm_torch.commit` made of the computation, after its block.
-
-        Returns:
-            The receipt, to be saved or sent.
-
-        Raises:
-            SessionError: If no model was named, it is not what it was, or the session has its one answer.
-            MeasurementError: If a part has no bytes, or the tokenizer is another than before.
-            EncodingError: If a parameter has no JSON form.
-            SealError: If the receipt cannot be signed or logged.
-        """
-        self._require_open("run.answer")
-        if self._failures:
-            raise self._no_evidence()
-        if not isinstance(self._measured, Inference):
-            raise self._no_place("run.answer")
-        if tokenizer is not None and tokenizer != self._tokenizer:
-            self._script.input({"tokenizer": tokenizer})
-            self._tokenizer = tokenizer
-        given = inference.given_answer(
-            query=query,
-            response=response,
-            decoding=decoding,
-            tokenizer=self._script.inputs.get("tokenizer"),
-            proof=proof,
-        )
-        envelope, salts = self._measured.answer(given, self._segment.code_of_answers())
-        return SignedAnswer(
-            receipt=Receipt(envelope=envelope, session=self._sealer.opening()),
-            simulated=self._sealer.simulated,
-            openings={
-                "query": salts.opening("query", given.query),
-                "response": salts.opening("response", given.response),
-            },
-        )
-
-    def measure_weights(self) -> None:
-        """Measures all weights now, so that the answers until now stand whatever happens to the model next.
-
-        Raises:
-            SessionError: If no model was named, the model is not what it was, or the operation has none.
-        """
-        self._require_open("run.measure_weights")
-        if not isinstance(self._measured, Inference):
-            raise self._no_place("run.measure_weights")
-        self._measured.remeasure()
-
-    @property
-    def openings(self) -> SaltsFile:
-        """The salts of all answers so far, for their owner: ``run.openings.save(path)``.
-
-        Raises:
-            SessionError: If the operation gives no answers.
-        """
-        if not isinstance(self._measured, Inference):
-            raise self._no_place("run.openings")
-        return SaltsFile(run_id=self.run_id, salts=self._measured.salts)
-
-    def _no_place(self, what: str) -> SessionError:
-        return SessionError(f"{what}: nothing of that kind belongs to a session of {self.operation!r}")

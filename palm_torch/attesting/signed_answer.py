@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from palm_torch.attesting.signed_receipt import SignedReceipt
 from palm_torch.commit.salted import SaltedOpening
+from palm_torch.digest import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -16,6 +17,9 @@ class SignedAnswer(SignedReceipt):
     Attributes:
         openings: ``query`` and ``response`` → what shows them to others, for whom the receipt alone shows
             nothing. They hold the content: let go of this object when they are not needed any more.
+        logits: Digest of the logits of each generated token, in order, of which the trace binds the root;
+            empty if none were given. They hide nothing from whoever has the model and guesses the question.
     """
 
     openings: Mapping[str, SaltedOpening]
+    logits: tuple[Digest, ...] = ()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from palm_torch.commands.arguments import FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
 
 _ONE: Final = (
-    click.option("--policy", type=FILE, help="With --evidence: what is demanded of it, YAML."),
+    click.option("--policy", type=FILE, help="With --evidence or --receipt: what is demanded of it, YAML."),
     click.option("--request", type=FILE, help="The request that the evidence should answer."),
     click.option(
         "--collateral", type=FILE, help="What the vendor says of the platform, from `collateral fetch`."
@@ -126,3 +127,35 @@ def check_tokens(nras: tuple[Path, ...], jwks: Path | None) -> None:
     """
     if bool(nras) is (jwks is None):
         raise click.UsageError("--nras and --jwks go together: give both")
+
+
+def given(names: Iterable[str]) -> list[str]:
+    """Returns the options among these that somebody gave, as they are spelled on the command line."""
+    context = click.get_current_context()
+    found = {name for name in names if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    return [one.opts[0] for one in context.command.params if one.name in found]
+
+
+def check_usage(source: str, appraisal: dict[str, Any], *, appraises: bool) -> None:
+    """Refuses options of an appraisal where nothing is appraised, and an appraisal without a policy.
+
+    Args:
+        source: The option that brings what is appraised, for messages.
+        appraisal: What it is appraised with, by the words of the command line.
+        appraises: Whether that option was given.
+
+    Raises:
+        click.UsageError: If so.
+    """
+    if not appraises and (options := given(appraisal)):
+        raise click.UsageError(f"{options[0]} goes with {source}")
+    if appraises and appraisal["policy"] is None:
+        raise click.UsageError(f"{source.partition(' ')[0]} goes with --policy POLICY: what you demand of it")
+    check_tokens(appraisal["nras"], appraisal["jwks"])
+
+
+def paths(appraisal: dict[str, Any]) -> list[Path]:
+    """Returns the files that evidence is appraised with; a reference manifest may stand behind its name."""
+    files = [*appraisal["parts"], *appraisal["ocsp"], *appraisal["gpu_crls"], *appraisal["nras"]]
+    files += [Path(rim.rpartition("=")[2]) for rim in appraisal["rims"]]
+    return files + [value for value in appraisal.values() if isinstance(value, Path)]

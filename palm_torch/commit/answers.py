@@ -38,11 +38,13 @@ class Turn:
         answer: Its number in the session, from 0.
         query: Commitment to what was asked.
         response: Commitment to what was answered.
+        trace: Root of the trace of what the model computed; None if none was made.
     """
 
     answer: int
     query: Digest
     response: Digest
+    trace: Digest | None
 
     def encode(self) -> bytes:
         """Returns the entry of the history, canonical JSON."""

@@ -106,7 +106,7 @@ class StoredTensor:
                 f"{self.path}: tensor {self.spec.name!r}: expected memory of {self.spec.nbytes} bytes, got "
                 f"{memory.nbytes}"
             )
-        descriptor = _open(self.path)
+        descriptor = open_file(self.path)
         try:
             return b"".join(
                 self._copy_tile(descriptor, memory[start:end], start) for start, end in tile_ranges(self.spec)

@@ -28,7 +28,9 @@ SALT_BYTES: Final = 32
 MAX_CONTENT_BYTES: Final = 64 << 20
 MAX_FORM_CHARACTERS: Final = 256
 
-_MAX_BYTES: Final = 2 * MAX_CONTENT_BYTES
+MAX_FILE_BYTES: Final = 2 * MAX_CONTENT_BYTES
+"""Largest opening, and largest file of salts, in bytes."""
+
 _TAG: Final = "palm-torch/salted/v1"
 
 
@@ -126,7 +128,7 @@ def decode(data: bytes, *, what: str = "opening") -> SaltedOpening:
         EvidenceError: If the bytes are anything else.
     """
     try:
-        document = decode_json(data, what=what, max_bytes=_MAX_BYTES)
+        document = decode_json(data, what=what, max_bytes=MAX_FILE_BYTES)
     except EncodingError as error:
         raise EvidenceError(str(error)) from error
     return codec.from_json(SaltedOpening, document, what=what, error=EvidenceError)
@@ -219,7 +221,7 @@ def decode_salts(data: bytes, *, what: str = "salts") -> SaltsFile:
         EvidenceError: If the bytes are anything else.
     """
     try:
-        document = decode_json(data, what=what, max_bytes=_MAX_BYTES)
+        document = decode_json(data, what=what, max_bytes=MAX_FILE_BYTES)
     except EncodingError as error:
         raise EvidenceError(str(error)) from error
     return codec.from_json(SaltsFile, document, what=what, error=EvidenceError)

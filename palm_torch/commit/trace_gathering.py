@@ -1,17 +1,19 @@
-"""Putting captured sites together: those alike share a tree, and here is what kind of tree that is."""
+"""Putting captured sites together: those alike share a tree."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palm_torch.commit import merkle
-from palm_torch.commit.trace import Calls, Group, Site, tiling
-from palm_torch.digest import TAGGED_SHA256, Digest
+from palm_torch.commit import merkle, trace_groups
+from palm_torch.commit.trace_groups import Calls, Group, Site
+from palm_torch.commit.trace_schemes import Tree
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from palm_torch.commit import trace_schemes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,42 +35,45 @@ class Captured:
     leaves: bytes
 
 
-def gather(captured: Iterable[Captured]) -> list[tuple[Group, bytes]]:
+def gather(captured: Iterable[Captured], *, scheme: trace_schemes.Name = "hash") -> list[tuple[Group, Tree]]:
     """Puts sites together that have the same element type, channels and schedule.
 
     Args:
         captured: The sites, in the order of their first call.
+        scheme: What the trees are made of.
 
     Returns:
-        The groups, in the order of their first call, each with the leaves of its tree.
+        The groups, in the order of their first call, each with its tree.
 
     Raises:
         DataError: If a site's leaves are not as many as its tiles.
+        MissingExtraError: If the trees need the extra ``kzg``.
     """
     alike: dict[tuple[str, int, tuple[Calls, ...]], list[Captured]] = {}
     for item in captured:
         alike.setdefault((item.dtype, item.channels, item.schedule), []).append(item)
-    groups: list[tuple[Group, bytes]] = []
+    groups: list[tuple[Group, Tree]] = []
     for (dtype, channels, schedule), members in alike.items():
-        leaves = b"".join(member.leaves for member in members)
+        rows = sum(run.rows * run.count for run in schedule)
+        for member in members:
+            tiles = trace_groups.tiles_of(1, rows, dtype, channels).tiles
+            if len(member.leaves) != tiles * merkle.HASH_BYTES:
+                raise DataError(
+                    f"{member.site}: expected {tiles} leaves, got {len(member.leaves)} bytes of them"
+                )
+        tree = Tree(
+            scheme,
+            dtype,
+            trace_groups.tiles_of(len(members), rows, dtype, channels),
+            b"".join(member.leaves for member in members),
+        )
         group = Group(
             sites=tuple(member.site for member in members),
             dtype=dtype,
             channels=channels,
-            tile=tiling(dtype, channels),
+            tile=trace_groups.tiling(dtype, channels),
             schedule=schedule,
-            root=group_root(leaves),
+            root=tree.root,
         )
-        if len(leaves) != (tiles := group.grid().tiles) * merkle.HASH_BYTES:
-            raise DataError(f"{group.sites[0]}: expected {tiles} leaves, got {len(leaves)} bytes of them")
-        groups.append((group, leaves))
+        groups.append((group, tree))
     return groups
-
-
-def group_root(leaves: bytes) -> Digest:
-    """Returns the root of a group's tree: the one place that says what kind of tree it is.
-
-    Args:
-        leaves: Leaf digests of all its tiles, 32 bytes each.
-    """
-    return Digest(TAGGED_SHA256, merkle.root(leaves))

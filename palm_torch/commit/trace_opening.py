@@ -15,23 +15,28 @@ from blake3 import blake3
 
 from palm_torch import files
 from palm_torch.codec import from_json, to_json
-from palm_torch.commit import grid, merkle, trace, trace_rows
+from palm_torch.commit import grid, merkle, trace, trace_rows, trace_schemes
 from palm_torch.commit.trace_rows import Question
 from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.digest import TAGGED_SHA256, Digest
 from palm_torch.encoding import decode_json, encode_json
-from palm_torch.errors import BindingError, DataError, EncodingError, EvidenceError
+from palm_torch.errors import BindingError, DataError, EncodingError, EvidenceError, prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from palm_torch.commit.trace_rows import Place, Tile
+    from palm_torch.commit.trace_schemes import Tree
 
 MEDIA_TYPE: Final = "application/vnd.palm-torch.trace-opening+json;version=1"
 SUFFIX: Final = ".palm-opening.json"
 
+START: Final = f'{{"media_type":"{MEDIA_TYPE.partition(";")[0]};'.encode("ascii")
+"""What every file of this kind begins with, whatever its version."""
+
 MAX_PROOF_BYTES: Final = trace_rows.MAX_TILES * 24 * merkle.HASH_BYTES
-"""No set of `trace_rows.MAX_TILES` leaves among 2^40 needs more siblings than 24 for each, in bytes."""
+"""No set of `trace_rows.MAX_TILES` leaves among 2^40 needs more siblings than 24 for each, in bytes; under
+``kzg`` it needs less."""
 
 MAX_BYTES: Final = (trace_rows.MAX_BYTES + MAX_PROOF_BYTES) // 3 * 4 + (64 << 10)
 """Largest file, in bytes: tiles and proof in base64, and 64 KiB for everything else."""
@@ -46,7 +51,7 @@ class TraceOpening:
         root: The trace root.
         question: What is shown.
         tiles: The tiles that it touches, back to back, by position in the tree.
-        proof: Hashes that lead from the tiles to the root of the group's tree.
+        proof: What leads from the tiles to the root of the group's tree; see `trace_schemes`.
 
     Raises:
         EvidenceError: If it is of another version, or the root is no root.
@@ -109,8 +114,9 @@ def verify(root: Digest, context: bytes, question: Question, opening: TraceOpeni
            tokens, channels or calls that there were not.)*
         5. The opening's bytes are as many as these tiles have.
         6. The tiles are hashed with the names of module and output, the element type, their shape and their
-           place; with the proof, which has exactly the length that the positions ask for, they give the root
-           of the group. *(Stops: changed values; those of another place, token, site or element type.)*
+           place; with the proof, which has exactly the length that scheme and positions ask for, they give
+           the root of the group. *(Stops: changed values; those of another place, token, site or element
+           type.)*
         7. What was asked for is cut out of the tiles that were hashed.
 
     Args:
@@ -120,9 +126,11 @@ def verify(root: Digest, context: bytes, question: Question, opening: TraceOpeni
         opening: What is to be believed.
 
     Raises:
-        DataError: At step 4: there is nothing such in this trace.
+        DataError: At step 4: there is nothing such in this trace; at step 6 under ``kzg``: it is too much for
+            one proof.
         EvidenceError: At steps 2, 5 and 6: malformed, nothing was compared.
         BindingError: At steps 1, 3 and 6: it is not what was committed to.
+        MissingExtraError: If the trace needs the extra ``kzg``.
     """
     if (found := trace.root(context)) != root:  # 1
         raise BindingError(f"trace context: expected the root {root}, got {found}: it is of another trace")
@@ -136,10 +144,9 @@ def verify(root: Digest, context: bytes, question: Question, opening: TraceOpeni
     if len(opening.tiles) != (size := sum(tile.nbytes for tile in place.tiles)):  # 5
         raise EvidenceError(f"{what}: expected tiles of {size} bytes, got {len(opening.tiles)}")
     contents = list(_split(opening.tiles, place.tiles))
-    group = place.group
-    merkle.verify(  # 6
-        group.root.value, group.grid().tiles, dict(_leaves(place, contents)), opening.proof
-    )
+    group, leaves = place.group, dict(_leaves(place, contents))
+    with prefixed(what):  # 6
+        trace_schemes.verify(decoded.scheme, group.dtype, group.grid(), group.root, leaves, opening.proof)
     values = place.cut(contents)  # 7
     return Shown(root=root, question=question, dtype=group.dtype, shape=place.shape, values=values)
 
@@ -147,7 +154,7 @@ def verify(root: Digest, context: bytes, question: Question, opening: TraceOpeni
 def make(
     root: Digest,
     context: trace.Context,
-    leaves: Sequence[bytes],
+    trees: Sequence[Tree],
     question: Question,
     read: Callable[[int, int], bytes],
 ) -> TraceOpening:
@@ -156,25 +163,25 @@ def make(
     Args:
         root: The trace root.
         context: The trace's context.
-        leaves: Of each group, the leaves of its tree.
+        trees: The tree of each group.
         question: What to show.
         read: Function (start, stop) → the site's bytes in this range: of all its tensors of the group, row by
             row, call by call. Called once for each tile.
 
     Raises:
-        DataError: If the question is no question of this trace, or the bytes are not those captured.
+        DataError: If the question is no question of this trace, the bytes are not those captured, or it is
+            too much for one proof.
     """
     place = trace_rows.locate(context, question)
     contents = [read(tile.start, tile.start + tile.nbytes) for tile in place.tiles]
-    tree = leaves[context.groups.index(place.group)]
+    tree = trees[context.groups.index(place.group)]
     for position, leaf in _leaves(place, contents):
-        at = position * merkle.HASH_BYTES
-        if leaf != tree[at : at + merkle.HASH_BYTES]:
+        if leaf != tree.leaf(position):
             raise DataError(
                 f"opening of {question.site}: the bytes at hand are not those that were captured"
                 f" (tile {position} of its tree)"
             )
-    proof = merkle.open_positions(tree, [tile.position for tile in place.tiles])
+    proof = tree.open([tile.position for tile in place.tiles])
     return TraceOpening(
         media_type=MEDIA_TYPE, root=root, question=question, tiles=b"".join(contents), proof=proof
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import operator
-from typing import SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, SupportsIndex, TypeAlias
 
 from palm_torch.commit import trace_rows
-from palm_torch.commit.trace import Context, Group, Site
+from palm_torch.commit.trace_groups import Group, Site
 from palm_torch.commit.trace_rows import Question
 from palm_torch.errors import DataError
+
+if TYPE_CHECKING:
+    from palm_torch.commit.trace import Context
 
 Range: TypeAlias = "slice | SupportsIndex | None"
 """``slice(first, past the last)``, one number, or None for all."""

@@ -12,12 +12,14 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from palm_torch.commit.trace import Context, Group, Site
+from palm_torch.commit.trace_groups import Group, Site
 from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from palm_torch.commit.trace import Context
 
 MAX_ROWS: Final = 2**20
 MAX_TILES: Final = 2**16

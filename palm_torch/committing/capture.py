@@ -22,7 +22,7 @@ from palm_torch.committing.lanes import Lane
 from palm_torch.committing.ring import Ring
 from palm_torch.committing.streams import Stream
 from palm_torch.errors import CoverageError, SessionError
-from palm_torch.hooks import tensors
+from palm_torch.hooks import tap_outputs, tensors
 
 if TYPE_CHECKING:
     from palm_torch.commit.trace_gathering import Captured
@@ -80,7 +80,7 @@ class Capture:
         self._kept = kept
         self._queue_bytes = queue_bytes
         self._lanes = self._new_lanes(int(kept is not None) if threads is None else threads)
-        self._device_lanes = self._new_lanes(1) if threads is None else self._lanes
+        self._device_lanes = self._lanes if self._lanes[0].threaded or threads == 0 else self._new_lanes(1)
         self._rings: dict[torch.device, Ring[Stream]] = {}
         self._of_object: dict[int, Stream] = {}  # by the identity of what names the site
         self._objects: list[Tapped] = []  # so that no other object gets the identity of one of these
@@ -139,8 +139,8 @@ class Capture:
             else:
                 self._copy_otherwise(stream, tensor)
         except RuntimeError as error:  # of torch: sparse, nested, wrapped by a transform
-            self._broken = error
-            raise CoverageError(f"{site.module}: its output has no bytes to copy: {error}") from error
+            self._broken = _unreadable(site, tensor, error)
+            raise self._broken from error
         except BaseException as error:  # Ctrl-C too: the stream may have noted what was not copied
             self._broken = error
             raise
@@ -216,7 +216,7 @@ class Capture:
 
     def _copy_otherwise(self, stream: Stream, tensor: torch.Tensor) -> None:
         """Copies a tensor that is not one run of bytes in main memory."""
-        tensors.require_bytes(tensor, what=str(stream.site))
+        tap_outputs.require_dense(tensor, what=str(stream.site))
         ring = self._ring(tensor)
         if stream.source is not None and stream.source is not ring:
             stream.source.flush()  # what was before comes before
@@ -245,6 +245,16 @@ class Capture:
         block = None if self._kept is None else self._kept.add(data)
         for stream, start, end in pieces:
             stream.add(data[start:end], block, start)
+
+
+def _unreadable(site: Tapped, tensor: torch.Tensor, error: RuntimeError) -> CoverageError:
+    """Returns what to say of a tensor whose bytes torch does not show."""
+    what = str(Site(site.module, site.output))
+    try:
+        tap_outputs.require_dense(tensor, what=what)
+    except CoverageError as known:
+        return known
+    return CoverageError(f"{what}: its output has no bytes to copy: {error}")
 
 
 def _write(stream: Stream, address: int, nbytes: int) -> None:

@@ -1,7 +1,8 @@
 """A commitment to what a model computes in a block: the object that users hold.
 
-Leaving the block makes the root. Afterwards any piece of what was computed can be shown to whoever has the
-root, if the tensors were kept or are still at hand.
+Leaving the block makes the trees. What else belongs to the run can still be bound until somebody asks for the
+root; afterwards any piece of what was computed can be shown to whoever has it, if the tensors were kept or
+are still at hand.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import torch
+    from torch import nn
 
+    from palm_torch.commit import trace_schemes
+    from palm_torch.commit.trace import Group
     from palm_torch.commit.trace_gathering import Captured
     from palm_torch.commit.trace_opening import TraceOpening
     from palm_torch.commit.trace_question import Range
+    from palm_torch.commit.trace_schemes import Tree
     from palm_torch.committing.capture import Capture
     from palm_torch.committing.spill import Kept
     from palm_torch.committing.streams import Stream
@@ -59,17 +64,32 @@ class Proof:
         taps: Brings the tensors.
         capture: Takes them.
         kept: Where they are kept, or None.
+        scheme: What the trees are made of.
+        module: The module whose outputs these are.
+
+    Attributes:
+        module: The same.
     """
 
-    def __init__(self, taps: Bringer, capture: Capture, kept: Kept | None = None) -> None:
+    def __init__(
+        self,
+        taps: Bringer,
+        capture: Capture,
+        kept: Kept | None = None,
+        *,
+        scheme: trace_schemes.Name = "hash",
+        module: nn.Module | None = None,
+    ) -> None:
+        self.module = module
         self._taps = taps
         self._capture = capture
         self._kept = kept
+        self._scheme = scheme
         self._state: Literal["new", "open", "closed", "failed"] = "new"
         self._model: Digest | None = None
         self._facts: dict[str, Digest] = {}
+        self._gathered: list[tuple[Group, Tree]] = []
         self._sealed: tuple[Context, bytes, Digest] | None = None
-        self._leaves: list[bytes] = []
         self._streams: dict[tuple[Site, str, int], Stream] = {}
 
     def __enter__(self) -> Self:
@@ -89,7 +109,7 @@ class Proof:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Removes the taps, waits until everything is hashed, and makes the root.
+        """Removes the taps, waits until everything is hashed, and makes the trees.
 
         Raises:
             CoverageError: If something that was tapped was not seen or not captured: there is no root then.
@@ -99,12 +119,12 @@ class Proof:
             stack.callback(self._capture.abandon)
             self._taps.__exit__(kind, error, traceback)
             if kind is None:
-                self._seal(self._capture.close())
+                self._gather(self._capture.close())
                 self._state = "closed"
 
     @property
     def root(self) -> Digest:
-        """The trace root, once the block has ended.
+        """The trace root, once the block has ended; nothing can be bound any more when it is known.
 
         Raises:
             SessionError: If it has not, or it failed.
@@ -136,27 +156,32 @@ class Proof:
         Raises:
             SessionError: As in `root`.
         """
-        return self.trace.coverage
+        self._require_closed()
+        return self._taps.coverage
 
     def add_facts(self, facts: Mapping[str, Digest], *, model: Digest | None = None) -> None:
-        """Binds what else belongs to the run, such as prompt and output.
+        """Binds what else belongs to the run, such as prompt and output, until the root is known.
 
         Args:
             facts: Name → digest.
             model: The weights root of the model.
 
         Raises:
-            SessionError: If the block has ended, or a name has another digest already.
+            SessionError: If the root is known, the block failed, or a name has another digest already;
+                nothing is bound then.
         """
-        if self._state not in {"new", "open"}:
-            raise SessionError("commit(...): facts are bound inside the block; it has ended")
+        if self._sealed is not None or self._state == "failed":
+            raise SessionError(
+                "commit(...): facts are bound before the root is asked for, and it "
+                + ("was asked for already" if self._sealed is not None else "will never be there")
+            )
         for name, digest in facts.items():
-            if self._facts.setdefault(name, digest) != digest:
+            if self._facts.get(name, digest) != digest:
                 raise SessionError(f"commit(...): the fact {name!r} was bound before, to another digest")
-        if model is not None:
-            if self._model not in (None, model):
-                raise SessionError("commit(...): the model was bound before, with other weights")
-            self._model = model
+        if self._model not in (None, model or self._model):
+            raise SessionError("commit(...): the model was bound before, with other weights")
+        self._facts.update(facts)
+        self._model = model or self._model
 
     def open(
         self,
@@ -193,7 +218,7 @@ class Proof:
             site = trace_question.site_of(context, site, output)
         question = trace_question.ask(context, site, tokens=tokens, batch=batch, channels=channels, call=call)
         read = self._reader(site, call, tensors)
-        return trace_opening.make(root, context, self._leaves, question, read)
+        return trace_opening.make(root, context, [tree for _, tree in self._gathered], question, read)
 
     def save(self, path: str | Path) -> None:
         """Writes the context to a file, for those who check openings.
@@ -223,31 +248,34 @@ class Proof:
         given = {number: content(tensor) for number, tensor in (tensors or {}).items()}
         return Given(site, group, given).read
 
-    def _seal(self, captured: list[Captured]) -> None:
+    def _gather(self, captured: list[Captured]) -> None:
         if not captured:
             raise CoverageError("commit(...): no tensor was captured: run the model inside the block")
-        gathered = trace_gathering.gather(captured)
-        context = Context(
-            media_type=trace.MEDIA_TYPE,
-            scheme="hash",
-            model=self._model,
-            groups=tuple(group for group, _ in gathered),
-            coverage=self._taps.coverage,
-            not_captured=self._taps.not_captured,
-            environment=self._capture.environment,
-            facts=self._facts,
-        )
-        encoded = context.encode()
-        self._sealed = context, encoded, trace.root(encoded)
-        self._leaves = [leaves for _, leaves in gathered]
+        self._gathered = trace_gathering.gather(captured, scheme=self._scheme)
         streams = self._capture.streams
         self._streams = {(stream.site, stream.dtype, stream.channels): stream for stream in streams}
 
     def _result(self) -> tuple[Context, bytes, Digest]:
         if self._sealed is None:
+            self._require_closed()
+            context = Context(
+                media_type=trace.MEDIA_TYPE,
+                scheme=self._scheme,
+                model=self._model,
+                groups=tuple(group for group, _ in self._gathered),
+                coverage=self._taps.coverage,
+                not_captured=self._taps.not_captured,
+                environment=self._capture.environment,
+                facts=dict(self._facts),
+            )
+            encoded = context.encode()
+            self._sealed = context, encoded, trace.root(encoded)
+        return self._sealed
+
+    def _require_closed(self) -> None:
+        if self._state != "closed":
             raise SessionError(
                 "commit(...): there is no root: the block has not ended"
                 if self._state in {"new", "open"}
                 else "commit(...): there is no root: the block ended with an error"
             )
-        return self._sealed

@@ -16,7 +16,6 @@ import torch
 from palm_torch.digest import Digest, tagged_digest
 from palm_torch.encoding import length_prefixed
 from palm_torch.errors import MeasurementError
-from palm_torch.hooks.tensors import tensor_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +31,7 @@ def generators_digest() -> Digest:
         MeasurementError: If NumPy's has a state of unknown form.
     """
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    states = [bytes(tensor_bytes(state)) for state in (torch.get_rng_state(), *cuda)]
+    states = [state.numpy().tobytes() for state in (torch.get_rng_state(), *cuda)]
     return tagged_digest(
         _TAG,
         str(torch.initial_seed()).encode("ascii"),
@@ -65,7 +64,7 @@ def _spelled(name: str, value: Any) -> Iterator[bytes]:  # noqa: ANN401 (NumPy's
             yield from _spelled(f"{name}.{key}", value[key])
         return
     yield name.encode("utf-8")
-    if hasattr(value, "dtype") and getattr(value, "ndim", 0):
+    if hasattr(value, "dtype") and getattr(value, "ndim", False):
         yield str(value.dtype.newbyteorder("<").str).encode("ascii")
         yield value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
     elif isinstance(value, (str, int, float)):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from palm_torch.hooks.tap_ledger import Ledger
 
+_Tensor: Final = torch.Tensor
 _NO_HOOK: Final = -1
 _UNKNOWN: Final = -1
 
@@ -61,6 +62,8 @@ class Account:
         hook: Identity of its forward hook.
         last_hook: Identity of the module's last forward hook, found harmless; at first its own.
         output: The first tensor of the last output, marked for the item after it.
+        sites: Path within the output → its site.
+        plain: The site of outputs that are tensors and nothing else, once one was found to be dense.
     """
 
     __slots__ = (
@@ -80,6 +83,7 @@ class Account:
         "owner",
         "path",
         "per_call",
+        "plain",
         "received",
         "recomputed",
         "run",
@@ -108,6 +112,7 @@ class Account:
         self.hook = self.last_hook = _NO_HOOK
         self.output: tap_order.Mark | None = None
         self.sites: dict[str, Site] = {}
+        self.plain: Site | None = None
 
     @property
     def name(self) -> str:
@@ -159,14 +164,14 @@ class Account:
             ledger.require()
         if next(reversed(module._forward_hooks), _NO_HOOK) != self.last_hook:  # noqa: SLF001 (order of hooks)
             self._require_last()
-        if isinstance(output, torch.Tensor):
-            self._take((("", output),))
-        elif self.captured:
-            with prefixed(self.name):
-                leaves = list(tap_outputs.leaves(output))
-            self._take(leaves)
+        if type(output) is _Tensor and self.plain is not None:  # as it mostly is
+            self.fired = (call := self.fired) + 1
+            self.since += 1
+            ledger.sink.capture(self.plain, output, call)
+            if self.children:
+                self._compare_counts()
         else:
-            self._take(())
+            self._take(self._leaves(output))
         if self.watched:
             self.output = tap_order.mark(output)
 
@@ -184,21 +189,32 @@ class Account:
             self.ledger.not_captured.add(NotCaptured(self.path, path, kind))
         self._take(zip(paths, tensors, strict=True))
 
+    def _leaves(self, output: object) -> Iterable[tuple[str, object]]:
+        if not self.captured:
+            return ()
+        with prefixed(self.name):
+            return list(tap_outputs.leaves(output))
+
     def _take(self, leaves: Iterable[tuple[str, object]]) -> None:
         call = self.fired
         self.fired = call + 1
         self.since += 1
-        if self.captured:
-            for path, value in leaves:
-                if not isinstance(value, torch.Tensor):
-                    left_out = NotCaptured(self.path, path, tap_outputs.kind_of(value))
-                    self.ledger.not_captured.add(left_out)
-                    continue
-                site = self.sites.get(path)
-                if site is None:
-                    site = self.sites[path] = Site(self.path, path)
-                tap_outputs.require_dense(value, what=str(site))
-                self.ledger.sink.capture(site, value, call)
+        for path, value in leaves if self.captured else ():
+            if not isinstance(value, torch.Tensor):
+                left_out = NotCaptured(self.path, path, tap_outputs.kind_of(value))
+                self.ledger.not_captured.add(left_out)
+                continue
+            site = self.sites.get(path)
+            if site is None:
+                site = self.sites[path] = Site(self.path, path)
+            tap_outputs.require_dense(value, what=str(site))
+            self.ledger.sink.capture(site, value, call)
+            if not path:
+                self.plain = site
+        self._compare_counts()
+
+    def _compare_counts(self) -> None:
+        """Compares how often each child ran in the call that ends with how often it should have."""
         for child in self.children:
             if child.since != child.per_call:
                 self._settle()
@@ -227,9 +243,10 @@ class Account:
         self.last_hook = next(reversed(self.module._forward_hooks))  # noqa: SLF001 (order of hooks)
 
     def _compare(self, before: Account, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        if before.output is None:
+        marked = before.output
+        if marked is None:
             return
-        marked, before.output = before.output, None
+        before.output = None
         self.handed += 1
         if tap_order.is_same(marked, args, kwargs):
             self.received += 1

@@ -21,9 +21,12 @@ class Sink(Protocol):
         """Takes an output; it may be overwritten once this returns.
 
         Args:
-            site: Which output of which module.
-            tensor: Its values now.
+            site: Which output of which module; the same object for each of its calls.
+            tensor: Its values now. The first of a site was found to be dense; later ones may be anything.
             call: Number of the module's call, from 0.
+
+        Raises:
+            MeasurementError: If the tensor has no bytes of its own, such as one inside of a transform.
         """
 
 

@@ -46,15 +46,24 @@ class Receiver(Protocol):
 receivers: Final[dict[int, Receiver]] = {}
 """Token → what takes the outputs; a token that is not here belongs to a block that has ended."""
 
-_graph_task = getattr(torch._C, "_current_graph_task_id", None)  # noqa: SLF001 (torch tells it nowhere else)
+_TELLS: Final = "_current_graph_task_id"
+_graph_task: Any = getattr(torch._C, _TELLS, None)  # noqa: SLF001 (torch tells it nowhere else)
+
+
+def require_names() -> None:
+    """Checks that torch tells of backward passes: without that, a repetition would pass for a call.
+
+    Raises:
+        CoverageError: If it does not.
+    """
+    if _graph_task is None:
+        raise live.missing_private_name(torch._C, _TELLS)  # noqa: SLF001 (as above)
 
 
 def in_backward() -> bool:
-    """Says whether a backward pass runs on this thread: a forward pass in it repeats an earlier one.
-
-    Where torch does not tell, a repetition looks like a call too many, which fails.
-    """
-    return _graph_task is not None and _graph_task() != _NOT_IN_BACKWARD
+    """Says whether a backward pass runs on this thread: a forward pass in it repeats an earlier one."""
+    found: bool = _graph_task() != _NOT_IN_BACKWARD
+    return found
 
 
 def emit(token: int, output: object, *, captured: bool) -> None:

@@ -7,7 +7,6 @@ borne that are known to return nothing.
 from __future__ import annotations
 
 import sys
-import weakref
 from types import FunctionType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -18,8 +17,8 @@ from palm_torch.hooks import tap_hooks, tap_outputs
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Mark: TypeAlias = "tuple[weakref.ref[Tensor], int | None, tuple[object, ...] | None]"
-"""A tensor, its version counter where it has one, and its place in memory if it is dense."""
+Mark: TypeAlias = "tuple[Tensor, int | None]"
+"""A tensor, and its version counter where it has one."""
 
 _DENSE: Final = frozenset({torch.Tensor, torch.nn.Parameter})
 
@@ -54,9 +53,14 @@ def replaced(name: str, later: list[object]) -> str:
 
 
 def mark(output: object) -> Mark | None:
-    """Remembers the tensor that an output is or begins with; None if it is none."""
-    tensor = tap_outputs.first_tensor(output)
-    return None if tensor is None else (weakref.ref(tensor), _version(tensor), _place(tensor))
+    """Remembers the tensor that an output is or begins with; None if it is none.
+
+    The tensor lives until the mark is dropped, which is when the next module gets its input.
+    """
+    tensor = output if type(output) is torch.Tensor else tap_outputs.first_tensor(output)
+    if tensor is None:
+        return None
+    return tensor, None if tensor.is_inference() else tensor._version  # noqa: SLF001 (torch's own counter)
 
 
 def is_same(marked: Mark, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
@@ -64,11 +68,13 @@ def is_same(marked: Mark, args: tuple[object, ...], kwargs: dict[str, object]) -
 
     Hooks for gradients hand on another object over the same memory; that is the same tensor.
     """
-    reference, version, place = marked
+    before, version = marked
+    if args and args[0] is before:  # as it mostly is
+        return version is None or before._version == version  # noqa: SLF001 (torch's own counter)
     for value in (*args, *kwargs.values()):
         tensor = tap_outputs.first_tensor(value)
         if tensor is not None:
-            same = tensor is reference() or (place is not None and _place(tensor) == place)
+            same = tensor is before or ((place := _place(before)) is not None and _place(tensor) == place)
             return same and _version(tensor) == version
     return False
 

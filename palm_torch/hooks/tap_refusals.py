@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 3
 _DATA_PARALLEL: Final = "torch.nn.parallel.data_parallel.DataParallel"
+_STORE: Final = "torch.ao.nn.quantized.modules.linear.LinearPackedParams"
+"""What holds the packed weights of a quantized layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,12 @@ def uncalled(tree: Tree, place: Place) -> Iterator[Refusal]:
             place.path,
             "nn.MultiheadAttention reads its weights and never calls it",
             f"tap {place.parents[0]!r}, whose output it makes",
+        )
+    if wrappers.qualified_name(type(place.module)) == _STORE:
+        yield Refusal(
+            place.path,
+            "it holds the packed weights of a quantized layer, which reads and never calls it",
+            f"tap {place.parents[0]!r}, whose output is made with them",
         )
     for path, holder in _traced_above(tree, place):
         if not _is_called(holder, place.path[len(path) + 1 :] if path else place.path):

@@ -204,7 +204,9 @@ def _outermost(tree: Tree, place: Place, *, sequential: bool) -> Iterator[Place]
 
 def _has_parts(tree: Tree, place: Place, *, sequential: bool) -> bool:
     has_children = any(True for _ in tree.children(place)) and tap_tree.has_forward(place.module)
-    weighs = any(True for _ in place.module.parameters()) or any(True for _ in place.module.buffers())
+    weighs = any(True for _ in place.module.buffers()) or any(
+        map(tap_tree.has_weights, place.module.modules())
+    )
     return has_children and weighs and isinstance(place.module, nn.Sequential) == sequential
 
 

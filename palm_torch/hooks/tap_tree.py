@@ -116,12 +116,15 @@ def has_forward(module: nn.Module) -> bool:
 def has_weights(module: nn.Module) -> bool:
     """Says whether a module itself holds something of the state dict, parametrized or not.
 
-    A buffer counts too: a weight-only quantized linear layer may hold nothing else.
+    A buffer counts too: a weight-only quantized linear layer may hold nothing else. So does what a class
+    writes there by itself, as torch's quantized layers do with weights that are no tensors of theirs.
     """
     return (
         any(parameter is not None for parameter in module._parameters.values())  # noqa: SLF001 (cheaper)
         or any(True for _ in live.persistent_buffers(module))
         or parametrize.is_parametrized(module)
+        or type(module)._save_to_state_dict is not nn.Module._save_to_state_dict  # noqa: SLF001 (as it is called)
+        or type(module).get_extra_state is not nn.Module.get_extra_state
     )
 
 

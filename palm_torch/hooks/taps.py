@@ -36,7 +36,7 @@ from palm_torch.hooks.tap_accounts import Account
 from palm_torch.hooks.tap_ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from torch import nn
@@ -85,10 +85,12 @@ class Taps:
 
         Raises:
             SessionError: If it was used before.
+            CoverageError: If this torch does not tell what has to be known.
         """
         if self._used:
             raise SessionError("these taps were used before: make new ones for each block")
         self._used = True
+        tap_op.require_names()
         with contextlib.ExitStack() as stack:
             modules = [place.module for place in self.selection.tree.places]
             tap_outputs.learn_caches(modules)
@@ -108,7 +110,7 @@ class Taps:
             CoverageError: If something was missed.
         """
         with self._stack, contextlib.ExitStack() as last:
-            last.callback(_close, self._ledger)
+            last.callback(_close, self._ledger, self._accounts.values())
             if kind is None:
                 self.check()
 
@@ -259,8 +261,10 @@ _open: Final[list[Ledger]] = []
 """What the blocks that are open in this process share each."""
 
 
-def _close(ledger: Ledger) -> None:
+def _close(ledger: Ledger, accounts: Iterable[Account]) -> None:
     _open.remove(ledger)
+    for account in accounts:
+        account.output = None  # nobody will get it any more
 
 
 def _forked() -> None:

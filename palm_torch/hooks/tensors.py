@@ -46,8 +46,12 @@ def tensor_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> memoryview:
             "(`tensors.local`) or all of it (`tensors.whole`)"
         )
     require_bytes(tensor, what=what)
-    plain = tensor.detach().resolve_conj().resolve_neg()
-    flat = plain.cpu().contiguous().reshape(-1).view(torch.uint8)
+    plain = tensor.detach()
+    if plain.is_conj() or plain.is_neg():
+        plain = plain.resolve_conj().resolve_neg()
+    if plain.device.type != "cpu":
+        plain = plain.cpu()
+    flat = plain.contiguous().reshape(-1).view(torch.uint8)
     return flat.numpy().data.toreadonly()
 
 

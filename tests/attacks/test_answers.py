@@ -7,18 +7,31 @@ from typing import TYPE_CHECKING
 
 import answering
 import pytest
+import torch
 from answering import Talker, ask, chat, check, content, resealed, signed_by, verify_data
 
-from palm_torch.appraisal import inference_claims
+import palm_torch
+from palm_torch.appraisal import answer_receipts, answer_traces
 from palm_torch.attesting.attested import attested
-from palm_torch.commit import answers
+from palm_torch.commit import answers, trace
 from palm_torch.digest import sha256_digest, tagged_digest
 from palm_torch.errors import BindingError, ClaimError, EvidenceError, SignatureError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from answering import Chat
 
+    from palm_torch.committing.proof import Proof
+
 pytestmark = pytest.mark.usefixtures("fresh_process")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    with answering.few_sources():
+        yield
+
 
 OTHER = tagged_digest("palm-torch/example/v1", b"another")
 
@@ -57,14 +70,14 @@ def test_a_receipt_that_tells_another_history_does_not_fit_the_log(
 ) -> None:
     bent = dataclasses.replace(content(talk.receipts[1]), **changes)
     with pytest.raises(BindingError, match=says):
-        inference_claims.check_place(bent, talk.end, talk.run.evidence.bundle.log)
+        answer_receipts.check_place(bent, talk.end, talk.run.evidence.bundle.log)
 
 
 def test_a_measurement_that_the_log_does_not_have_is_nothing_to_rest_on(talk: Chat) -> None:
     said = content(talk.receipts[2])
     bent = dataclasses.replace(said, rests_on=dataclasses.replace(said.rests_on, answers=1))
     with pytest.raises(BindingError, match="rests on a measurement after 1 answers"):
-        inference_claims.check_place(bent, talk.end, talk.run.evidence.bundle.log)
+        answer_receipts.check_place(bent, talk.end, talk.run.evidence.bundle.log)
 
 
 def test_a_receipt_of_another_session_is_not_closed_by_this_one(talk: Chat) -> None:
@@ -72,24 +85,24 @@ def test_a_receipt_of_another_session_is_not_closed_by_this_one(talk: Chat) -> N
     with pytest.raises(BindingError, match="none of them the receipt's"):
         check(other.receipts[0].receipt, talk.run, closing=talk.closing)
     with pytest.raises(BindingError, match="different sessions"):
-        inference_claims.check_order([content(talk.receipts[0]), content(other.receipts[0])])
+        answer_receipts.check_order([content(talk.receipts[0]), content(other.receipts[0])])
 
 
 def test_receipts_tell_one_history_or_are_refused(talk: Chat) -> None:
     said = [content(item) for item in talk.receipts]
-    inference_claims.check_order(reversed(said))
-    inference_claims.check_order([said[0], said[3], said[3]])
+    answer_receipts.check_order(reversed(said))
+    answer_receipts.check_order([said[0], said[3], said[3]])
     forked = dataclasses.replace(said[1], history=sha256_digest(b"fork"))
     with pytest.raises(BindingError, match="forked"):
-        inference_claims.check_order([*said, forked])
+        answer_receipts.check_order([*said, forked])
     edited = dataclasses.replace(said[2], history_before=sha256_digest(b"edit"))
     with pytest.raises(BindingError, match="edited in between"):
-        inference_claims.check_order([said[1], edited])
+        answer_receipts.check_order([said[1], edited])
     rolled_back = dataclasses.replace(said[3], issued=said[0].issued)
     with pytest.raises(BindingError, match="issued first"):
-        inference_claims.check_order([said[1], rolled_back])
+        answer_receipts.check_order([said[1], rolled_back])
     with pytest.raises(BindingError, match="different models"):
-        inference_claims.check_order([said[0], dataclasses.replace(said[1], model=OTHER)])
+        answer_receipts.check_order([said[0], dataclasses.replace(said[1], model=OTHER)])
 
 
 def test_a_statement_with_a_turn_less_is_not_what_the_log_says(talk: Chat) -> None:
@@ -135,3 +148,52 @@ def test_a_log_that_no_session_writes_is_refused(talk: Chat) -> None:
     ):
         with pytest.raises(EvidenceError, match=says):
             answers.replay(bent)
+
+
+@pytest.fixture(scope="module")
+def traced() -> tuple[Chat, list[Proof]]:
+    """Two answers to one question, each with the trace of its computation."""
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    asked = torch.ones(1, 4)
+    proofs, given = [], []
+    with attested("session", attester="simulated") as run:
+        run.model(model)
+        for _ in range(2):
+            with palm_torch.commit(model, layers="all") as proof:
+                response = model(asked)
+            given.append(run.answer(query=asked, response=response, proof=proof))
+            proofs.append(proof)
+    return answering.Chat(run, given), proofs
+
+
+def test_a_trace_of_another_answer_is_refused(traced: tuple[Chat, list[Proof]]) -> None:
+    talk, (first, second) = traced
+    answer = content(talk.receipts[0])
+    assert answer_traces.check(first.context, answer) == first.trace
+    with pytest.raises(BindingError, match="expected the trace"):
+        answer_traces.check(second.context, answer)
+    swapped = dataclasses.replace(answer, trace=second.root)  # as attested code never says it
+    with pytest.raises(BindingError, match="fact 'query'"):
+        answer_traces.check(second.context, swapped)
+    with pytest.raises(BindingError, match="the session's log does not have it"):
+        answer_receipts.check_place(swapped, talk.end, talk.run.evidence.bundle.log)
+
+
+def test_the_root_of_a_trace_is_no_test_for_guesses(traced: tuple[Chat, list[Proof]]) -> None:
+    """Whoever has the model and guesses the question computes the same tensors, and another root."""
+    talk, (first, second) = traced
+    assert first.trace.activations() == second.trace.activations()
+    assert first.root != second.root
+    guess = dataclasses.replace(first.trace, facts={})
+    assert trace.root(guess.encode()) not in {first.root, second.root}
+    assert content(talk.receipts[0]).query.digest != content(talk.receipts[1]).query.digest
+
+
+def test_a_session_does_not_say_that_more_answers_have_traces_than_its_log(
+    traced: tuple[Chat, list[Proof]], talk: Chat
+) -> None:
+    del traced
+    account = dataclasses.replace(talk.account, traced=talk.account.answers)
+    bent = dataclasses.replace(talk.end.claims.decoding, value=account.to_value())
+    with pytest.raises(ClaimError, match="traced: the statement says 4, the event log 0"):
+        verify_data(resealed(talk.run, decoding=bent), talk.run, traced=True)

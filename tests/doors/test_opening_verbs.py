@@ -56,6 +56,23 @@ print(code, *[name for name in ("torch", "numpy", "gmpy2", "ckzg") if name in sy
 """
 
 
+COMMITTED = """
+import sys
+
+import torch
+
+import palm_torch
+
+torch.manual_seed(0)
+model = torch.nn.Sequential(*[torch.nn.Linear(256, 256) for _ in range(4)])
+with palm_torch.commit(model, layers=["2"], scheme=sys.argv[1], keep="memory") as proof, torch.no_grad():
+    hidden = [model(torch.randn(2, 5, 256)), model(torch.randn(2, 1, 256))]
+proof.open("2", tokens=5, batch=1, channels=slice(0, 8)).save("t.palm-opening.json")
+proof.save("t.palm-trace.json")
+print(proof.root)
+"""
+
+
 class Shell:
     """Runs commands in a folder."""
 
@@ -183,6 +200,23 @@ def test_checking_against_evidence_needs_neither_torch_nor_numpy(shell: Shell) -
     shell.palm("open", "model.safetensors", *opening)
     evidence = ("--evidence", "train.palm.json", "--policy", "policy.yaml")
     assert last(shell("-c", LIGHT, "check", "e.palm-opening.json", *evidence)).split() == ["0"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["hash", "kzg"])
+def test_checking_a_trace_needs_neither_torch_nor_numpy(shell: Shell, scheme: str) -> None:
+    root = last(shell("-c", COMMITTED, scheme))
+    words = ("check", "t.palm-opening.json", "--context", "t.palm-trace.json", "--root", root)
+    expected = ("--site", "2", "--tokens", "5", "--batch", "1", "--channels", "0:8")
+    said = shell.palm(*words, *expected, "--values", "t.safetensors")
+    assert last(said) == (
+        "PROVEN: these are batch 1:2, tokens 5:6, channels 0:8 of 2 in the run with this root"
+    )
+    assert safetensors.torch.load_file(shell.folder / "t.safetensors")["2"].shape == (1, 1, 8)
+    assert last(shell("-c", LIGHT, *words, *expected)).split() == ["0"]
+    assert last(shell("-c", LIGHT, "inspect", "t.palm-trace.json")).split() == ["0"]
+    shell.palm(*words, "--tokens", "4", code=1)
+    shell.palm("inspect", "t.palm-opening.json")
 
 
 @pytest.mark.slow

@@ -21,11 +21,13 @@ WITH_TORCH = (
     "palm_torch.committing.entry",
     "palm_torch.committing.proof",
     "palm_torch.committing.ring",
+    "palm_torch.attesting.answering",
     "palm_torch.attesting.applied_function",
     "palm_torch.attesting.bind",
     "palm_torch.attesting.block",
     "palm_torch.attesting.dataset_script",
     "palm_torch.attesting.distribute",
+    "palm_torch.attesting.given_answer",
     "palm_torch.attesting.inference",
     "palm_torch.attesting.operations",
     "palm_torch.attesting.preprocess",
@@ -45,6 +47,7 @@ WITH_TORCH = (
     "palm_torch.attesting.owned_model",
     "palm_torch.attesting.training_model",
     "palm_torch.attesting.training_state",
+    "palm_torch.attesting.watched_weights",
 )
 """What may import torch, with everything under it. All else is the verifier half, new files included."""
 

@@ -7,14 +7,16 @@ import functools
 import traces
 from laws import REFUSED, accepted, ours
 
-from palm_torch.commit import trace, trace_opening, trace_question
+from palm_torch.commit import trace, trace_opening, trace_question, trace_schemes
 from palm_torch.commit.trace import Calls, Site
+
+JSON = True
 
 SITE = Site("layers.1")
 
 
 def one_input(data: bytes) -> None:
-    if data.startswith(b'{"coverage"'):
+    if data.startswith(trace.START):
         context(data)
     else:
         opening(data)
@@ -25,7 +27,7 @@ def context(data: bytes) -> None:
     if found is not REFUSED:
         asked = ours(trace_question.ask, found, SITE, tokens=0, batch=0, channels=0)
         if asked is not REFUSED:
-            ours(trace_opening.verify, trace.root(data), data, asked, good())
+            ours(trace_opening.verify, trace.root(data), data, asked, good(found.scheme))
 
 
 def opening(data: bytes) -> None:
@@ -34,22 +36,24 @@ def opening(data: bytes) -> None:
     )
     if found is REFUSED:
         return
-    tree = made()
-    shown = ours(trace_opening.verify, tree.root, tree.encoded, found.question, found)
-    if shown is not REFUSED:
-        group = tree.context.groups[0 if found.question.site != Site("head") else 1]
-        assert found == tree.open(found.question, group.dtype, group.channels)
+    for scheme in trace_schemes.SCHEMES:
+        tree = made(scheme)
+        shown = ours(trace_opening.verify, tree.root, tree.encoded, found.question, found)
+        if shown is not REFUSED:
+            group = tree.context.groups[0 if found.question.site != Site("head") else 1]
+            assert found == tree.open(found.question, group.dtype, group.channels)
 
 
 @functools.cache
-def made() -> traces.MadeUp:
+def made(scheme: trace_schemes.Name = "hash") -> traces.MadeUp:
     return traces.MadeUp(
         (traces.layers(3), "bfloat16", 48, traces.DECODING),
         ((Site("head"),), "float32", 5000, (Calls(0, 1, ()), Calls(2, 3, ()))),
+        scheme=scheme,
     )
 
 
 @functools.cache
-def good() -> trace_opening.TraceOpening:
-    tree = made()
+def good(scheme: trace_schemes.Name = "hash") -> trace_opening.TraceOpening:
+    tree = made(scheme)
     return tree.open(trace_question.ask(tree.context, SITE, tokens=3, batch=1), "bfloat16", 48)

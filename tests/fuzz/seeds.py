@@ -12,6 +12,7 @@ import json
 import string
 from typing import TYPE_CHECKING, Any, Final
 
+import answers_at_hand
 import nras
 import numpy as np
 import records_at_hand as at_hand
@@ -30,6 +31,7 @@ from palm_torch.commit import (
     merkle,
     opening_file,
     record_proof,
+    salted,
     steps,
     weights_commitment,
     weights_opening,
@@ -69,6 +71,7 @@ MODULES: Final = (
     reference_values,
     manifest,
     opening_file,
+    salted,
 )
 """Modules whose dataclasses name the keys of our documents."""
 
@@ -137,6 +140,7 @@ def make(folder: Path) -> dict[str, dict[str, bytes]]:
         "files": dict(_files(folder)),
         "proofs": dict(_proofs()),
         "traces": dict(_traces()),
+        "answers": dict(_answers(run.sessions[0].file.envelope.payload)),
         "records": dict(_records()),
     }
 
@@ -180,6 +184,17 @@ def _quotes(good: GoodRun) -> dict[str, bytes]:
             simulated_gpu_authority.new_key(), simulated_gpu.make_report(bytes(32))
         ),
     }
+
+
+def _answers(payload: bytes) -> Iterator[tuple[str, bytes]]:
+    at_hand = answers_at_hand
+    yield "query", at_hand.SALTS.opening("query", at_hand.QUERY).encode()
+    yield "response", at_hand.SALTS.opening("response", at_hand.RESPONSE).encode()
+    yield "salts", salted.SaltsFile(run_id="run", salts=(at_hand.SALTS,)).encode()
+    yield "log", b"\n".join(at_hand.log())
+    yield "account", encode_json(at_hand.account().to_value())
+    issued = receipt.decode_content(payload).issued
+    yield "receipt", receipt.encode_content(at_hand.receipt_of(issued))
 
 
 def _gpu_certificates() -> Iterator[tuple[str, bytes]]:
@@ -321,8 +336,9 @@ def _proofs() -> Iterator[tuple[str, bytes]]:
 def _traces() -> Iterator[tuple[str, bytes]]:
     import fuzz_traces
 
-    tree = fuzz_traces.made()
-    yield "context", tree.encoded
-    yield "opening", fuzz_traces.good().encode()
-    asked = fuzz_traces.trace_question.ask(tree.context, fuzz_traces.Site("head"), channels=slice(0, 9))
-    yield "opening-head", tree.open(asked, "float32", 5000).encode()
+    for scheme in fuzz_traces.trace_schemes.SCHEMES:
+        tree = fuzz_traces.made(scheme)
+        yield f"context-{scheme}", tree.encoded
+        yield f"opening-{scheme}", fuzz_traces.good(scheme).encode()
+        asked = fuzz_traces.trace_question.ask(tree.context, fuzz_traces.Site("head"), channels=slice(0, 9))
+        yield f"opening-head-{scheme}", tree.open(asked, "float32", 5000).encode()

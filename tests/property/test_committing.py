@@ -12,8 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_torch.commit import trace, trace_opening
+from palm_torch.commit import trace_opening
 from palm_torch.commit.trace import Site
+from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.committing import capture as captures
 from palm_torch.committing import lanes
 from palm_torch.committing.capture import Capture
@@ -43,7 +44,7 @@ def drawn(shape: tuple[int, ...], dtype: str, seed: int) -> torch.Tensor:
     values = torch.randint(0, 256, (*shape, 8), generator=generator, dtype=torch.uint8)
     if dtype == "bool":
         return values[..., 0] > 128
-    item = trace.ITEM_BYTES[dtype]
+    item = ITEM_BYTES[dtype]
     whole: torch.Tensor = values[..., :item].contiguous().view(getattr(torch, dtype))[..., 0]
     if seed % 3 == 0 and len(shape) > 1:  # not in order of memory, with the same values
         return whole.transpose(0, -1).contiguous().transpose(0, -1)
@@ -112,12 +113,15 @@ def naive_groups(found: list[Run]) -> list[tuple[list[str], bytes]]:
     return [
         (
             [str(run.site) for run in members],
-            tapped.naive_root(
+            tapped.naive_group(
                 [
                     leaf
                     for run in members
                     for leaf in tapped.naive_leaves(run.site.tree_id, run.dtype, list(run.calls.values()))
-                ]
+                ],
+                members[0].dtype,
+                len(members),
+                list(members[0].calls.values()),
             ),
         )
         for members in alike.values()

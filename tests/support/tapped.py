@@ -81,8 +81,7 @@ def naive_leaves(name: str, dtype: str, tensors: Sequence[torch.Tensor]) -> list
     size = channels * item
     if not size:
         return []
-    down = 1 if size > 16384 else 1 << max(0, math.ceil(math.log2(1024 / size)))
-    across = 16384 // item if size > 16384 else channels
+    down, across = naive_tile(channels, item)
     leaves = []
     for top in range(0, len(data) // size, down):
         for left in range(0, channels, across):
@@ -99,6 +98,25 @@ def naive_leaves(name: str, dtype: str, tensors: Sequence[torch.Tensor]) -> list
                 hashlib.sha256(b"palm-torch/tile/v1" + framed(head, b"", blake3(tile).digest())).digest()
             )
     return leaves
+
+
+def naive_tile(channels: int, item: int) -> tuple[int, int]:
+    """Rows and channels of a tile."""
+    size = channels * item
+    if not size:
+        return 1, 1
+    down = 1 if size > 16384 else 1 << max(0, math.ceil(math.log2(1024 / size)))
+    return down, 16384 // item if size > 16384 else channels
+
+
+def naive_group(leaves: list[bytes], dtype: str, sites: int, tensors: Sequence[torch.Tensor]) -> bytes:
+    """The root of a group under hashes: the Merkle root, bound with what the tree is over."""
+    channels = tensors[0].shape[-1] if tensors[0].dim() else 1
+    rows = sum(math.prod(one.shape[:-1]) for one in tensors)
+    numbers = (sites, rows, channels, 1, *naive_tile(channels, tensors[0].element_size()))
+    context = b"\1" + framed(b"hash", b"") + b"\0" + framed(b"palm-torch/trace", dtype.encode()) + b"\3"
+    context += b"".join(n.to_bytes(8, "big") for n in numbers) + b"\3" + framed(b"site", b"row", b"channel")
+    return hashlib.sha256(b"palm-torch/terkle-root/v1" + framed(context, naive_root(leaves))).digest()
 
 
 def naive_root(leaves: list[bytes]) -> bytes:

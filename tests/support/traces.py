@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from palm_torch.commit import trace, trace_gathering, trace_opening
+from palm_torch.commit import trace, trace_gathering, trace_opening, trace_schemes
 from palm_torch.commit.trace import Calls, Context, ModuleCoverage, NotCaptured, Site
 from palm_torch.commit.trace_gathering import Captured
 from palm_torch.commit.weights_root import ITEM_BYTES
@@ -26,7 +26,11 @@ DECODING: Final = (Calls(0, 1, (2, 5)), Calls(1, 4, (2, 1)))
 class MadeUp:
     """A trace whose bytes are drawn from names."""
 
-    def __init__(self, *parts: tuple[Sequence[Site], str, int, tuple[Calls, ...]]) -> None:
+    def __init__(
+        self,
+        *parts: tuple[Sequence[Site], str, int, tuple[Calls, ...]],
+        scheme: trace_schemes.Name = "hash",
+    ) -> None:
         self.data: dict[tuple[Site, str, int], bytes] = {}
         captured = []
         for sites, dtype, channels, schedule in parts:
@@ -37,11 +41,11 @@ class MadeUp:
                 leaves = Leaves(site, dtype, channels)
                 leaves.add(memoryview(data))
                 captured.append(Captured(site, dtype, channels, schedule, leaves.finish()))
-        gathered = trace_gathering.gather(captured)
-        self.leaves = [tree for _, tree in gathered]
+        gathered = trace_gathering.gather(captured, scheme=scheme)
+        self.trees = [tree for _, tree in gathered]
         self.context = Context(
             media_type=trace.MEDIA_TYPE,
-            scheme="hash",
+            scheme=scheme,
             model=None,
             groups=tuple(group for group, _ in gathered),
             coverage=(ModuleCoverage("layers.0", "each call", 5, 5, 0),),
@@ -58,7 +62,7 @@ class MadeUp:
 
     def open(self, question: Question, dtype: str, channels: int) -> TraceOpening:
         read = self.reader(question.site, dtype, channels)
-        return trace_opening.make(self.root, self.context, self.leaves, question, read)
+        return trace_opening.make(self.root, self.context, self.trees, question, read)
 
 
 def content(name: str, length: int) -> bytes:

@@ -60,7 +60,7 @@ def test_every_group_has_a_line(tool: Any, monkeypatch: pytest.MonkeyPatch, caps
     assert fuzz(tool, monkeypatch, fuzzer, "--seconds", "7") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == tool.groups()
-    assert lines[1].split() == ["certificate", "1000", "500", "143", "255", "0"]
+    assert lines[1].split() == [tool.groups()[0], "1000", "500", "143", "255", "0"]
     assert all("-max_total_time=7" in command for command in fuzzer.commands)
 
 

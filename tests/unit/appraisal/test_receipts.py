@@ -298,7 +298,8 @@ def test_code_that_the_evidence_does_not_know(resumed: ResumedRun) -> None:
 
 
 def test_another_operation(resumed: ResumedRun) -> None:
-    policy: Policy = resumed.policy({"claims.property": "infer"})
+    claims = {"property": "infer", "model": ["any"], "tokenizer": ["none"]}
+    policy: Policy = resumed.policy({"claims": claims})
     with pytest.raises(ClaimError, match="the policy asks for 'infer', the session is of 'train'") as caught:
         check(resumed, resumed.sessions[0].file, policy=policy)
     assert [item.name for item in caught.value.checks] == ["session", "signature"]  # type: ignore[attr-defined]

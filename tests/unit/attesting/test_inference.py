@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import answering
@@ -12,8 +13,10 @@ import torch
 from answering import Talker, ask, chat, check, content, verify
 
 import palm_torch
+from palm_torch.appraisal import answer_traces
 from palm_torch.attesting.attested import attested
-from palm_torch.commit import answers, salted
+from palm_torch.commit import answer_facts, answers, file_list, salted
+from palm_torch.digest import sha256_digest
 from palm_torch.errors import (
     BindingError,
     ClaimError,
@@ -28,10 +31,15 @@ from palm_torch.properties import Session as SessionProperty
 from palm_torch.result import Tier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.usefixtures("fresh_process")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    with answering.few_sources():
+        yield
 
 
 def test_a_session_says_which_model_answered_and_how() -> None:
@@ -123,22 +131,91 @@ def test_the_commitments_open_to_what_was_asked_and_to_nothing_else(tmp_path: Pa
         salted.verify(lie, content(again).response.digest)
 
 
-def test_a_trace_is_named_in_the_receipt() -> None:
+def test_a_trace_is_bound_to_its_answer_and_named_in_the_receipt() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
     with attested("session", attester="simulated") as run:
         root = run.model(model)
+        run.begin_answer()
         with palm_torch.commit(model, layers="all") as proof:
-            proof.add_facts({}, model=root)
-            response = model(torch.ones(1, 4))
-        signed = run.answer(query=torch.ones(1, 4), response=response, proof=proof)
-        other = torch.nn.Sequential(torch.nn.Linear(4, 4))
+            response = model(torch.ones(3, 4))
+        signed = run.answer(
+            query=torch.ones(3, 4),
+            response=response,
+            decoding={"temperature": 0},
+            tokenizer=b"{}",
+            proof=proof,
+            logits=response,
+        )
+        with pytest.raises(SessionError, match="was asked for already"):
+            run.answer(query=b"", response=b"", proof=proof)
+        second = run.answer(query=b"", response=b"", tokenizer=b"{}")
+    said = content(signed)
+    context = answer_traces.check(proof.context, said)
+    assert (said.trace, context.model) == (proof.root, root)
+    assert set(context.facts) == {
+        "query", "response", "tokenizer", "decoding", "generators.before", "generators.after", "logits",
+    }  # fmt: skip
+    assert context.facts["query"] == said.query.digest
+    assert context.facts["logits"] == answer_facts.logits(signed.logits)
+    assert len(signed.logits) == 3
+    assert (second.logits, content(second).trace) == ((), None)
+    assert [turn.trace for turn in answers.replay(run.evidence.bundle.log).turns] == [proof.root, None]
+    assert answering.Chat(run, []).account.traced == 1
+    with pytest.raises(ClaimError, match="traced"):
+        verify(run, traced=True, tokenizer=["any"])
+    with pytest.raises(ClaimError, match="trace"):
+        check(second.receipt, run, traced=True, tokenizer=["any"])
+    assert check(signed.receipt, run, traced=True, tokenizer=["any"]).operation == "session"
+
+
+def test_a_trace_of_something_else_is_not_bound() -> None:
+    model, other = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    with attested("session", attester="simulated") as run:
+        run.model(model)
         with palm_torch.commit(other, layers="all") as foreign:
-            foreign.add_facts({}, model=weights.WeightsMeter().measure(weights.canonical_tensors(other)).root)
             other(torch.ones(1, 4))
-        with pytest.raises(SessionError, match=r"a trace of the weights"):
+        with pytest.raises(SessionError, match="a trace of another model"):
             run.answer(query=b"", response=b"", proof=foreign)
-    assert content(signed).trace == proof.root
-    assert verify(run, traced=True).operation == "session"
+        with palm_torch.commit(model, layers="all") as early:
+            model(torch.ones(1, 4))
+        assert early.root.value
+        with pytest.raises(SessionError, match="was asked for already"):
+            run.answer(query=b"", response=b"", proof=early)
+        with pytest.raises(SessionError, match="give proof"):
+            run.answer(query=b"", response=b"", logits=torch.ones(1, 1))
+        for logits in ([], torch.ones(3), [1.0]):
+            with pytest.raises(MeasurementError, match="logits"):
+                run.answer(query=b"", response=b"", logits=logits, proof=early)
+        signed = run.answer(query=b"", response=b"")
+    assert content(signed).answer == 0
+
+
+class Saved:
+    """A tokenizer that saves itself."""
+
+    def __init__(self) -> None:
+        self.words = ["a"]
+
+    def save_pretrained(self, folder: str) -> None:
+        Path(folder, "tokenizer.json").write_text(" ".join(self.words))
+
+
+def test_a_tokenizer_may_be_a_folder_or_an_object_that_stays_as_it_is(tmp_path: Path) -> None:
+    model, tokenizer = Talker(), Saved()
+    tokenizer.save_pretrained(str(tmp_path))
+    with attested("session", attester="simulated") as run:
+        run.model(model)
+        given = [ask(run, model, number, tokenizer=item) for number, item in enumerate([tokenizer, tmp_path])]
+    assert content(given[0]).tokenizer == content(given[1]).tokenizer
+    expected = sha256_digest(file_list.read(tmp_path, error=MeasurementError))
+    assert content(given[0]).tokenizer.digest == expected
+    with (
+        pytest.raises(MeasurementError, match="the tokenizer has changed since"),
+        attested("session", attester="simulated") as run,
+    ):
+        run.model(model)
+        ask(run, model, 0, tokenizer=tokenizer)
+        tokenizer.words.append("b")
 
 
 def test_the_tokenizer_is_one_file_of_the_session(tmp_path: Path) -> None:
@@ -164,7 +241,8 @@ def test_a_tokenizer_that_is_named_after_an_answer_makes_no_evidence() -> None:
     with pytest.raises(MeasurementError, match="tokenizer"), attested("session", attester="simulated") as run:
         run.model(model)
         ask(run, model, 0)
-        run.input(tokenizer=b"late")
+        with pytest.raises(SessionError, match="expected the tokenizer of the answers before, None"):
+            ask(run, model, 1, tokenizer=b"late")
 
 
 @pytest.mark.parametrize(
@@ -335,7 +413,7 @@ def test_the_thread_measures_after_so_many_answers() -> None:
 
 
 def _wait_for_look(run: answering.Session) -> None:
-    vigil = run._measured._vigil
+    vigil = run._measured._weights._vigil
     for _ in range(6000):
         if vigil._done:
             return
@@ -354,12 +432,12 @@ def test_a_thread_that_cannot_measure_is_told(monkeypatch: pytest.MonkeyPatch) -
         def gone() -> None:
             raise CoverageError("gone")
 
-        monkeypatch.setattr(run._measured._held, "slices", gone)
+        monkeypatch.setattr(run._measured._weights._held, "slices", gone)
         ask(run, model, 0)
         for _ in range(6000):
-            if run._measured._vigil._failure is not None:
+            if run._measured._weights._vigil._failure is not None:
                 break
-            run._measured._vigil._stopping.wait(0.01)
+            run._measured._weights._vigil._stopping.wait(0.01)
         ask(run, model, 1)
 
 

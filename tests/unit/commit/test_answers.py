@@ -19,7 +19,7 @@ ROOT = tagged_digest("palm-torch/example/v1", b"weights")
 
 def turn(number: int) -> Turn:
     made = tagged_digest("palm-torch/example/v1", str(number).encode())
-    return Turn(answer=number, query=made, response=made)
+    return Turn(answer=number, query=made, response=made, trace=None)
 
 
 def look(count: int, tensor: str | None = None) -> Look:
@@ -111,6 +111,9 @@ def test_an_account_of_another_form_is_refused() -> None:
         answers.account_of({**account().to_value(), "revoked": [{"first": 2, "last": 1, "tensor": "w"}]})
     with pytest.raises(EvidenceError):
         answers.account_of({})
+    many = {str(number): one for number in range(answers.MAX_PARAMETERS + 1)}
+    with pytest.raises(EvidenceError, match="parameters: expected at most 256, got 257"):
+        answers.account_of(account(parameters=many).to_value())
 
 
 def test_too_many_values_are_refused_and_leave_nothing_behind() -> None:
@@ -142,6 +145,13 @@ def test_a_salted_commitment_opens_with_its_salt_alone() -> None:
         salted.verify(opening, None)
 
 
+def test_a_content_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(salted, "MAX_CONTENT_BYTES", 1)
+    assert salted.Content("bytes", b"1").content == b"1"
+    with pytest.raises(EncodingError, match="expected at most 1 bytes, got 2"):
+        salted.Content("bytes", b"12")
+
+
 def test_malformed_openings_are_refused() -> None:
     content = salted.Content("text", b"yes")
     good = salted.Salts(answer=0, query=bytes(32), response=bytes(32)).opening("query", content).encode()
@@ -157,7 +167,12 @@ def test_malformed_openings_are_refused() -> None:
         salted.commit(content, b"short")
     with pytest.raises(EncodingError, match="form"):
         salted.Content("é", b"")
+    with pytest.raises(EvidenceError, match="salt: expected 32 bytes, got 31"):
+        salted.decode(good.replace(good[good.index(b'"salt":"') + 8 :][:44], b"A" * 40 + b"AA=="))
     file = salted.SaltsFile(run_id="r", salts=())
+    for bent in (file.encode() + b" ", file.encode().replace(b"salts/v1", b"salts/v2")):
+        with pytest.raises(EvidenceError):
+            salted.decode_salts(bent)
     assert salted.decode_salts(file.encode()) == file
     with pytest.raises(EvidenceError):
         salted.decode_salts(good)

@@ -9,14 +9,15 @@ import pytest
 import traces
 from traces import DECODING
 
-from palm_torch.commit import merkle, trace, trace_gathering
+from palm_torch.commit import merkle, trace, trace_gathering, trace_schemes
 from palm_torch.commit.trace import Calls, Group, ModuleCoverage, Site
 from palm_torch.commit.trace_gathering import Captured
-from palm_torch.digest import Digest, sha256_digest, tagged_digest
+from palm_torch.commit.tree_context import Context
+from palm_torch.digest import TAGGED_SHA256, Digest, sha256_digest, tagged_digest
 from palm_torch.encoding import encode_json
 from palm_torch.errors import DataError, EvidenceError
 
-ROOT = trace_gathering.group_root(bytes(32))
+ROOT = Digest(TAGGED_SHA256, bytes(32))
 
 
 def group(**changes: Any) -> Group:
@@ -132,7 +133,10 @@ def test_sites_of_equal_schedules_share_a_tree() -> None:
     first, second = tree.context.groups
     assert [site.module for site in first.sites] == ["layers.0", "layers.1", "layers.2"]
     assert (first.rows, first.grid().counts, second.grid().counts) == (18, (3, 2, 1), (1, 2, 2))
-    assert first.root.value == merkle.root(tree.leaves[0])
+    held = tree.trees[0]
+    leaves = b"".join(map(held.leaf, range(len(held))))
+    over = Context(trace_schemes.TREE_ID, "bfloat16", first.grid(), "hash")
+    assert first.root.value == over.root(merkle.root(leaves))
 
 
 def test_leaves_of_another_number_are_refused() -> None:
@@ -196,7 +200,7 @@ def test_a_message_names_the_field() -> None:
 
 
 def test_an_unknown_scheme_is_refused() -> None:
-    value = made().encoded.replace(b'"scheme":"hash"', b'"scheme":"kzg"')
+    value = made().encoded.replace(b'"scheme":"hash"', b'"scheme":"pst"')
     with pytest.raises(EvidenceError, match="expected one of 'hash'"):
         trace.decode(value, what="context")
 

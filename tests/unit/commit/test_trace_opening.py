@@ -10,10 +10,11 @@ import pytest
 import traces
 from traces import DECODING
 
-from palm_torch.commit import trace, trace_gathering, trace_opening, trace_question, trace_rows
+from palm_torch.commit import trace, trace_opening, trace_question, trace_rows
 from palm_torch.commit.trace import Calls, Site
 from palm_torch.commit.trace_rows import Question
-from palm_torch.digest import sha256_digest
+from palm_torch.commit.weights_root import ITEM_BYTES
+from palm_torch.digest import TAGGED_SHA256, Digest, sha256_digest
 from palm_torch.errors import BindingError, DataError, EvidenceError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def ask(made: traces.MadeUp, site: Site, **ranges: Any) -> Question:
 def rows(made: traces.MadeUp, site: Site, dtype: str, channels: int) -> Any:
     """The site's bytes as rows of elements, each element a row of bytes."""
     data = np.frombuffer(made.data[site, dtype, channels], np.uint8)
-    return data.reshape(-1, channels, trace.ITEM_BYTES[dtype])
+    return data.reshape(-1, channels, ITEM_BYTES[dtype])
 
 
 def shown(made: traces.MadeUp, question: Question, dtype: str, channels: int) -> trace_opening.Shown:
@@ -168,7 +169,7 @@ def test_what_is_too_much_for_one_opening(dtype: str, channels: int, count: int,
         channels=channels,
         tile=trace.tiling(dtype, channels),
         schedule=(Calls(0, 1, (count,)),),
-        root=trace_gathering.group_root(b""),
+        root=Digest(TAGGED_SHA256, bytes(32)),
     )
     context = dataclasses.replace(traces.MadeUp().context, groups=(group,))
     with pytest.raises(DataError, match=message):
@@ -246,4 +247,4 @@ def test_each_fault_has_its_step(made: traces.MadeUp) -> None:
 def test_bytes_that_were_not_captured_are_not_opened(made: traces.MadeUp) -> None:
     read = made.reader(Site("layers.0"), "bfloat16", 48)
     with pytest.raises(DataError, match="not those that were captured"):
-        trace_opening.make(made.root, made.context, made.leaves, ask(made, Site("layers.1")), read)
+        trace_opening.make(made.root, made.context, made.trees, ask(made, Site("layers.1")), read)

@@ -148,17 +148,46 @@ def test_tensors_without_bytes_are_refused(
         made().capture(SITE, make(), 0)
 
 
-def test_tensors_inside_of_a_transform_are_refused(made: Callable[..., Capture]) -> None:
+TRANSFORMS: dict[str, Callable[[Callable[..., torch.Tensor]], object]] = {
+    "vmap": lambda function: torch.func.vmap(function)(torch.ones(5, 3, 4)),
+    "grad": lambda function: torch.func.grad(function)(torch.ones(3, 4)),
+    "vjp": lambda function: torch.func.vjp(function, torch.ones(3, 4)),
+    "functionalize": lambda function: torch.func.functionalize(function)(torch.ones(3, 4)),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_tensors_inside_of_a_transform_are_refused(made: Callable[..., Capture], name: str) -> None:
     capture = made()
+    capture.capture(SITE, torch.ones(3, 4), 0)  # of the same shape: only the place of its bytes tells
 
     def function(tensor: torch.Tensor) -> torch.Tensor:
-        capture.capture(SITE, tensor, 0)
-        return tensor
+        capture.capture(SITE, tensor, 1)
+        return tensor.sum()
 
-    with pytest.raises(
-        CoverageError, match=r"layers\.0: its output has no bytes to copy: Cannot access data"
-    ):
-        torch.func.vmap(function)(torch.ones(3, 4))
+    with pytest.raises(CoverageError, match=r"layers\.0: the module runs inside of a torch\.func transform"):
+        TRANSFORMS[name](function)
+    with pytest.raises(CoverageError, match="has failed before"):
+        capture.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: torch.eye(3).to_sparse(), "sparse"),
+        (lambda: torch.ones(3, 3).to_mkldnn(), "_mkldnn"),
+        (lambda: torch.ones(3, 3, device="meta"), "meta device"),
+        (lambda: torch._efficientzerotensor((3, 3)), "no bytes to copy"),  # type: ignore[attr-defined]
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_later_tensor_without_bytes_is_refused(
+    made: Callable[..., Capture], make: Callable[[], torch.Tensor], message: str
+) -> None:
+    capture = made()
+    capture.capture(SITE, torch.ones(3, 3), 0)
+    with pytest.raises(CoverageError, match=message):
+        capture.capture(SITE, make(), 1)
 
 
 def test_memory_that_was_given_back_is_not_read(made: Callable[..., Capture]) -> None:

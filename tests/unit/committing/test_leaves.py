@@ -7,8 +7,9 @@ import itertools
 import pytest
 from blake3 import blake3
 
-from palm_torch.commit import grid, trace
+from palm_torch.commit import grid
 from palm_torch.commit.trace import Site
+from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.committing.leaves import Leaves
 
 SITE = Site("layers.0", "1")
@@ -23,7 +24,7 @@ def leaves(pieces: list[bytes], dtype: str, channels: int) -> bytes:
 
 @pytest.mark.parametrize(("dtype", "channels"), [("float32", 768), ("bfloat16", 48), ("int8", 20_000)])
 def test_cuts_do_not_matter(dtype: str, channels: int) -> None:
-    row = channels * trace.ITEM_BYTES[dtype]
+    row = channels * ITEM_BYTES[dtype]
     data = bytes(index % 251 for index in range(row * 21))
     whole = leaves([data], dtype, channels)
     for size in (1, 7, row, row * 3 + 1, 16384):

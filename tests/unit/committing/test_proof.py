@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from palm_torch.committing.capture import Capture
 from palm_torch.committing.proof import Proof
 from palm_torch.committing.spill import Kept
 from palm_torch.digest import sha256_digest
-from palm_torch.errors import CoverageError, DataError, SessionError
+from palm_torch.errors import CoverageError, DataError, MissingExtraError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +126,7 @@ def test_the_root_is_that_of_ten_plain_lines() -> None:
             calls = list(whole.split([7, 1, 1, 1], dim=1))
             leaves += tapped.naive_leaves(f"layers.{module}|{output}", "float32", calls)
     (group,) = proof.trace.groups
-    assert group.root.value == tapped.naive_root(leaves)
+    assert group.root.value == tapped.naive_group(leaves, "float32", 4, calls)
     assert [str(site) for site in group.sites] == [f"layers.{m} (output {o})" for m in (0, 1) for o in (0, 1)]
 
 
@@ -191,10 +192,22 @@ def test_facts_are_bound() -> None:
         with pytest.raises(SessionError, match="the fact 'prompt' was bound before, to another digest"):
             proof.add_facts({"prompt": weights})
         with pytest.raises(SessionError, match="the model was bound before, with other weights"):
-            proof.add_facts({}, model=digest)
-    assert (proof.trace.facts, proof.trace.model) == ({"prompt": digest}, weights)
-    with pytest.raises(SessionError, match="it has ended"):
+            proof.add_facts({"late": digest}, model=digest)
+    assert [one.fired for one in proof.coverage] == [1]  # which asks for no root
+    proof.add_facts({"answer": digest})
+    assert (proof.trace.facts, proof.trace.model) == ({"answer": digest, "prompt": digest}, weights)
+    with pytest.raises(SessionError, match="before the root is asked for, and it was asked for already"):
         proof.add_facts({})
+    assert trace.root(proof.context) == proof.root
+
+
+def test_facts_of_a_block_that_failed() -> None:
+    capture = Capture()
+    proof = Proof(tapped.PlainTaps(Model(), ["layers.0"], capture), capture)
+    with pytest.raises(CoverageError), proof:
+        pass
+    with pytest.raises(SessionError, match="it will never be there"):
+        proof.add_facts({"prompt": sha256_digest(b"prompt")})
 
 
 def test_there_is_no_root_before_the_end_or_after_a_failure() -> None:
@@ -247,7 +260,7 @@ def test_a_full_disk_ends_the_run_with_one_error(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scheme": "kzg"}, "scheme: this version commits with 'hash', got 'kzg'"),
+        ({"scheme": "pst"}, r"scheme: expected one of \('hash', 'kzg'\), got 'pst'"),
         ({"keep": "disk"}, "keep: expected 'memory', a folder as a pathlib.Path, or None, got 'disk'"),
         ({"encrypt": True}, "encrypt: only what lies on a disk is encrypted"),
         ({"encrypt": True, "keep": "memory"}, "encrypt: only"),
@@ -257,6 +270,23 @@ def test_a_full_disk_ends_the_run_with_one_error(tmp_path: Path, monkeypatch: py
 def test_arguments_that_mean_nothing(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SessionError, match=message):
         palm_torch.commit(Model(), **options)
+
+
+def test_under_polynomial_commitments() -> None:
+    model = Model()
+    with palm_torch.commit(model, keep="memory", layers=["layers.1"], scheme="kzg") as proof:
+        model(inputs()[0])
+    assert proof.trace.scheme == "kzg"
+    opening = proof.open("layers.1", output="1", tokens=3, batch=1)
+    assert len(opening.proof) == 48 + 48
+    assert torch.equal(values(proof, opening), expected(1, 1)[1:2, 3:4])
+
+
+def test_a_missing_extra_is_missed_before_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gmpy2", None)
+    with pytest.raises(MissingExtraError, match=r"palm-torch\[kzg\]"):
+        palm_torch.commit(Model(), scheme="kzg")
+    palm_torch.commit(Model())
 
 
 def test_a_folder_keeps_what_is_opened(tmp_path: Path) -> None:

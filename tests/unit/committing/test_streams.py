@@ -75,7 +75,7 @@ def test_bytes_are_found_in_the_blocks_they_were_kept_in() -> None:
 
 def given(contents: dict[int, bytes]) -> Given:
     from palm_torch.commit.trace import Group, tiling
-    from palm_torch.commit.trace_gathering import group_root
+    from palm_torch.digest import TAGGED_SHA256, Digest
 
     schedule = (Calls(0, 1, (2,)), Calls(1, 1, (0,)), Calls(2, 3, ()))
     group = Group(
@@ -84,7 +84,7 @@ def given(contents: dict[int, bytes]) -> Given:
         channels=4,
         tile=tiling("uint8", 4),
         schedule=schedule,
-        root=group_root(b""),
+        root=Digest(TAGGED_SHA256, bytes(32)),
     )
     made = {call: lambda data=data: memoryview(data) for call, data in contents.items()}
     return Given(SITE, group, made)

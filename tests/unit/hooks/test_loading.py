@@ -55,7 +55,7 @@ def test_tiles_make_the_same_root_under_another_name(saved: Path) -> None:
     tiles = loading.tiles_of(tensor)
     assert tiles is not None
     assert weights_root.root_of_tiles(spec, tiles) == weights_root.tensor_root(spec, tensor.numpy().tobytes())
-    with pytest.raises(DataError, match="digests of tiles"):
+    with pytest.raises(DataError, match="digests of its tiles"):
         weights_root.root_of_tiles(spec, tiles[:-32])
 
 

@@ -1,4 +1,7 @@
-"""Taps in compiled graphs: the same captures as in eager mode, and no graph that was made without them."""
+"""Taps in compiled graphs: the same captures as in eager mode, and no graph that was made without them.
+
+What Inductor makes is in `test_tap_inductor.py`; a language model, in `committing/test_models.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import torch._dynamo
-import transformers
 from tap_sink import BLOCKS, Block, Stack, record
 from torch import nn
 from torch.utils import checkpoint
@@ -50,38 +52,6 @@ def test_the_same_captures_as_in_eager_mode(layers: str, mode: Any) -> None:
     assert graph.bytes == eager.bytes
     assert graph.order == eager.order
     assert set(tapped.fired.values()) == {2}
-
-
-def test_a_language_model() -> None:
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    config = transformers.LlamaConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, **heads
-    )
-    model = transformers.LlamaForCausalLM(config).eval()
-    ids = torch.arange(10).reshape(2, 5)
-
-    @compiled
-    def step(ids: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = model(ids).logits  # with its cache, which is left out
-        return logits
-
-    with torch.no_grad():
-        eager, plain = record(model, "all", lambda: model(ids))
-        graph, tapped = record(model, "all", lambda: step(ids))
-    assert graph.bytes == eager.bytes
-    assert tapped.not_captured == plain.not_captured != ()
-
-
-def test_inductor_keeps_every_tap() -> None:
-    model = Stack(2)
-    with torch.no_grad():
-        outputs: list[torch.Tensor] = []
-        run = compiled(model, "inductor")
-        graph, _ = record(run, "all", lambda: outputs.extend(run(X) for _ in range(2)))
-        eager, _ = record(model, "all", lambda: model(X))
-    assert {site for site, _ in graph.order} == {site for site, _ in eager.order}
-    for call in range(2):
-        assert graph.bytes["|", call] == outputs[call].numpy().tobytes()
 
 
 @pytest.mark.parametrize("reentrant", [True, False])

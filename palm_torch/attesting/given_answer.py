@@ -1,0 +1,90 @@
+"""An answer as a script hands it over: its content copied, before anything is signed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from palm_torch import codec
+from palm_torch.commit.salted import Content
+from palm_torch.digest import Digest
+from palm_torch.errors import EncodingError, SessionError
+from palm_torch.hooks import spelled
+from palm_torch.roles import EMPTY, Artifact, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+NO_TOKENIZER: Final = Artifact(source=Source.DECLARED, kind=EMPTY, digest=None)
+"""The tokenizer of a session that names none."""
+
+
+class Traced(Protocol):
+    """A commitment to what a model computed; what `palm_torch.commit` makes."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The module that was looked at, if that is known."""
+
+    @property
+    def root(self) -> Digest:
+        """The trace root; raises if its block has not ended. Nothing can be bound after it was asked for."""
+
+    def add_facts(self, facts: Mapping[str, Digest], *, model: Digest | None = None) -> None:
+        """Binds what else belongs to the run under the root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenAnswer:
+    """One answer as the script hands it over.
+
+    Attributes:
+        query: What was asked.
+        response: What was answered.
+        decoding: Parameters, JSON.
+        tokenizer: The tokenizer, or an empty artifact.
+        trace: A commitment to the computation, or None.
+        logits: Digest of the logits of each generated token, in order; empty if they were not given.
+    """
+
+    query: Content
+    response: Content
+    decoding: dict[str, Any]
+    tokenizer: Artifact
+    trace: Traced | None
+    logits: tuple[Digest, ...]
+
+
+def take(
+    *,
+    query: object,
+    response: object,
+    decoding: Mapping[str, Any] | None,
+    tokenizer: Artifact | None,
+    proof: Traced | None,
+    logits: object,
+) -> GivenAnswer:
+    """Returns an answer as the script hands it over, its content copied.
+
+    Raises:
+        MeasurementError: If question, answer or logits are nothing that has bytes.
+        EncodingError: If a parameter has no JSON form.
+        SessionError: If there are logits, and no trace to bind them.
+    """
+    said = codec.to_json(dict(decoding or {}))
+    if not isinstance(said, dict):
+        raise EncodingError("decoding: expected parameters by name")
+    if logits is not None and proof is None:
+        raise SessionError(
+            "run.answer(logits=...): logits are bound by the root of a trace: give proof=... as well"
+        )
+    return GivenAnswer(
+        query=spelled.content_of(query, what="run.answer(query=...)"),
+        response=spelled.content_of(response, what="run.answer(response=...)"),
+        decoding=said,
+        tokenizer=tokenizer or NO_TOKENIZER,
+        trace=proof,
+        logits=() if logits is None else spelled.logits_of(logits, what="run.answer(logits=...)"),
+    )
