@@ -8,10 +8,11 @@ import typing
 from typing import Any
 
 from palm_torch.policies.dataset_rules import BindRules, DistributeRules, PreprocessRules
+from palm_torch.policies.inference_rules import InferenceRules
 from palm_torch.policies.policy import Range
 
-ELSEWHERE = (BindRules, PreprocessRules, DistributeRules)
-"""Claim rules with a table of their own: tests/unit/appraisal/test_dataset_claims.py."""
+ELSEWHERE = (BindRules, PreprocessRules, DistributeRules, InferenceRules)
+"""Claim rules with tables of their own: test_dataset_claims.py, test_answers_against_rules.py."""
 
 
 def rules_of(kind: Any, path: str = "") -> typing.Iterator[str]:

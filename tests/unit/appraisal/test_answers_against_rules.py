@@ -18,6 +18,7 @@ from palm_torch.appraisal import (
     inference_template,
     policy_template,
 )
+from palm_torch.appraisal import claims as claims_of_all
 from palm_torch.commit import answer_facts, answers, salted, trace
 from palm_torch.commit.answers import Parameter, Revoked
 from palm_torch.digest import tagged_digest
@@ -25,7 +26,7 @@ from palm_torch.errors import BindingError, ClaimError, EvidenceError
 from palm_torch.policies import policy
 from palm_torch.policies.bounds import Range
 from palm_torch.policies.inference_rules import InferenceRules
-from palm_torch.roles import Source, Value
+from palm_torch.roles import Artifact, Source, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,31 +83,47 @@ def flag(*values: Any, said: int = 2) -> Parameter:
     return Parameter(said=said, least=None, greatest=None, others=values)
 
 
-@pytest.mark.parametrize(
-    ("demand", "parameters", "says"),
-    [
-        ({"answers": Range(least=3)}, {}, "answers: the policy demands >= 3, the evidence says 2"),
-        ({"model": (str(OTHER),)}, {}, "model: the policy demands"),
-        ({"tokenizer": (str(OTHER),)}, {}, "tokenizer: the policy demands .* the evidence says none"),
-        ({"traced": True}, {}, "traced: the policy demands a trace of each answer, the evidence has 0 for 2"),
-        ({"decoding": {"t": Range(least=0)}}, {}, "decoding.t: .* 2 of 2 answers do not say"),
-        ({"decoding": {"t": Range(least=0)}}, {"t": number(1, 1, said=1)}, "1 of 2 answers do not say"),
-        ({"decoding": {"t": Range(least=0)}}, {"t": flag("x")}, 'the evidence says "x"'),
-        ({"decoding": {"t": Range(least=0)}}, {"t": number(1, 1, others=("x",))}, 'the evidence says "x"'),
-        ({"decoding": {"t": Range(least=0)}}, {"t": number(-1, 1)}, "the evidence says -1"),
-        ({"decoding": {"t": Range(greatest=0)}}, {"t": number(-1, 1)}, "the evidence says 1"),
-        ({"choices": {"t": (True,)}}, {}, "decoding.t: .* one of true, 2 of 2 answers do not say"),
-        ({"choices": {"t": (True,)}}, {"t": flag(True, said=1)}, "1 of 2 answers do not say"),
-        ({"choices": {"t": (True,)}}, {"t": flag(False)}, "the evidence says false"),
-        ({"choices": {"t": (1, 2)}}, {"t": number(1, 2)}, "numbers from 1 to 2"),
-        ({"choices": {"t": (True,)}}, {"t": number(1, 1)}, "the evidence says 1"),
-    ],
-)
+BROKEN: list[tuple[dict[str, Any], dict[str, Parameter], str]] = [
+    ({"answers": Range(least=3)}, {}, "answers: the policy demands >= 3, the evidence says 2"),
+    ({"model": (str(OTHER),)}, {}, "model: the policy demands"),
+    ({"tokenizer": (str(OTHER),)}, {}, "tokenizer: the policy demands .* the evidence says none"),
+    ({"traced": True}, {}, "traced: the policy demands a trace of each answer, the evidence has 0 for 2"),
+    ({"decoding": {"t": Range(least=0)}}, {}, "decoding.t: .* 2 of 2 answers do not say"),
+    ({"decoding": {"t": Range(least=0)}}, {"t": number(1, 1, said=1)}, "1 of 2 answers do not say"),
+    ({"decoding": {"t": Range(least=0)}}, {"t": flag("x")}, 'the evidence says "x"'),
+    ({"decoding": {"t": Range(least=0)}}, {"t": number(1, 1, others=("x",))}, 'the evidence says "x"'),
+    ({"decoding": {"t": Range(least=0)}}, {"t": number(-1, 1)}, "the evidence says -1"),
+    ({"decoding": {"t": Range(greatest=0)}}, {"t": number(-1, 1)}, "the evidence says 1"),
+    ({"choices": {"t": (True,)}}, {}, "decoding.t: .* one of true, 2 of 2 answers do not say"),
+    ({"choices": {"t": (True,)}}, {"t": flag(True, said=1)}, "1 of 2 answers do not say"),
+    ({"choices": {"t": (True,)}}, {"t": flag(False)}, "the evidence says false"),
+    ({"choices": {"t": (1, 2)}}, {"t": number(1, 2)}, "numbers from 1 to 2"),
+    ({"choices": {"t": (True,)}}, {"t": number(1, 1)}, "the evidence says 1"),
+]
+"""A rule, what the answers said, and why that is refused."""
+
+
+@pytest.mark.parametrize(("demand", "parameters", "says"), BROKEN)
 def test_a_session_that_breaks_a_rule_is_refused(
     claims: Session, demand: dict[str, Any], parameters: dict[str, Parameter], says: str
 ) -> None:
     with pytest.raises(ClaimError, match=says):
         inference_claims.check(said_of(claims, parameters=parameters), rules(**demand))
+
+
+def test_every_rule_stands_in_a_table(claims: Session) -> None:
+    apart = {"property", "revoked", "declared"}  # in tests of their own below
+    found = {field.name for field in dataclasses.fields(InferenceRules)}
+    assert {name for demand, *_ in BROKEN for name in demand} | apart == found
+    inference_claims.check(claims, rules())
+
+
+def test_declared_values_are_counted(talk: Chat) -> None:
+    said = Artifact(source=Source.DECLARED, kind="file", digest=OTHER)
+    end = dataclasses.replace(talk.end, claims=dataclasses.replace(talk.end.claims, tokenizer=said))
+    claims_of_all.check_claims(end, rules(tokenizer=("any",), declared=1))
+    with pytest.raises(ClaimError, match="the policy allows 0"):
+        claims_of_all.check_claims(end, rules(tokenizer=("any",)))
 
 
 def test_a_session_that_keeps_the_rules_is_accepted(claims: Session) -> None:
