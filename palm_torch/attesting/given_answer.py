@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from palm_torch import codec
+from palm_torch.commit import answer_facts
 from palm_torch.commit.salted import Content
 from palm_torch.digest import Digest
 from palm_torch.errors import EncodingError, SessionError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
+
+    from palm_torch.receipt import Generators
 
 NO_TOKENIZER: Final = Artifact(source=Source.DECLARED, kind=EMPTY, digest=None)
 """The tokenizer of a session that names none."""
@@ -55,6 +58,35 @@ class GivenAnswer:
     tokenizer: Artifact
     trace: Traced | None
     logits: tuple[Digest, ...]
+
+    def bind(
+        self, *, query: Digest, response: Digest, generators: Generators, model: Digest
+    ) -> Digest | None:
+        """Binds the answer under the root of its trace, and returns the root; None if it has no trace.
+
+        Args:
+            query: The commitment to what was asked.
+            response: The commitment to what was answered.
+            generators: States of the random number generators around it.
+            model: The weights root.
+
+        Raises:
+            SessionError: If the trace is bound already, or its root known.
+        """
+        if self.trace is None:
+            return None
+        found = answer_facts.facts(
+            query=query,
+            response=response,
+            tokenizer=self.tokenizer.digest,
+            decoding=self.decoding,
+            before=generators.before,
+            after=generators.after,
+        )
+        if self.logits:
+            found[answer_facts.LOGITS] = answer_facts.logits(self.logits)
+        self.trace.add_facts(found, model=model)
+        return self.trace.root
 
 
 def take(

@@ -16,14 +16,14 @@ from palm_torch.attesting import reading, sealing, training_claims
 from palm_torch.attesting.given_answer import NO_TOKENIZER
 from palm_torch.attesting.measured import Finished
 from palm_torch.attesting.watched_weights import WatchedWeights
-from palm_torch.commit import answer_facts, answers, salted
+from palm_torch.commit import answers, salted
 from palm_torch.commit.answers import Account, Turn
 from palm_torch.commit.history import History
 from palm_torch.commit.salted import Salts
 from palm_torch.digest import SHA256, Digest
 from palm_torch.errors import CoverageError, MeasurementError, SessionError
 from palm_torch.hooks import rng_watch
-from palm_torch.properties import Infer, Session
+from palm_torch.properties import Session
 from palm_torch.receipt import AnswerReceipt, Generators
 from palm_torch.roles import Artifact, Source, Value
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from palm_torch.attesting.given_answer import GivenAnswer, Traced
+    from palm_torch.attesting.given_answer import GivenAnswer
     from palm_torch.attesting.measured import Said
     from palm_torch.attesting.sealing import Sealer
     from palm_torch.dsse import Envelope
@@ -175,9 +175,7 @@ class Inference:
         )
         query = salted.commit(given.query, salts.query)
         response = salted.commit(given.response, salts.response)
-        trace = None
-        if given.trace is not None:  # 3
-            trace = _bind(given.trace, given, query, response, generators, weights.root)
+        trace = given.bind(query=query, response=response, generators=generators, model=weights.root)  # 3
         self._parameters.add(given.decoding)
         turn = Turn(answer=number, query=query, response=response, trace=trace)
         event: Any = codec.to_json(turn)
@@ -196,8 +194,8 @@ class Inference:
                 model=weights.root,
                 rests_on=weights.rests_on(),
                 tokenizer=given.tokenizer,
-                query=_artifact(query),
-                response=_artifact(response),
+                query=salted_artifact(query),
+                response=salted_artifact(response),
                 decoding=Value(source=Source.REPORTED, value=given.decoding),
                 generators=generators,
                 trace=trace,
@@ -288,8 +286,8 @@ class Inference:
         return Session(
             model=training_claims.weights(training_claims.tensors_of(weights.tensors), taken="end"),
             tokenizer=tokenizer,
-            query=_artifact(turn.query),
-            response=_artifact(turn.response),
+            query=salted_artifact(turn.query),
+            response=salted_artifact(turn.response),
             history=Artifact(source=Source.MEASURED, kind="history", digest=root),
             decoding=decoding,
             seeds=said.seeds,
@@ -313,54 +311,6 @@ class Inference:
         return Generators(since="begin" if since == "begin" else "last", before=before, after=after)
 
 
-class OneInference(Inference):
-    """Measures one answer of one model."""
-
-    PROPERTY: ClassVar[type[Property]] = Infer
-    MOST: ClassVar[int | None] = 1
-
-    def _claims(
-        self,
-        weights: WatchedWeights,
-        turn: Turn,
-        root: Digest,
-        tokenizer: Artifact,
-        decoding: Value,
-        said: Said,
-    ) -> Property:
-        del root
-        return Infer(
-            model=training_claims.weights(training_claims.tensors_of(weights.tensors), taken="end"),
-            tokenizer=tokenizer,
-            query=_artifact(turn.query),
-            response=_artifact(turn.response),
-            decoding=decoding,
-            seeds=said.seeds,
-        )
-
-
-def _bind(
-    trace: Traced,
-    given: GivenAnswer,
-    query: Digest,
-    response: Digest,
-    generators: Generators,
-    model: Digest,
-) -> Digest:
-    """Binds an answer under the root of its trace, and returns the root."""
-    found = answer_facts.facts(
-        query=query,
-        response=response,
-        tokenizer=given.tokenizer.digest,
-        decoding=given.decoding,
-        before=generators.before,
-        after=generators.after,
-    )
-    if given.logits:
-        found[answer_facts.LOGITS] = answer_facts.logits(given.logits)
-    trace.add_facts(found, model=model)
-    return trace.root
-
-
-def _artifact(digest: Digest) -> Artifact:
+def salted_artifact(digest: Digest) -> Artifact:
+    """Returns a salted commitment as what fills a role."""
     return Artifact(source=Source.MEASURED, kind=salted.KIND, digest=digest)

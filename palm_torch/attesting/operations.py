@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from palm_torch.attesting.bind import Binding
 from palm_torch.attesting.distribute import Distribution
-from palm_torch.attesting.inference import Inference, OneInference
+from palm_torch.attesting.inference import Inference
+from palm_torch.attesting.one_inference import OneInference
 from palm_torch.attesting.preprocess import Preprocessing
 from palm_torch.attesting.training import Training
 from palm_torch.errors import SessionError

@@ -29,6 +29,7 @@ WITH_TORCH = (
     "palm_torch.attesting.distribute",
     "palm_torch.attesting.given_answer",
     "palm_torch.attesting.inference",
+    "palm_torch.attesting.one_inference",
     "palm_torch.attesting.operations",
     "palm_torch.attesting.preprocess",
     "palm_torch.attesting.ranks_merge",

@@ -198,8 +198,10 @@ def test_session_is_entered_once(data: Path) -> None:
 
 
 def test_operations_of_later_versions_are_named() -> None:
-    with pytest.raises(SessionError, match=r"attested\('infer'\): this version attests .*'bind', 'train'$"):
-        attested("infer")
+    with pytest.raises(
+        SessionError, match=r"attested\('evaluate'\): this version attests .*'infer', 'session'$"
+    ):
+        attested("evaluate")
 
 
 def test_unknown_attester_is_refused() -> None:

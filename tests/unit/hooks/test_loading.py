@@ -12,7 +12,7 @@ from torch import nn
 
 import palm_torch
 from palm_torch.commit import weights_root
-from palm_torch.errors import CoverageError, DataError
+from palm_torch.errors import CoverageError, DataError, MeasurementError
 from palm_torch.hooks import loading, rng_watch, spelled, weights
 from palm_torch.hooks.held_weights import HeldWeights
 
@@ -166,3 +166,16 @@ def test_contents_say_how_they_are_to_be_read() -> None:
     )
     assert spelled.content_of([1], what="q").content == (1).to_bytes(8, "little")
     assert spelled.content_of(torch.tensor(5, dtype=torch.int32), what="q").form == "int32[]"
+
+
+def test_logits_are_the_same_in_one_tensor_and_token_by_token() -> None:
+    whole = torch.randn(2, 3, 5)
+    tokens = tuple(whole[:, token].clone() for token in range(3))
+    found = spelled.logits_of(whole, what="logits")
+    assert found == spelled.logits_of(tokens, what="logits")
+    assert len(set(found)) == 3
+    assert found[0] != spelled.logits_of([tokens[0].double()], what="logits")[0]
+    assert found[0] != spelled.logits_of([tokens[0].reshape(-1)], what="logits")[0]
+    for wrong in (None, "logits", [tokens[0], 1], torch.ones(3), []):
+        with pytest.raises(MeasurementError, match="logits: expected"):
+            spelled.logits_of(wrong, what="logits")
