@@ -61,10 +61,14 @@ class Encoding:
         size: Bytes of a value; None where each has its own length.
         decode: Makes a value of the bytes of a sample between two places; what does not fit raises one of
             `FOREIGN_ERRORS`.
+        makes_arrays: Whether a value is an array.
+        flat: Element type of arrays of one axis and one size; None for all others.
     """
 
     size: int | None
     decode: Decode
+    makes_arrays: bool = False
+    flat: np.dtype[Any] | None = None
 
 
 FOREIGN_ERRORS: Final = (ValueError, ArithmeticError, LookupError, RecursionError, struct.error)
@@ -97,15 +101,22 @@ def named(name: str) -> Encoding:
 def _array(dtype: str | None, shape: str | None) -> Encoding:
     extents = tuple(map(int, shape.split(","))) if shape else None
     if extents is None or dtype is None:
-        return Encoding(None, lambda data, begin, end: _values(data[begin:end], dtype))
+        return Encoding(None, lambda data, begin, end: _values(data[begin:end], dtype), makes_arrays=True)
     count, stored = math.prod(extents), np.dtype(dtype).newbyteorder("<")
     size = count * stored.itemsize
     if size >= _MAX_VALUE_BYTES:
         raise DataError(f"encoding 'ndarray:{dtype}:{shape}': expected less than {_MAX_VALUE_BYTES} bytes")
     if len(extents) == 1:
-        return Encoding(size, lambda data, begin, _end: np.frombuffer(data, stored, count, begin))
+        return Encoding(
+            size,
+            lambda data, begin, _end: np.frombuffer(data, stored, count, begin),
+            makes_arrays=True,
+            flat=stored,
+        )
     return Encoding(
-        size, lambda data, begin, _end: np.frombuffer(data, stored, count, begin).reshape(extents)
+        size,
+        lambda data, begin, _end: np.frombuffer(data, stored, count, begin).reshape(extents),
+        makes_arrays=True,
     )
 
 
