@@ -10,6 +10,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from palm_torch import nesting
 from palm_torch.data.formats import line_index, table
 from palm_torch.errors import DataError
 
@@ -76,6 +77,7 @@ def _decoder(_layout: table.Layout) -> table.Decoder:
     parse = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite).decode
 
     def decode(line: bytes) -> Any:  # noqa: ANN401 (any JSON value)
+        nesting.check(line, what="is not JSON", error=DataError)
         try:
             return parse(line.decode("utf-8"))
         except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, or a number too long
