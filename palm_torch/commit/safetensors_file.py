@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from palm_torch import nesting
 from palm_torch.commit.weights_root import TensorSpec, tensor_root_of_reads
 from palm_torch.errors import ArtifactError, DataError
 
@@ -286,6 +287,7 @@ def _object(data: bytes, path: Path) -> dict[str, Any]:
             raise DataError(f"{path}: a key of the header occurs twice")
         return built
 
+    nesting.check(data, what=f"{path}: the header is not JSON", error=DataError)
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=unique)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from blake3 import blake3
 
-from palm_torch.commit import grid, merkle
+from palm_torch.commit import grid, merkle, tile_leaf
 from palm_torch.digest import TAGGED_SHA256, Digest, tagged_hash
 from palm_torch.encoding import length_prefixed
 from palm_torch.errors import DataError
@@ -147,7 +147,7 @@ def tensor_root_of_reads(spec: TensorSpec, read: Callable[[int, int], Bytes]) ->
         spec: What the tensor is.
         read: Function (start, end) → the tensor's bytes in [start, end); at most 1 MiB at a time.
     """
-    leaf = grid.leaf_maker(spec.name, spec.dtype, axes=2)
+    leaf = tile_leaf.maker(spec.name, spec.dtype, axes=2)
     return merkle.root(
         b"".join(
             [leaf(shape, at, blake3(read(start, end)).digest()) for shape, at, start, end in tiles(spec)]

@@ -11,6 +11,7 @@ import math
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
+from palm_torch import nesting
 from palm_torch.data.formats import line_index, table
 from palm_torch.errors import DataError
 
@@ -76,6 +77,7 @@ def _decoder(_layout: table.Layout) -> table.Decoder:
     parse, parse_first = reads.decode, reads.raw_decode
 
     def decode(line: bytes) -> Any:  # noqa: ANN401 (any JSON value)
+        nesting.check(line, what="is not JSON", error=DataError)
         try:
             text = line.decode("utf-8")
             if not text[:1].isspace():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
+from palm_torch import nesting
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Encoding:
     flat: np.dtype[Any] | None = None
 
 
-FOREIGN_ERRORS: Final = (ValueError, ArithmeticError, LookupError, RecursionError, struct.error)
+FOREIGN_ERRORS: Final = (DataError, ValueError, ArithmeticError, LookupError, RecursionError, struct.error)
 """What decoding a malformed value may raise."""
 
 
@@ -139,9 +140,14 @@ def _text(data: bytes, begin: int, end: int) -> str:
     return data[begin:end].decode()
 
 
+def _json(data: bytes, begin: int, end: int) -> Any:  # noqa: ANN401 (any JSON value)
+    nesting.check(data[begin:end], what="not JSON", error=DataError)
+    return json.loads(_text(data, begin, end))
+
+
 _TEXTS: Final[dict[str, Decode]] = {
     "str": _text,
-    "json": lambda *sample: json.loads(_text(*sample)),
+    "json": _json,
     "str_int": lambda *sample: int(_text(*sample)),
     "str_float": lambda *sample: float(_text(*sample)),
     "str_decimal": lambda *sample: decimal.Decimal(_text(*sample)),
