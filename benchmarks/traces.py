@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from palm_torch.commit import grid, trace, trace_gathering, trace_opening, trace_question, trace_schemes
+from palm_torch.commit import (
+    tile_leaf,
+    trace,
+    trace_gathering,
+    trace_opening,
+    trace_question,
+    trace_schemes,
+)
 from palm_torch.commit.trace import Calls, Context, ModuleCoverage, Site
 from palm_torch.commit.trace_gathering import Captured
 
@@ -66,7 +73,7 @@ def content(site: Site, start: int, stop: int) -> bytes:
 
 def leaves(site: Site) -> bytes:
     """Returns the leaves of a site's rows."""
-    leaf = grid.leaf_maker(site.tree_id, DTYPE, axes=2)
+    leaf = tile_leaf.maker(site.tree_id, DTYPE, axes=2)
     rows = (content(site, row * ROW_BYTES, (row + 1) * ROW_BYTES) for row in range(TOKENS))
     return b"".join(leaf((1, WIDTH), (at, 0), blake3(row).digest()) for at, row in enumerate(rows))
 

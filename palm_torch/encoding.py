@@ -14,6 +14,7 @@ import json
 import math
 from typing import Final, TypeAlias
 
+from palm_torch import nesting
 from palm_torch.errors import EncodingError
 
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
@@ -62,6 +63,7 @@ def decode_json(data: bytes, *, what: str, max_bytes: int) -> Json:
         raise EncodingError(f"{what}: expected at most {max_bytes} bytes, got {len(data)}")
     if data.count(b",") + data.count(b":") > MAX_VALUES:
         raise EncodingError(f"{what}: expected at most {MAX_VALUES} values")
+    nesting.check(data, what=what, most=MAX_DEPTH)
     try:
         value: Json = json.loads(
             data.decode("utf-8"), parse_int=_integer, parse_constant=functools.partial(_refuse_constant, what)

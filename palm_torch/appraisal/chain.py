@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from palm_torch.appraisal import shared_sessions
+from palm_torch.appraisal import chain_graph, shared_sessions
 from palm_torch.appraisal.chain_ports import INPUTS, Key, Port, made, used
 from palm_torch.appraisal.shared_sessions import Earlier, Shared
 from palm_torch.digest import Digest
-from palm_torch.errors import ClaimError, InputError
+from palm_torch.errors import InputError
 from palm_torch.properties import Train
 from palm_torch.result import Strength
 from palm_torch.roles import Source
@@ -145,7 +145,8 @@ def build(members: Sequence[Member]) -> Chain:
     origins = _Origins(members)
     links = _without_echoes([link for member in members for link in origins.links_of(member)])  # 2
     ordered = _ordered(members, links)  # 3
-    place = {member.name: position for position, member in enumerate(ordered)}
+    names = [member.name for member in ordered]
+    place = {name: position for position, name in enumerate(names)}
     linked = {name for link in links if link.producer for name in (link.producer, link.consumer)}
     return Chain(
         nodes=tuple(
@@ -160,7 +161,9 @@ def build(members: Sequence[Member]) -> Chain:
         links=tuple(sorted(links, key=lambda link: place[link.consumer])),
         loose=tuple(member.name for member in ordered if member.name not in linked),
         shared=tuple(shared_sessions.find({member.name: _sessions(member) for member in members})),
-        parts=_parts([member.name for member in ordered], links),
+        parts=chain_graph.parts(
+            names, [edge for edge, link in _edges(links) if not link.role_in.startswith(INPUTS)]
+        ),
     )
 
 
@@ -217,7 +220,11 @@ def _named(member: Member, port: Port) -> Link:
         role_in=port.role,
         digest=port.digest,
         label=Label.NAMED if measured else Label.DECLARED,
-        reason="" if measured else f"{port.role} of {member.name} is {port.source.value}",
+        reason=(
+            "no evidence given here produced it; the policy names its digest"
+            if measured
+            else f"{port.role} of {member.name} is {port.source.value}"
+        ),
     )
 
 
@@ -302,38 +309,11 @@ def _without_echoes(links: Sequence[Link]) -> list[Link]:
     ]
 
 
-def _parts(names: Sequence[str], links: Iterable[Link]) -> tuple[tuple[str, ...], ...]:
-    """Returns the names in groups, each of which links hold together."""
-    group = {name: {name} for name in names}
-    for link in links:
-        if link.producer is not None and not link.role_in.startswith(INPUTS):
-            joined = group[link.producer] | group[link.consumer]
-            group.update(dict.fromkeys(joined, joined))
-    return tuple(dict.fromkeys(tuple(name for name in names if name in group[each]) for each in names))
+def _edges(links: Iterable[Link]) -> Iterator[tuple[chain_graph.Edge, Link]]:
+    """Yields (producer, consumer) for each link that has both."""
+    return (((link.producer, link.consumer), link) for link in links if link.producer is not None)
 
 
 def _ordered(members: Sequence[Member], links: Iterable[Link]) -> list[Member]:
-    """Puts producers before consumers; of those that could come next, the first given."""
-    waits: dict[str, set[str]] = {member.name: set() for member in members}
-    for link in links:
-        if link.producer is not None:
-            waits[link.consumer].add(link.producer)
-    left, ordered = list(members), []
-    while left:
-        following = next((member for member in left if not waits[member.name]), None)
-        if following is None:
-            raise ClaimError(f"chain: these runs each used what another of them produced: {_circle(waits)}")
-        left.remove(following)
-        ordered.append(following)
-        del waits[following.name]
-        for producers in waits.values():
-            producers.discard(following.name)
-    return ordered
-
-
-def _circle(waits: dict[str, set[str]]) -> str:
-    """Returns one circle among runs that all wait: ``'a' → 'b' → 'a'``, each the origin of the next."""
-    path = [min(waits)]
-    while path.count(path[-1]) == 1:
-        path.append(min(waits[path[-1]]))
-    return " → ".join(repr(name) for name in reversed(path[path.index(path[-1]) :]))
+    by_name = {member.name: member for member in members}
+    return [by_name[name] for name in chain_graph.ordered(list(by_name), [edge for edge, _ in _edges(links)])]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from palm_torch import extras
+from palm_torch import extras, nesting
 from palm_torch.commands import run
 from palm_torch.commands.arguments import FILE
 from palm_torch.errors import InputError
@@ -97,6 +98,7 @@ def read_arguments(text: str | None) -> dict[str, Any]:
     """
     if text is None:
         return {}
+    nesting.check(os.fsencode(text), what="--arguments: expected a JSON object", error=InputError)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -1,28 +1,22 @@
-"""A grid of tiles over an array of up to four axes, and the leaf digest that stands for one tile.
+"""A grid of tiles over an array of up to four axes.
 
 Tiles are numbered row-major (last axis fastest). Tiles at the far edges keep their true, smaller shape:
 nothing is padded. A region is one range of elements per axis; the tiles it touches follow from grid and
-region alone. A leaf binds the exact bytes of a tile together with what they are: the tree they belong to,
-the element type, the tile's shape and its coordinates.
+region alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import operator
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, SupportsIndex, TypeAlias
 
-from palm_torch.commit import merkle
-from palm_torch.digest import tagged_hash
-from palm_torch.encoding import length_prefixed
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 MAX_AXES: Final = 4
 MAX_TILES: Final = 2**40
@@ -39,8 +33,6 @@ Part: TypeAlias = "slice | SupportsIndex"
 """What a region takes of one axis: ``slice(start, stop)`` in elements, or one element by its number."""
 Region: TypeAlias = "Sequence[Part]"
 """One part per axis."""
-
-_LEAF_TAG: Final = "palm-torch/tile/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,59 +234,6 @@ def whole_number(what: str, value: SupportsIndex) -> int:
         return _number(value)
     except TypeError as error:
         raise DataError(f"grid: expected {what} as a whole number, got {value!r}") from error
-
-
-def tile_header(tree_id: str, dtype: str, shape: Sequence[int], coordinates: Sequence[int]) -> bytes:
-    """Returns what a leaf says about its tile.
-
-    ``LP(tree id, UTF-8) ‖ LP(dtype, ASCII) ‖ u8 axes ‖ u64 shape… ‖ u64 coordinates…``, big endian.
-
-    Args:
-        tree_id: Name of the tree: for weights, of the tensor.
-        dtype: torch's name of the element type.
-        shape: True shape of this tile, in elements.
-        coordinates: Coordinates of this tile, in tiles.
-    """
-    numbers = b"".join(number.to_bytes(8, "big") for number in (*shape, *coordinates))
-    names = length_prefixed(tree_id.encode("utf-8")) + length_prefixed(dtype.encode("ascii"))
-    return names + bytes((len(shape),)) + numbers
-
-
-def tile_leaf(header: bytes, content: bytes, *, salt: bytes = b"") -> bytes:
-    """Returns the leaf digest of a tile, 32 bytes.
-
-    Args:
-        header: What `tile_header` returned.
-        content: BLAKE3 of the exact little-endian bytes of the tile, 32 bytes.
-        salt: Hides the bytes of private tiles from guessing; empty for none.
-    """
-    return tagged_hash(_LEAF_TAG, header, salt, content)
-
-
-def leaf_maker(
-    tree_id: str, dtype: str, *, axes: int, salt: bytes = b""
-) -> Callable[[tuple[int, ...], tuple[int, ...], bytes], bytes]:
-    """Returns `tile_leaf` for the many tiles of one tree, with everything they share prepared.
-
-    Args:
-        tree_id: Name of the tree.
-        dtype: torch's name of the element type.
-        axes: Number of axes of every tile.
-        salt: As in `tile_leaf`.
-
-    Returns:
-        Function (tile shape, coordinates, BLAKE3 of the tile) → leaf digest, 32 bytes.
-    """
-    names = tile_header(tree_id, dtype, (0,) * axes, (0,) * axes)[: -16 * axes]
-    numbers = struct.Struct(f">{2 * axes}Q")
-    before = _LEAF_TAG.encode("ascii") + (len(names) + numbers.size).to_bytes(4, "big") + names
-    after = length_prefixed(salt) + merkle.HASH_BYTES.to_bytes(4, "big")
-    pack, sha256 = numbers.pack, hashlib.sha256
-
-    def leaf(shape: tuple[int, ...], coordinates: tuple[int, ...], content: bytes) -> bytes:
-        return sha256(before + pack(*shape, *coordinates) + after + content).digest()
-
-    return leaf
 
 
 def _numbers(what: str, values: Sequence[SupportsIndex]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import hashlib
 import math
 from typing import TYPE_CHECKING, Final
 
-from palm_torch.commit import curve, field, kzg, layout, shplonk
+from palm_torch.commit import curve, field, kzg, layout, proving, shplonk
 from palm_torch.encoding import length_prefixed
 from palm_torch.errors import DataError, EvidenceError
 
@@ -261,12 +261,13 @@ def opened_top(context: Context, leaves: Mapping[int, bytes], proof: bytes) -> b
 
 def _values(prefix: bytes, first: int, children: bytes, size: int) -> list[bytes]:
     """Returns the values of children in places one after the other: `child_value`, for many."""
-    sha512, number, order, size_of_value = hashlib.sha512, int.from_bytes, field.MODULUS, kzg.FIELD_BYTES
+    decode, sha512, size_of_value = proving.fast_decoder(), hashlib.sha512, kzg.FIELD_BYTES
+    order = proving.fast_number()(field.MODULUS)
     hashes = [
         sha512(prefix + place + children[at : at + size]).digest()
         for place, at in zip(_PLACES[first:], range(0, len(children), size), strict=False)
     ]
-    values = [(number(hashed, "big") % order).to_bytes(size_of_value, "big") for hashed in hashes]
+    values = [(decode(hashed, "big") % order).to_bytes(size_of_value, "big") for hashed in hashes]
     if _NO_CHILD in values:
         raise DataError(f"places from {first} on: the value of a child is 0, which stands for no child")
     return values

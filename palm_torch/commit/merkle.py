@@ -195,7 +195,7 @@ def proof_bytes(count: int, positions: Iterable[int]) -> int:
     """
     wanted = sorted(positions)
     merkle_nodes.check_positions(wanted, count, DataError)
-    return len(merkle_nodes.proof_nodes(wanted, count)) * HASH_BYTES
+    return merkle_nodes.proof_hashes(wanted, count) * HASH_BYTES
 
 
 def verify(tree_root: bytes, count: int, leaves: Mapping[int, bytes], proof: bytes) -> None:
@@ -250,12 +250,10 @@ def opened_root(count: int, leaves: Mapping[int, bytes], proof: bytes) -> bytes:
     expected = sum(len(siblings) for _, siblings in frontiers) * HASH_BYTES  # 2
     if len(proof) != expected:
         raise EvidenceError(f"merkle opening: expected a proof of {expected} bytes, got {len(proof)}")
-    at, node_hash = 0, merkle_nodes.node_hash
+    brought = iter([proof[at : at + HASH_BYTES] for at in range(0, expected, HASH_BYTES)])
     for level, (parents, siblings) in enumerate(frontiers, 1):  # 3
-        for sibling in siblings:
-            known[sibling] = proof[at : at + HASH_BYTES]
-            at += HASH_BYTES
-        known = {p: node_hash(level, known[2 * p], known.get(2 * p + 1, MISSING)) for p in parents}
+        known.update(zip(siblings, brought, strict=False))
+        known = merkle_nodes.parent_hashes(level, known, parents)
     return merkle_nodes.root_of_top(count, known[0])
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 from palm_torch.digest import tagged_hash
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from palm_torch.errors import DataError, EvidenceError
 
 HASH_BYTES: Final = 32
@@ -31,6 +33,18 @@ _NODE_TAG: Final = b"palm-torch/merkle-node/v1"
 def node_hash(level: int, left: bytes, right: bytes) -> bytes:
     """Returns the hash of one node; every part has a fixed length, so none needs a prefix."""
     return hashlib.sha256(b"%b%c%b%b" % (_NODE_TAG, level, left, right)).digest()
+
+
+def parent_hashes(level: int, children: Mapping[int, bytes], parents: Iterable[int]) -> dict[int, bytes]:
+    """Returns the hashes of some nodes of a level by index: `node_hash`, for many.
+
+    Args:
+        level: Level of the nodes.
+        children: Hashes of the level below, by index; a right one that is not there is missing.
+        parents: Indices of the nodes.
+    """
+    sha256, prefix, right = hashlib.sha256, _NODE_TAG + bytes((level,)), children.get
+    return {at: sha256(prefix + children[2 * at] + right(2 * at + 1, MISSING)).digest() for at in parents}
 
 
 def root_of_top(count: int, top: bytes) -> bytes:
@@ -112,19 +126,36 @@ def proof_nodes(positions: list[int], count: int) -> list[tuple[int, int]]:
     ]
 
 
+def proof_hashes(positions: list[int], count: int) -> int:
+    """Returns how many hashes a proof has, without listing them: as many as `proof_nodes` returns.
+
+    A path alone asks for one hash at each level. One that joins its left neighbour's path at level b, the
+    length in bits of what the positions differ by, asks for b - 1 below that, and spares one: at level b - 1
+    the two nodes are each other's siblings. Nothing is asked for beyond the right edge.
+
+    Args:
+        positions: As in `frontiers`.
+        count: As in `frontiers`.
+    """
+    levels = range(height(count))
+    meetings = [(left ^ right).bit_length() for left, right in itertools.pairwise(positions)]
+    last, edge = positions[-1], count - 1
+    beyond = sum(last >> level == edge >> level and not edge >> level & 1 for level in levels)
+    return len(levels) + sum(meetings) - 2 * len(meetings) - beyond
+
+
 def _frontier(positions: list[int], width: int) -> tuple[list[int], list[int]]:
     """Returns the parents of known nodes in a level of `width` nodes, and the siblings they miss."""
     parents: list[int] = []
     siblings: list[int] = []
-    for index, position in enumerate(positions):
-        sibling = position ^ 1
-        if sibling < position:
-            if index and positions[index - 1] == sibling:
-                continue  # the pair was handled at its left half
-            siblings.append(sibling)
-        elif sibling < width and (index + 1 == len(positions) or positions[index + 1] != sibling):
-            siblings.append(sibling)
-        parents.append(position >> 1)
+    for position in positions:
+        if parents and parents[-1] == position >> 1:
+            siblings.pop()  # this one, which its left half asked for
+        else:
+            parents.append(position >> 1)
+            siblings.append(position ^ 1)
+    if siblings and siblings[-1] == width:
+        siblings.pop()  # beyond the right edge: missing, and no part of a proof
     return parents, siblings
 
 

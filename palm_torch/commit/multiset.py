@@ -51,11 +51,12 @@ _RFC3526_GROUP_15: Final = int(
 def _blake3_streams(digests: bytes, draw: int = 0) -> Iterator[bytes]:
     """Yields, for each 32-byte digest, bytes [400·draw, 400·draw + 400) of its keyed BLAKE3 stream."""
     seek = draw * _ELEMENT_BYTES
-    fresh = _BLAKE3_KEYED.copy  # a copy of a keyed hasher is cheaper than keying a new one
+    hasher = _BLAKE3_KEYED.copy()  # of this stream alone; reset, it costs less than a copy per element
+    reset, update, digest = hasher.reset, hasher.update, hasher.digest
     for start in range(0, len(digests), RECORD_DIGEST_BYTES):
-        hasher = fresh()
-        hasher.update(digests[start : start + RECORD_DIGEST_BYTES])
-        yield hasher.digest(_ELEMENT_BYTES, seek=seek)
+        reset()
+        update(digests[start : start + RECORD_DIGEST_BYTES])
+        yield digest(_ELEMENT_BYTES, seek=seek)
 
 
 def _chacha20_streams(digests: bytes, draw: int = 0) -> Iterator[bytes]:

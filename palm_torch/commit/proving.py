@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from palm_torch import extras
 from palm_torch.commit import ceremony
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from palm_torch.commit import field
 
 _WHAT = "committing and opening with KZG"
@@ -75,3 +77,15 @@ def fast_number() -> field.Number:
         import gmpy2  # type: ignore[import-untyped]  # noqa: PLC0415 (as in `blob_commitment`)
     number: field.Number = gmpy2.mpz
     return number
+
+
+def fast_decoder() -> Callable[[bytes, Literal["big", "little"]], int]:
+    """Returns what makes integers of that type of bytes, in half the time of one that makes `int` first.
+
+    Raises:
+        MissingExtraError: If the extra `kzg` is not installed.
+    """
+    with extras.needed("kzg", for_what=_WHAT):
+        import gmpy2  # noqa: PLC0415 (as in `blob_commitment`)
+    decoder: Callable[[bytes, Literal["big", "little"]], int] = gmpy2.mpz.from_bytes
+    return decoder

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blake3 import blake3
 
+from palm_torch import nesting
 from palm_torch.commit.weights_root import TensorSpec, tensor_root_of_reads, tile_ranges
 from palm_torch.errors import ArtifactError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from palm_torch import roles
 
@@ -203,12 +204,33 @@ def read_header(path: Path) -> tuple[StoredTensor, ...]:
     descriptor = open_file(path)
     try:
         size = os.fstat(descriptor).st_size
-        length = int.from_bytes(read_exactly(descriptor, path, 0, _LENGTH_BYTES), "little")
-        if length > min(MAX_HEADER_BYTES, size - _LENGTH_BYTES):
-            raise DataError(f"{path}: not a safetensors file: header of {length} bytes in a file of {size}")
-        header = read_exactly(descriptor, path, _LENGTH_BYTES, length)
+        tensors, _ = parse_header(lambda at, count: read_exactly(descriptor, path, at, count), path, size)
+        return tensors
     finally:
         os.close(descriptor)
+
+
+def parse_header(
+    read: Callable[[int, int], bytes], path: Path, size: int
+) -> tuple[tuple[StoredTensor, ...], bytes]:
+    """Reads a header out of bytes that are fetched once.
+
+    Args:
+        read: Returns a private copy of the bytes at (offset, length) of the file.
+        path: The file, for messages.
+        size: Its size in bytes.
+
+    Returns:
+        The tensors in the order of their bytes, and the file's first bytes, which say all that.
+
+    Raises:
+        DataError: If it is not a well-formed safetensors file.
+    """
+    prefix = read(0, _LENGTH_BYTES)
+    length = int.from_bytes(prefix, "little")
+    if length > min(MAX_HEADER_BYTES, size - _LENGTH_BYTES):
+        raise DataError(f"{path}: not a safetensors file: header of {length} bytes in a file of {size}")
+    header = read(_LENGTH_BYTES, length)
     if not header.startswith(b"{"):
         raise DataError(f"{path}: not a safetensors file: expected a header that begins with '{{'")
     entries = _object(header, path)
@@ -227,7 +249,7 @@ def read_header(path: Path) -> tuple[StoredTensor, ...]:
         position = end
     if data_start + position != size:
         raise DataError(f"{path}: expected a file of {data_start + position} bytes, got {size}")
-    return tuple(tensors)
+    return tuple(tensors), prefix + header
 
 
 def _sharded(index: Path) -> dict[str, StoredTensor]:
@@ -303,6 +325,7 @@ def _object(data: bytes, path: Path) -> dict[str, Any]:
             raise DataError(f"{path}: a key of the header occurs twice")
         return built
 
+    nesting.check(data, what=f"{path}: the header is not JSON", error=DataError)
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=unique)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:

@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from palm_torch import files
 from palm_torch.codec import from_json, to_json
-from palm_torch.commit import grid, merkle, trace, trace_rows, trace_schemes
+from palm_torch.commit import merkle, tile_leaf, trace, trace_rows, trace_schemes
 from palm_torch.commit.trace_rows import Question
 from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.digest import TAGGED_SHA256, Digest
@@ -216,7 +216,7 @@ def decode(data: bytes, *, what: str) -> TraceOpening:
 
 def _leaves(place: Place, contents: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
     """Yields position and leaf digest of each tile."""
-    leaf = grid.leaf_maker(place.site.tree_id, place.group.dtype, axes=2)
+    leaf = tile_leaf.maker(place.site.tree_id, place.group.dtype, axes=2)
     item_bytes = ITEM_BYTES[place.group.dtype]
     for tile, content in zip(place.tiles, contents, strict=True):
         shape = (tile.nbytes // tile.channels // item_bytes, tile.channels)

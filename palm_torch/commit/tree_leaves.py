@@ -1,6 +1,6 @@
 """The leaves of a Terkle tree: one by one as they are defined, and many at a time, fast.
 
-A leaf binds the bytes of a tile to name, element type, shape and coordinates (`grid.tile_leaf`). Tiles that
+A leaf binds the bytes of a tile to name, element type, shape and coordinates (`tile_leaf.leaf`). Tiles that
 lie side by side along one axis differ in one number only, so everything else of their leaves is prepared
 once for the run.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from palm_torch.commit import grid
+from palm_torch.commit import grid, tile_leaf
 from palm_torch.encoding import length_prefixed
 from palm_torch.errors import DataError
 
@@ -102,7 +102,7 @@ def salts_of(context: Context, key: bytes | None) -> Salts:
 
 
 def headers(context: Context, positions: Iterable[int]) -> list[tuple[bytes, int]]:
-    """Returns header (`grid.tile_header`) and length in bytes of tiles, with what they share made once.
+    """Returns header (`tile_leaf.header`) and length in bytes of tiles, with what they share made once.
 
     Args:
         context: Of the tree.
@@ -148,7 +148,7 @@ def leaf(context: Context, position: int, content: Bytes, salt: bytes) -> bytes:
 
 def leaf_under(header: bytes, content: Bytes, salt: bytes) -> bytes:
     """Returns the leaf of a tile with this header, 32 bytes; see `leaf`."""
-    return grid.tile_leaf(header, blake3(content).digest(), salt=salt)
+    return tile_leaf.leaf(header, blake3(content).digest(), salt=salt)
 
 
 def checked_bytes(content: Bytes, expected: int, what: str) -> bytes:
@@ -271,7 +271,7 @@ def _numbering(context: Context) -> _Numbering:
     tiling, counts = context.grid, context.grid.counts
     axis = max((axis for axis, count in enumerate(counts) if count > 1), default=0)
     return _Numbering(
-        names=grid.tile_header(context.tree_id, context.dtype, (), ())[:-1] + bytes((len(counts),)),
+        names=tile_leaf.header(context.tree_id, context.dtype, (), ())[:-1] + bytes((len(counts),)),
         numbers=struct.Struct(f">{2 * len(counts)}Q"),
         axes=tuple(zip(counts, tiling.tile, tiling.shape, strict=True))[::-1],
         tiles=tiling.tiles,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from palm_torch.commit import grid, merkle, weights_root
+from palm_torch.commit import merkle, tile_leaf, weights_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Tree:
 
     def __init__(self, spec: TensorSpec) -> None:
         self._spec = spec
-        self._leaf = grid.leaf_maker(spec.name, spec.dtype, axes=2)
+        self._leaf = tile_leaf.maker(spec.name, spec.dtype, axes=2)
         self._places = weights_root.tiles(spec)
         self._tree = merkle.TreeBuilder()
 
@@ -81,7 +81,7 @@ def verify_tiles(spec: TensorSpec, root: bytes, block: Block, cover: bytes, proo
         BindingError: If they are not the tensor's tiles in these places.
     """
     tiling = spec.tiling()
-    leaf = grid.leaf_maker(spec.name, spec.dtype, axes=2)
+    leaf = tile_leaf.maker(spec.name, spec.dtype, axes=2)
     content = memoryview(cover)
     leaves = {}
     for position, start, end in block.tiles(spec):

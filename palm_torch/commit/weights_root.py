@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from blake3 import blake3
 
-from palm_torch.commit import grid, merkle
+from palm_torch.commit import grid, merkle, tile_leaf
 from palm_torch.digest import TAGGED_SHA256, Digest, tagged_hash
 from palm_torch.encoding import length_prefixed
 from palm_torch.errors import DataError
@@ -167,7 +167,7 @@ def root_of_tiles(spec: TensorSpec, digests: bytes) -> bytes:
     Raises:
         DataError: If there are more or fewer of them than tiles.
     """
-    leaf = grid.leaf_maker(spec.name, spec.dtype, axes=2)
+    leaf = tile_leaf.maker(spec.name, spec.dtype, axes=2)
     size = merkle.HASH_BYTES
     if len(digests) != (expected := size * (spec.tiling().tiles if spec.nbytes else 0)):
         raise DataError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from palm_torch.commit import grid, trace
+from palm_torch.commit import tile_leaf, trace
 from palm_torch.commit.weights_root import ITEM_BYTES
 
 if TYPE_CHECKING:
@@ -29,15 +29,19 @@ class Leaves:
         digests: Leaf digests so far, 32 bytes each, by row and channel.
     """
 
-    __slots__ = ("_at", "_leaf", "_rest", "_row_bytes", "_rows", "_sizes", "_widths", "digests")
+    __slots__ = ("_at", "_columns", "_last_leaf", "_rest", "_row_bytes", "_width", "digests")
 
     def __init__(self, site: Site, dtype: str, channels: int) -> None:
-        self._rows, width = trace.tiling(dtype, channels)
-        self._widths = [min(width, channels - left) for left in range(0, channels, width)]
+        rows, width = trace.tiling(dtype, channels)
+        shapes = [(rows, min(width, channels - left)) for left in range(0, channels, width)]
         item_bytes = ITEM_BYTES[dtype]
         self._row_bytes = channels * item_bytes
-        self._sizes = [self._rows * width * item_bytes for width in self._widths]
-        self._leaf = grid.leaf_maker(site.tree_id, dtype, axes=2)
+        self._width = shapes[0][1] if shapes else 0
+        self._columns = [  # of each: bytes of a whole tile, and what makes its leaf
+            (shape[0] * shape[1] * item_bytes, tile_leaf.maker_of_shape(site.tree_id, dtype, shape))
+            for shape in shapes
+        ]
+        self._last_leaf = tile_leaf.maker(site.tree_id, dtype, axes=2)
         self._at = (0, 0)  # coordinates of the next tile
         self._rest = bytearray()  # what there is of it
         self.digests = bytearray()
@@ -50,7 +54,7 @@ class Leaves:
         """
         rest, start = self._rest, 0
         if rest:
-            size = self._sizes[self._at[1]]
+            size, _ = self._columns[self._at[1]]
             start = min(size - len(rest), len(data))
             rest += data[:start]
             if len(rest) < size:
@@ -65,22 +69,28 @@ class Leaves:
     def finish(self) -> bytes:
         """Returns all leaf digests; the last tile may have fewer rows. Nothing may be added afterwards."""
         if self._rest:
-            shape = (len(self._rest) // self._row_bytes, self._widths[0])
-            self.digests += self._leaf(shape, self._at, blake3(self._rest).digest())
+            shape = (len(self._rest) // self._row_bytes, self._width)
+            self.digests += self._last_leaf(shape, self._at, blake3(self._rest).digest())
             self._rest.clear()
         return bytes(self.digests)
 
     def _hash(self, data: memoryview, start: int) -> int:
         """Hashes the whole tiles from `start` on, and returns where the last of them ends."""
-        leaf, rows, widths, sizes, digests = self._leaf, self._rows, self._widths, self._sizes, self.digests
-        row, column = self._at
-        if not sizes:
+        columns, digests = self._columns, self.digests
+        if not columns:
             return start
-        while (end := start + sizes[column]) <= len(data):
-            digests += leaf((rows, widths[column]), (row, column), blake3(data[start:end]).digest())
+        hasher = blake3()
+        reset, update, digest = hasher.reset, hasher.update, hasher.digest
+        row, column = self._at
+        size, leaf = columns[column]
+        while (end := start + size) <= len(data):
+            reset()
+            update(data[start:end])
+            digests += leaf((row, column), digest())
             start = end
             column += 1
-            if column == len(sizes):
+            if column == len(columns):
                 row, column = row + 1, 0
+            size, leaf = columns[column]
         self._at = (row, column)
         return start

@@ -10,6 +10,7 @@ import hmac
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from palm_torch import nesting
 from palm_torch.cvm import certificate_bytes, signed_json, spdm
 from palm_torch.encoding import decode_base64
 from palm_torch.errors import AttesterError, InputError
@@ -116,6 +117,7 @@ def read_json(text: bytes, *, what: str) -> dict[str, Any]:
     Raises:
         AttesterError: If it is something else.
     """
+    nesting.check(text, what=f"{what}: expected JSON", error=AttesterError)
     try:
         document = json.loads(
             text.decode("utf-8"),

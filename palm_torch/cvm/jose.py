@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
+from palm_torch import nesting
 from palm_torch.cvm import signed_json
 from palm_torch.errors import (
     EncodingError,
@@ -151,6 +152,7 @@ def read_value(data: bytes, *, what: str, max_bytes: int) -> Any:  # noqa: ANN40
     """Reads a JSON value as `read_json` does, of whatever type."""
     if len(data) > max_bytes:
         raise EvidenceError(f"{what}: expected at most {max_bytes} bytes, got {len(data)}")
+    nesting.check(data, what=f"{what}: not a JSON document", most=MAX_DEPTH, error=EvidenceError)
     try:
         value = json.loads(
             data.decode("utf-8"),

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from palm_torch import nesting
 from palm_torch.cvm import certificate_bytes, signed_json
 from palm_torch.cvm.collateral import Collateral
 from palm_torch.errors import EvidenceError
@@ -98,6 +99,7 @@ def cut(body: bytes, key: str) -> tuple[str, str]:
     """
     what = f"answer with {key}"
     _check_size(body, what)
+    nesting.check(body, what=f"{what}: not a JSON document", error=EvidenceError)
     try:
         parts = _members(body.decode("utf-8"), what)
     except (ValueError, RecursionError) as error:

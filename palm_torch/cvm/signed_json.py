@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from palm_torch import nesting
 from palm_torch.encoding import decode_hex
 from palm_torch.errors import EvidenceError
 
@@ -100,8 +101,9 @@ def read(text: bytes, what: str, kind: str, versions: tuple[int, ...]) -> Node:
         versions: The versions it may have.
 
     Raises:
-        EvidenceError: If it is no JSON, has a key twice, or is of another kind.
+        EvidenceError: If it is no JSON, nests too deep, has a key twice, or is of another kind.
     """
+    nesting.check(text, what=f"{what}: not a JSON document", error=EvidenceError)
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from palm_torch.commit import records
 from palm_torch.data import shards
-from palm_torch.data.formats import huggingface
+from palm_torch.data.formats import huggingface, table
 from palm_torch.errors import DataError, ManifestError, RecordError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from palm_torch.data.formats import table
     from palm_torch.data.group_table import GroupScratch, GroupTable
 
 _EVERY: Final = np.arange(records.GROUP_RECORDS)
@@ -78,7 +78,7 @@ def state(path: Path, files: list[shards.ShardFile], key: bytes, table: GroupTab
         "table": table,
         "layout": files[0].view.layout,
         "held": files if isinstance(files[0].view, huggingface.DatasetRows) else None,
-        "sizes": [(file.name, file.size_bytes, file.view.records) for file in files],
+        "seen": [_seen(file) for file in files],
     }
 
 
@@ -86,7 +86,8 @@ def reopened(state: dict[str, Any]) -> list[shards.ShardFile]:
     """Opens the files that `state` speaks of.
 
     Raises:
-        DataError: If they have another layout now, or other sizes; `ManifestError` where there is a manifest.
+        DataError: If they have another layout now, or other sizes or headers; `ManifestError`
+            where there is a manifest.
     """
     held: list[shards.ShardFile] | None = state["held"]
     if held is not None:  # rows of an object, which travels itself
@@ -99,10 +100,16 @@ def reopened(state: dict[str, Any]) -> list[shards.ShardFile]:
     files = shards.open_all(path, wanted)
     if files[0].view.layout != layout:
         raise DataError(f"{path}: expected {layout}, got {files[0].view.layout}")
-    if [(file.name, file.size_bytes, file.view.records) for file in files] != state["sizes"]:
+    if [_seen(file) for file in files] != state["seen"]:
         kind = DataError if state["table"] is None else ManifestError
         raise kind(f"{path}: the dataset's files changed while it was on its way to a worker")
     return files
+
+
+def _seen(file: shards.ShardFile) -> tuple[str, int, int, bytes]:
+    """Returns what a file must have in common with itself in another process."""
+    head = file.view.head if isinstance(file.view, table.ShardView) else b""
+    return file.name, file.size_bytes, file.view.records, hashlib.sha256(head).digest()
 
 
 def _check_singly(

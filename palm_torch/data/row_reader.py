@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, Final
 
 from blake3 import blake3
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from palm_torch.data import shards
     from palm_torch.errors import RecordError
+
+_PART_BYTES: Final = 256 << 10
+"""Bytes of records that are copied and hashed before they are decoded: a second-level cache holds them."""
 
 
 class _Workspace:
@@ -65,16 +69,20 @@ class RowReader:
         self._idle: list[_Workspace] = []
 
     def read(
-        self, indices: NDArray[np.int64], item: Callable[[bytes], Any] = bytes
+        self,
+        indices: NDArray[np.int64],
+        item: Callable[[bytes], Any] = bytes,
+        items_of: Callable[[list[bytes]], list[Any]] | None = None,
     ) -> tuple[list[Any], bytes]:
         """Reads records by number.
 
-        What `item` made of a batch counts only when this returns: the manifest is asked last. Each record is
-        decoded while its bytes are still in the processor's cache, and let go of.
+        What was made of a batch counts only when this returns: the manifest is asked last. A few records at
+        once are decoded while their bytes are still in the processor's cache, and let go of.
 
         Args:
             indices: Record numbers, each from 0 to `records` − 1, int64, [n].
             item: Makes what is handed out of a record's canonical bytes, which lie in private memory.
+            items_of: Makes the same of several records at once; by `item` unless given.
 
         Returns:
             The items, and the records' digests, 32 bytes each.
@@ -91,7 +99,10 @@ class RowReader:
         digests: list[bytes] = []
         items: list[Any] = []
         try:
-            self._take(indices.tolist(), work.hasher, item, digests, items)
+            if items_of is None:
+                self._take(indices.tolist(), work.hasher, item, digests, items)
+            else:
+                self._take_parts(indices.tolist(), work.hasher, (item, items_of), digests, items)
         except DataError as error:
             self._authenticate(indices[: len(digests)], digests, work.groups)  # if it was changed, say that
             if len(digests) == len(items):
@@ -108,28 +119,47 @@ class RowReader:
         item: Callable[[bytes], Any],
         digests: list[bytes],
         items: list[Any],
+        room: float = math.inf,
     ) -> None:
-        """Copies, hashes and decodes; where it ends early, one digest more than items tells what failed."""
+        """Copies, hashes and decodes; where it ends early, one digest more than items tells what failed.
+
+        It ends with the record that fills `room` bytes.
+        """
         reset, update, digest = hasher.reset, hasher.update, hasher.digest
         keep, append = items.append, digests.append
-        starts, views, find = self._starts, self._views, bisect.bisect_right
-        if len(views) == 1:
-            copy = views[0].copy
-            for number in numbers:
-                content = copy(number)
-                reset()
-                update(content)
-                append(digest())
-                keep(item(content))
-            return
-        copies = [view.copy for view in views]
-        for number in numbers:
-            shard = find(starts, number) - 1
-            content = copies[shard](number - starts[shard])
+        copy = self._views[0].copy if len(self._views) == 1 else self._copy
+        for content in map(copy, numbers):
             reset()
             update(content)
             append(digest())
             keep(item(content))
+            room -= len(content)
+            if room <= 0:
+                return
+
+    def _copy(self, number: int) -> bytes:
+        shard = bisect.bisect_right(self._starts, number) - 1
+        return self._views[shard].copy(number - self._starts[shard])
+
+    def _take_parts(
+        self,
+        numbers: list[int],
+        hasher: blake3,
+        items_by: tuple[Callable[[bytes], Any], Callable[[list[bytes]], list[Any]]],
+        digests: list[bytes],
+        items: list[Any],
+    ) -> None:
+        """Does what `_take` does for a part of the records after the other, each decoded at once."""
+        item, items_of = items_by
+        while len(items) < len(numbers):
+            contents: list[bytes] = []
+            try:
+                self._take(numbers[len(items) :], hasher, bytes, digests, contents, _PART_BYTES)
+                items += items_of(contents)
+            except DataError:
+                for content in contents:  # the first that cannot be decoded comes before what failed here
+                    items.append(item(content))
+                raise
 
     def _authenticate(self, indices: NDArray[np.int64], digests: list[bytes], scratch: GroupScratch) -> bytes:
         joined = b"".join(digests)

@@ -1,7 +1,8 @@
 """YAML that means what it looks like: what people write for palm-torch, policies above all.
 
-No aliases, no tags, no duplicate keys; keys are text, numbers decimal, dates text. What YAML 1.1 would
-guess otherwise (``010`` is eight, ``1:30`` ninety, the last of two equal keys wins) is an error.
+No aliases, no tags, no duplicate keys; keys are text, numbers decimal, dates text; no value inside more
+than 32 lists and mappings, which is found out before the parser follows them. What YAML 1.1 would guess
+otherwise (``010`` is eight, ``1:30`` ninety, the last of two equal keys wins) is an error.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from palm_torch.encoding import MAX_DEPTH
 from palm_torch.errors import EncodingError
 
 if TYPE_CHECKING:
@@ -23,15 +25,23 @@ _DECIMAL: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?", 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, with what it guesses turned into errors."""
 
+    around = 0
+    """Lists and mappings around the value that is being read."""
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuses aliases and tags: a document says each thing where it stands, as what it looks like."""
+        """Refuses aliases, tags and depth: a document says each thing where it stands, as it looks."""
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]  # types-PyYAML leaves it out
         where = f"line {event.start_mark.line + 1 if event.start_mark else 0}"
         if isinstance(event, yaml.AliasEvent):
             raise EncodingError(f"{where}: YAML aliases are not read; write the value out")
         if getattr(event, "tag", None) is not None:
             raise EncodingError(f"{where}: YAML tags are not read; write the value plainly")
-        return super().compose_node(parent, index)
+        if self.around > MAX_DEPTH:
+            raise EncodingError(f"{where}: nesting deeper than {MAX_DEPTH}")
+        self.around += 1
+        node = super().compose_node(parent, index)
+        self.around -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 (the signature is PyYAML's)
         """Refuses duplicate keys, of which PyYAML would keep the last."""

@@ -13,8 +13,8 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_torch.commit import merkle, regions
-from palm_torch.commit.grid import Grid, tile_header, tile_leaf
+from palm_torch.commit import merkle, regions, tile_leaf
+from palm_torch.commit.grid import Grid
 from palm_torch.errors import BindingError, EvidenceError
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class Tile:
     content: bytes
 
     def leaf(self) -> bytes:
-        header = tile_header("activations", self.dtype, self.shape, self.coordinates)
-        return tile_leaf(header, blake3(self.content).digest())
+        header = tile_leaf.header("activations", self.dtype, self.shape, self.coordinates)
+        return tile_leaf.leaf(header, blake3(self.content).digest())
 
 
 def verify(root: bytes, count: int, tiles: dict[int, Tile], proof: bytes) -> None:

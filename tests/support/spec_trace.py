@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blake3 import blake3
 
-from palm_torch.commit import grid, trace, trace_gathering, trace_opening, trace_question
+from palm_torch.commit import tile_leaf, trace, trace_gathering, trace_opening, trace_question
 from palm_torch.commit.trace import Calls, Context, ModuleCoverage, Site
 from palm_torch.commit.trace_gathering import Captured
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from palm_torch.commit.trace_opening import TraceOpening
 
 DATA: Final = {"a": bytes(range(0x20)), "b": bytes(range(0x20, 0x40))}
-HEADERS: Final = {name: grid.tile_header(f"{name}|", "float32", (4, 2), (0, 0)) for name in DATA}
-LEAVES: Final = {name: grid.tile_leaf(HEADERS[name], blake3(data).digest()) for name, data in DATA.items()}
+HEADERS: Final = {name: tile_leaf.header(f"{name}|", "float32", (4, 2), (0, 0)) for name in DATA}
+LEAVES: Final = {name: tile_leaf.leaf(HEADERS[name], blake3(data).digest()) for name, data in DATA.items()}
 SCHEDULE: Final = (Calls(0, 1, (1, 2)), Calls(1, 2, (1, 1)))
 
 

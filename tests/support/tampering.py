@@ -213,8 +213,10 @@ def interleave(patch: pytest.MonkeyPatch, strike: Callable[[str], None]) -> None
         opening(self, state)
         items: Any = self._items
         if hasattr(items, "_item"):
-            decode, views = items._item, items.reader._views
+            decode, together, views = items._item, items._items_of, items.reader._views
             items._item = lambda content: (strike("between hash and item"), decode(content))[1]
+            if together is not None:
+                items._items_of = lambda contents: (strike("between hash and item"), together(contents))[1]
             views[:] = [_Copying(view, strike) for view in views]
 
     patch.setattr(reader, "_hash", hashed)

@@ -223,7 +223,20 @@ def test_the_command_shows_links_and_verdicts(capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert "initial <- [1] model (simulated, " in out
     assert out.count("ACCEPTED (warning): simulated TEE") == 2
+    assert "(named, palm-sha256:" in out
+    assert "no evidence given here produced it; the policy names its digest" in out
+    assert " ".join(out.split()).count("comes from: the policy names its digest, and no evidence") == 3
     assert out.splitlines()[-1].startswith("ACCEPTED (warning): chain of 2 runs; links: 3 named, 1 simulated")
+
+
+@pytest.mark.usefixtures("desk")
+def test_what_only_the_policy_names_is_said_to_be_left_open() -> None:
+    verified = check()
+    named = [link for link in verified.chain.links if link.label is Label.NAMED]
+    assert [f"where {link.role_in} of {link.consumer} comes from" for link in named] == [
+        said.partition(":")[0] for said in verified.not_checked
+    ]
+    assert all(link.producer is None and link.reason for link in named)
 
 
 @pytest.mark.usefixtures("desk")

@@ -58,7 +58,7 @@ def find(path: Path) -> list[tuple[str, Path]] | None:
     return index_file.inside(path / STATE_NAME, [entry.get("filename") for entry in entries])
 
 
-@table.register("arrow", decoder=row_decoder.decoder, find=find)
+@table.register("arrow", decoder=row_decoder.decoder, together=row_decoder.together, find=find)
 def open_arrow(path: Path, wanted: table.Wanted) -> BatchRows:
     """Opens an IPC file or an IPC stream.
 

@@ -6,6 +6,7 @@ import json
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from palm_torch import nesting
 from palm_torch.errors import DataError
 from palm_torch.files import read_bounded
 
@@ -32,7 +33,7 @@ def parse(what: str, data: bytes) -> dict[str, Any]:
     """Parses a JSON object.
 
     Raises:
-        DataError: If it is none, or a key occurs twice.
+        DataError: If it is none, it nests too deep, or a key occurs twice.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def parse(what: str, data: bytes) -> dict[str, Any]:
             raise DataError(f"{what}: a key occurs twice")
         return built
 
+    nesting.check(data, what=f"{what}: not a JSON document", error=DataError)
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:

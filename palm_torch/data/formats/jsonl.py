@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from typing import TYPE_CHECKING, Any, Final
 
+from palm_torch import nesting
 from palm_torch.data.formats import line_index, table
 from palm_torch.errors import DataError
 
@@ -21,7 +23,8 @@ LAYOUT: Final = table.Layout("jsonl")
 
 _OFFSETS: Final = line_index.HEADER.size
 _LINE_FEED: Final = 0x0A
-_PAIR: Final = 16
+_PAIR: Final = struct.Struct("<2Q")
+"""Where a line begins, and where the next one does."""
 
 
 class Lines:
@@ -49,9 +52,8 @@ class Lines:
         Raises:
             DataError: If what the index says is no line of the file.
         """
-        place = _OFFSETS + 8 * number
-        pair = self._index[place : place + _PAIR]
-        start, end = int.from_bytes(pair[:8], "little"), int.from_bytes(pair[8:], "little") - 1
+        start, end = _PAIR.unpack_from(self._index, _OFFSETS + 8 * number)
+        end -= 1
         data = self._data
         if start < end <= self.size_bytes and (not start or data[start - 1] == _LINE_FEED):
             line = data[start:end]
@@ -65,19 +67,24 @@ class Lines:
 
     def where(self, number: int) -> str:
         """Says which line it is, and where the index puts it."""
-        place = _OFFSETS + 8 * number
-        pair = self._index[place : place + _PAIR]
-        start, end = int.from_bytes(pair[:8], "little"), int.from_bytes(pair[8:], "little") - 1
-        return f"line {number + 1}, bytes {start} to {end - 1} of the file, by its index"
+        start, end = _PAIR.unpack_from(self._index, _OFFSETS + 8 * number)
+        return f"line {number + 1}, bytes {start} to {end - 2} of the file, by its index"
 
 
 def _decoder(_layout: table.Layout) -> table.Decoder:
     """Returns the function that makes a value of a line: UTF-8, strict JSON, no key twice, no infinity."""
-    parse = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite).decode
+    reads = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite)
+    parse, parse_first = reads.decode, reads.raw_decode
 
     def decode(line: bytes) -> Any:  # noqa: ANN401 (any JSON value)
+        nesting.check(line, what="is not JSON", error=DataError)
         try:
-            return parse(line.decode("utf-8"))
+            text = line.decode("utf-8")
+            if not text[:1].isspace():
+                value, end = parse_first(text)
+                if end == len(text):  # no white space around it: the quicker way
+                    return value
+            return parse(text)
         except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, or a number too long
             raise DataError(f"is not JSON: {str(error)[:200]}") from error
 

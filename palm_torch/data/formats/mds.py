@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from palm_torch.commit import row_types
 from palm_torch.commit.manifest import Column
-from palm_torch.data.formats import index_file, mds_encodings, table
+from palm_torch.data.formats import index_file, mds_encodings, row_columns, table
 from palm_torch.errors import DataError, EncodingError, prefixed
 
 if TYPE_CHECKING:
@@ -75,10 +75,7 @@ def decoder(layout: table.Layout) -> Callable[[bytes], dict[str, Any]]:
     Raises:
         DataError: If the layout has no columns, or not those of MDS.
     """
-    columns = [
-        (column.name, mds_encodings.named(column.type.removeprefix(row_types.FOREIGN_PREFIX)))
-        for column in layout.columns or ()
-    ]
+    columns = _encodings(layout)
     steps = [(name, encoding.size, encoding.decode) for name, encoding in columns]
     heads = struct.Struct(f"<{sum(size is None for _, size, _ in steps)}I")
 
@@ -102,7 +99,57 @@ def decoder(layout: table.Layout) -> Callable[[bytes], dict[str, Any]]:
     return decode
 
 
-@table.register("mds", decoder=decoder, find=find)
+def together(layout: table.Layout) -> row_columns.Decode | None:
+    """Returns what decodes several samples by columns; None if a column has arrays that are not flat."""
+    columns = _encodings(layout)
+    if any(encoding.makes_arrays and encoding.flat is None for _, encoding in columns):
+        return None
+    heads = struct.Struct(f"<{sum(encoding.size is None for _, encoding in columns)}I")
+
+    def decode(contents: list[bytes]) -> row_columns.Columns | None:
+        if min(map(len, contents)) < heads.size:
+            return None
+        lengths = iter(zip(*map(heads.unpack_from, contents), strict=True))
+        ends = [heads.size] * len(contents)
+        places: list[tuple[list[int], list[int]]] = []
+        for _, encoding in columns:
+            begins, size = ends, encoding.size
+            sizes = next(lengths) if size is None else (size,) * len(contents)
+            ends = [begin + one for begin, one in zip(begins, sizes, strict=True)]
+            places.append((begins, ends))
+        if ends != [*map(len, contents)]:
+            return None
+        found: row_columns.Columns = {}
+        try:
+            for (name, encoding), (begins, ends) in zip(columns, places, strict=True):
+                found[name] = _values(encoding, contents, begins, ends)
+        except mds_encodings.FOREIGN_ERRORS:
+            return None
+        return found
+
+    return decode
+
+
+def _values(
+    encoding: mds_encodings.Encoding, contents: list[bytes], begins: list[int], ends: list[int]
+) -> list[Any] | row_columns.Runs:
+    """Returns the values of one column."""
+    if encoding.flat is None or encoding.size is None:
+        read = encoding.decode
+        return [read(data, begin, end) for data, begin, end in zip(contents, begins, ends, strict=True)]
+    count = encoding.size // encoding.flat.itemsize
+    values = row_columns.numbers(contents, begins, ends, encoding.flat)
+    return row_columns.Runs(values, [count] * len(contents))
+
+
+def _encodings(layout: table.Layout) -> list[tuple[str, mds_encodings.Encoding]]:
+    return [
+        (column.name, mds_encodings.named(column.type.removeprefix(row_types.FOREIGN_PREFIX)))
+        for column in layout.columns or ()
+    ]
+
+
+@table.register("mds", decoder=decoder, find=find, together=together)
 def open_mds(path: Path, wanted: table.Wanted) -> SampleRows:
     """Opens a shard.
 

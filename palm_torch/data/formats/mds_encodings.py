@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
+from palm_torch import nesting
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,13 +62,17 @@ class Encoding:
         size: Bytes of a value; None where each has its own length.
         decode: Makes a value of the bytes of a sample between two places; what does not fit raises one of
             `FOREIGN_ERRORS`.
+        makes_arrays: Whether a value is an array.
+        flat: Element type of arrays of one axis and one size; None for all others.
     """
 
     size: int | None
     decode: Decode
+    makes_arrays: bool = False
+    flat: np.dtype[Any] | None = None
 
 
-FOREIGN_ERRORS: Final = (ValueError, ArithmeticError, LookupError, RecursionError, struct.error)
+FOREIGN_ERRORS: Final = (DataError, ValueError, ArithmeticError, LookupError, RecursionError, struct.error)
 """What decoding a malformed value may raise."""
 
 
@@ -97,15 +102,22 @@ def named(name: str) -> Encoding:
 def _array(dtype: str | None, shape: str | None) -> Encoding:
     extents = tuple(map(int, shape.split(","))) if shape else None
     if extents is None or dtype is None:
-        return Encoding(None, lambda data, begin, end: _values(data[begin:end], dtype))
+        return Encoding(None, lambda data, begin, end: _values(data[begin:end], dtype), makes_arrays=True)
     count, stored = math.prod(extents), np.dtype(dtype).newbyteorder("<")
     size = count * stored.itemsize
     if size >= _MAX_VALUE_BYTES:
         raise DataError(f"encoding 'ndarray:{dtype}:{shape}': expected less than {_MAX_VALUE_BYTES} bytes")
     if len(extents) == 1:
-        return Encoding(size, lambda data, begin, _end: np.frombuffer(data, stored, count, begin))
+        return Encoding(
+            size,
+            lambda data, begin, _end: np.frombuffer(data, stored, count, begin),
+            makes_arrays=True,
+            flat=stored,
+        )
     return Encoding(
-        size, lambda data, begin, _end: np.frombuffer(data, stored, count, begin).reshape(extents)
+        size,
+        lambda data, begin, _end: np.frombuffer(data, stored, count, begin).reshape(extents),
+        makes_arrays=True,
     )
 
 
@@ -128,9 +140,14 @@ def _text(data: bytes, begin: int, end: int) -> str:
     return data[begin:end].decode()
 
 
+def _json(data: bytes, begin: int, end: int) -> Any:  # noqa: ANN401 (any JSON value)
+    nesting.check(data[begin:end], what="not JSON", error=DataError)
+    return json.loads(_text(data, begin, end))
+
+
 _TEXTS: Final[dict[str, Decode]] = {
     "str": _text,
-    "json": lambda *sample: json.loads(_text(*sample)),
+    "json": _json,
     "str_int": lambda *sample: int(_text(*sample)),
     "str_float": lambda *sample: float(_text(*sample)),
     "str_decimal": lambda *sample: decimal.Decimal(_text(*sample)),

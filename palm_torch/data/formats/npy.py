@@ -60,7 +60,8 @@ def open_npy(path: Path, wanted: table.Wanted) -> table.ShardView:
             what is wanted.
     """
     mapping = table.map_file(path)
-    header = read_header(path, mapping[:MAX_HEADER_BYTES])
+    start: bytes = mapping[:MAX_HEADER_BYTES]
+    header = read_header(path, start)
     dtype, shape, offset = header.dtype, header.shape, header.offset
     if wanted.dtype is not None and wanted.dtype != dtype:
         raise DataError(f"{path}: expected elements of type {wanted.dtype}, got {dtype}")
@@ -70,7 +71,7 @@ def open_npy(path: Path, wanted: table.Wanted) -> table.ShardView:
     expected = math.prod(shape) * np.dtype(dtype).itemsize
     if len(mapping) - offset != expected:
         raise DataError(f"{path}: expected {expected} bytes after the header, got {len(mapping) - offset}")
-    return table.whole_records(path, mapping, offset, layout)
+    return table.whole_records(path, mapping, offset, layout, head=start[:offset])
 
 
 def read_header(path: Path, start: bytes) -> Header:

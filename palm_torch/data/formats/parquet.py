@@ -26,7 +26,7 @@ CACHE_BYTES: Final = 256 << 20
 _MAGIC: Final = b"PAR1"
 
 
-@table.register("parquet", decoder=row_decoder.decoder)
+@table.register("parquet", decoder=row_decoder.decoder, together=row_decoder.together)
 def open_parquet(path: Path, wanted: table.Wanted) -> GroupRows:
     """Opens a Parquet file.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from palm_torch.commit import row_decoding, row_types, rows
 from palm_torch.commit.row_types import Fixed, ListOf
+from palm_torch.data.formats import row_columns
 from palm_torch.errors import DataError, EncodingError
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ def decoder(layout: table.Layout) -> Callable[[bytes], dict[str, Any]]:
 
     form = rows.plain_trailer(codec.types)
     return decode if form is None or _has_truths(codec.types) else _plain(names, codec.types, form, decode)
+
+
+def together(layout: table.Layout) -> row_columns.Decode | None:
+    """Returns what decodes several rows at once, or None if a column's type needs them one by one."""
+    columns = layout.columns or ()
+    return row_columns.decoder([column.name for column in columns], row_types.check_columns(columns))
 
 
 def _plain(

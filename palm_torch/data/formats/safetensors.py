@@ -21,7 +21,14 @@ def open_safetensors(path: Path, wanted: table.Wanted) -> table.ShardView:
         DataError: If the file is missing or malformed, holds no such tensor, or several and none was named,
             or the tensor has no rows, is of a type that is not read, or disagrees with what is wanted.
     """
-    held = {tensor.spec.name: tensor for tensor in safetensors_file.read_header(path)}
+    mapping = table.map_file(path)
+
+    def copied(start: int, length: int) -> bytes:
+        found: bytes = mapping[start : start + length]
+        return found
+
+    tensors, head = safetensors_file.parse_header(copied, path, len(mapping))
+    held = {tensor.spec.name: tensor for tensor in tensors}
     if wanted.tensor is None and len(held) != 1:
         raise DataError(f"{path}: holds {len(held)} tensors: pass tensor= with one of {_some(held)}")
     name = next(iter(held)) if wanted.tensor is None else wanted.tensor
@@ -44,12 +51,7 @@ def open_safetensors(path: Path, wanted: table.Wanted) -> table.ShardView:
     if wanted.record_length is not None and (wanted.record_length,) != tuple(shape):
         raise DataError(f"{path}: expected records of {wanted.record_length} elements, got rows of {shape}")
     layout = table.Layout("safetensors", spec.dtype, tuple(shape), (Column(name, spec.dtype),))
-    mapping = table.map_file(path)
-    if len(mapping) < start + spec.nbytes:
-        raise DataError(
-            f"{path}: expected {start + spec.nbytes} bytes, got {len(mapping)}: it changed meanwhile"
-        )
-    return table.ShardView(layout, rows, start, mapping)
+    return table.ShardView(layout, rows, start, mapping, head)
 
 
 def _some(held: dict[str, safetensors_file.StoredTensor]) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 from palm_torch import files
 from palm_torch.commit import manifest as manifests
 from palm_torch.commit.manifest import Column
+from palm_torch.data.formats import row_columns
 from palm_torch.errors import DataError
 
 ELEMENT_TYPES: Final = frozenset(
@@ -136,12 +137,15 @@ class ShardView:
         records: Number of records.
         offset: Where the first begins, in bytes; other bytes may follow the last.
         mapping: The whole file, mapped read-only.
+        head: The private copy of the file's first bytes that layout and offset were read from; empty where
+            the file says neither.
     """
 
     layout: Layout
     records: int
     offset: int
     mapping: mmap.mmap
+    head: bytes = b""
 
     @property
     def buffer(self) -> memoryview:
@@ -217,12 +221,15 @@ class Format:
             the files with their names, in order, or None if it is not. None where the suffix is enough.
         by_suffix: Whether files whose name ends in the format's name are of it. A format with neither that
             nor `find` is read where the caller names it: the path is opened as it stands.
+        together: Returns what decodes several records at once, column by column, or None if nothing does; for
+            formats with a decoder.
     """
 
     open: OpenShard
     decoder: Callable[[Layout], Decoder] | None = None
     find: Callable[[Path], list[tuple[str, Path]] | None] | None = None
     by_suffix: bool = True
+    together: Callable[[Layout], row_columns.Decode | None] | None = None
 
 
 FORMATS: Final[dict[str, Format]] = {}
@@ -235,6 +242,7 @@ def register(
     decoder: Callable[[Layout], Decoder] | None = None,
     find: Callable[[Path], list[tuple[str, Path]] | None] | None = None,
     by_suffix: bool = True,
+    together: Callable[[Layout], row_columns.Decode | None] | None = None,
 ) -> Callable[[OpenShard], OpenShard]:
     """Registers the function that opens files of a format.
 
@@ -243,10 +251,11 @@ def register(
         decoder: As in `Format`.
         find: As in `Format`.
         by_suffix: As in `Format`.
+        together: As in `Format`.
     """
 
     def enter(function: OpenShard) -> OpenShard:
-        FORMATS[name] = Format(function, decoder, find, by_suffix)
+        FORMATS[name] = Format(function, decoder, find, by_suffix, together)
         return function
 
     return enter
@@ -277,8 +286,10 @@ def check_axes(path: Path, shape: tuple[int, ...]) -> None:
         raise DataError(f"{path}: expected an array of at most {MAX_AXES} axes, got {len(shape)}")
 
 
-def whole_records(path: Path, mapping: mmap.mmap, offset: int, layout: Layout) -> ShardView:
-    """Divides what follows `offset` into records of one length.
+def whole_records(
+    path: Path, mapping: mmap.mmap, offset: int, layout: Layout, *, head: bytes = b""
+) -> ShardView:
+    """Divides what follows `offset` into records of one length; `head` as in `ShardView`.
 
     Raises:
         DataError: If there is no record, or bytes are left over.
@@ -293,4 +304,4 @@ def whole_records(path: Path, mapping: mmap.mmap, offset: int, layout: Layout) -
         )
     if not records:
         raise DataError(f"{path}: empty shard: a dataset's file holds at least one record")
-    return ShardView(layout, records, offset, mapping)
+    return ShardView(layout, records, offset, mapping, head)

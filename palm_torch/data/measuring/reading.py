@@ -91,7 +91,7 @@ class Digester:
             rooms = [_Room(size, together) for _ in range(2 if unit.aside else 1)]
             if whole is not None:
                 stack.callback(whole.close)
-                _hash_next(file, stream, whole.now, view.offset)
+                _hash_head(file, stream, whole.now, view)
             else:
                 stream.seek(view.offset + unit.first * size)
             turn = 0
@@ -213,6 +213,25 @@ def _changed(file: ShardFile, size: int) -> DataError:
     return DataError(
         f"{file.path}: its length changed while it was measured: expected {file.size_bytes} bytes, got {size}"
     )
+
+
+def _hash_head(
+    file: ShardFile, stream: io.FileIO, take: Callable[[memoryview], None], view: table.ShardView
+) -> None:
+    """Hashes what lies before the records; it must begin with the very bytes that say where they lie."""
+    read = bytearray()
+
+    def both(part: memoryview) -> None:
+        take(part)
+        read.extend(part)
+
+    _hash_next(file, stream, both, len(view.head))
+    if read != view.head:
+        raise DataError(
+            f"{file.path}: its header changed while it was measured: what was opened as {view.layout} is "
+            "another file now; measure again when nothing writes to it"
+        )
+    _hash_next(file, stream, take, view.offset - len(view.head))
 
 
 def _hash_next(file: ShardFile, stream: io.FileIO, take: Callable[[memoryview], None], count: int) -> None:

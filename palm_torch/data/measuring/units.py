@@ -90,9 +90,17 @@ def divide(files: Sequence[ShardFile], *, file_digests: bool, workers: int) -> l
 
 
 def fingerprint(files: Sequence[ShardFile], key: bytes) -> bytes:
-    """Returns 32 bytes that are equal where files, sizes, records, layout and record key are."""
+    """Returns 32 bytes that are equal where files, headers, sizes, records, layout and record key are."""
     layout = files[0].view.layout
-    listed: Json = [[os.fsencode(file.name).hex(), file.size_bytes, file.view.records] for file in files]
+    listed: Json = [
+        [os.fsencode(file.name).hex(), file.size_bytes, file.view.records, _head_digest(file)]
+        for file in files
+    ]
     shape: Json = list(layout.shape or ())
     said: Json = [listed, layout.format, layout.dtype, shape, layout.kind]
     return hashlib.sha256(blake3(encode_json(said), key=key).digest()).digest()
+
+
+def _head_digest(file: ShardFile) -> str:
+    head = file.view.head if isinstance(file.view, table.ShardView) else b""
+    return hashlib.sha256(head).hexdigest()

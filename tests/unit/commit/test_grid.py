@@ -1,15 +1,14 @@
-"""Grids: numbering, edges, regions by name, covers, growth; and what a leaf binds."""
+"""Grids: numbering, edges, regions by name, covers, growth."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 
-from palm_torch.commit.grid import MAX_OPENED, Grid, leaf_maker, tile_header, tile_leaf
+from palm_torch.commit.grid import MAX_OPENED, Grid
 from palm_torch.errors import DataError
 
 GRID = Grid((5, 7), (2, 3), ("tokens", "channels"))
@@ -223,34 +222,3 @@ def test_region_of_other_axes() -> None:
 def test_malformed_grids(arguments: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Grid(*arguments)
-
-
-def test_header_bytes() -> None:
-    assert tile_header("w", "int8", (2, 3), (0, 1)).hex() == (
-        "0000000177" + "00000004696e7438" + "02" + "".join(f"{n:016x}" for n in (2, 3, 0, 1))
-    )
-
-
-def test_leaf_bytes() -> None:
-    header, content = tile_header("w", "int8", (2,), (0,)), bytes(32)
-    parts = len(header).to_bytes(4, "big") + header + b"\0\0\0\x04salt" + b"\0\0\0\x20" + content
-    assert tile_leaf(header, content, salt=b"salt") == hashlib.sha256(b"palm-torch/tile/v1" + parts).digest()
-
-
-@pytest.mark.parametrize("salt", [b"", b"salt"])
-@pytest.mark.parametrize("axes", [1, 2, 4])
-def test_prepared_leaves_are_the_same_leaves(axes: int, salt: bytes) -> None:
-    leaf = leaf_maker("Gewicht·ß", "bfloat16", axes=axes, salt=salt)
-    shape, coordinates = tuple(range(5, 5 + axes)), tuple(range(axes))
-    header = tile_header("Gewicht·ß", "bfloat16", shape, coordinates)
-    assert leaf(shape, coordinates, b"\x07" * 32) == tile_leaf(header, b"\x07" * 32, salt=salt)
-
-
-def test_a_leaf_binds_everything_about_its_tile() -> None:
-    choices = (("a", "b"), ("int8", "uint8"), ((1, 2), (2, 1), (1,)), ((0, 1), (1, 0), (0,)), (b"", b"\0"))
-    seen = {
-        tile_leaf(tile_header(tree, dtype, shape, at), bytes(32), salt=salt)
-        for tree, dtype, shape, at, salt in itertools.product(*choices)
-        if len(shape) == len(at)
-    }
-    assert len(seen) == 2 * 2 * (2 * 2 + 1) * 2

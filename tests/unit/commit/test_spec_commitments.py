@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from palm_torch.commit import grid, history, merkle, multiset, weights_root
+from palm_torch.commit import history, merkle, multiset, tile_leaf, weights_root
 
 PAGE = Path(__file__).parents[3] / "docs" / "spec" / "20-commitments.md"
 ROW = re.compile(r"^\| ([^|]+) \| `([0-9a-f]{16,})` \|$", re.MULTILINE)
@@ -24,8 +24,8 @@ def computed() -> list[tuple[str, str]]:
     leaves = b"".join(hashlib.sha256(b"leaf %d" % n).digest() for n in range(5))
     spec = weights_root.TensorSpec("a", "float32", (2, 3), ("b",))
     data = bytes(range(0x18))
-    header, content = grid.tile_header("a", "float32", (2, 3), (0, 0)), blake3(data).digest()
-    leaf = grid.tile_leaf(header, content)
+    header, content = tile_leaf.header("a", "float32", (2, 3), (0, 0)), blake3(data).digest()
+    leaf = tile_leaf.leaf(header, content)
     root = weights_root.tensor_root(spec, data)
     total = weights_root.weights_root([(spec, root)])
     assert root == merkle.root(leaf)

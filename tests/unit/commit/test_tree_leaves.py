@@ -10,8 +10,8 @@ import pytest
 from blake3 import blake3
 from trees import SALT_KEY, tiles_of
 
-from palm_torch.commit import tree_leaves
-from palm_torch.commit.grid import Grid, tile_header, tile_leaf
+from palm_torch.commit import tile_leaf, tree_leaves
+from palm_torch.commit.grid import Grid
 from palm_torch.commit.tree_context import Context
 from palm_torch.errors import DataError
 
@@ -43,9 +43,9 @@ def test_runs_make_the_leaves_that_tiles_have(grid: Grid, salted: bool) -> None:
     assert runs <= max(2 * grid.tiles // grid.counts[-1], 2)
     expected = b""
     for position, content in enumerate(tiles):
-        header = tile_header("Gewicht·ß", "int16", grid.tile_shape(position), grid.coordinates(position))
+        header = tile_leaf.header("Gewicht·ß", "int16", grid.tile_shape(position), grid.coordinates(position))
         salt = salts.salt(position)
-        leaf = tile_leaf(header, blake3(content).digest(), salt=salt)
+        leaf = tile_leaf.leaf(header, blake3(content).digest(), salt=salt)
         assert tree_leaves.leaf(context, position, content, salt) == leaf
         expected += leaf
     assert made == expected

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from palm_torch.commit import grid, merkle, weights_root
+from palm_torch.commit import merkle, tile_leaf, weights_root
 from palm_torch.commit.weights_root import ITEM_BYTES, TensorSpec, claimed_root, tensor_root
 from palm_torch.digest import Digest
 from palm_torch.errors import DataError
@@ -50,8 +50,8 @@ def naive_root(spec: TensorSpec, data: bytes) -> bytes:
             for row in range(rows.start, rows.stop)
         )
         shape = (rows.stop - rows.start, cells.stop - cells.start)
-        header = grid.tile_header(spec.name, spec.dtype, shape, tiling.coordinates(position))
-        leaves += grid.tile_leaf(header, blake3(content).digest())
+        header = tile_leaf.header(spec.name, spec.dtype, shape, tiling.coordinates(position))
+        leaves += tile_leaf.leaf(header, blake3(content).digest())
     return merkle.root(leaves)
 
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from blake3 import blake3
 
-from palm_torch.commit import grid
+from palm_torch.commit import tile_leaf
 from palm_torch.commit.trace import Site
 from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.committing.leaves import Leaves
@@ -38,13 +38,13 @@ def test_a_leaf_says_whose_it_is_and_where() -> None:
     expected = b""
     for row, start in enumerate(range(0, len(data), 16 * 96)):
         tile = data[start : start + 16 * 96]
-        header = grid.tile_header("layers.0|1", "bfloat16", (len(tile) // 96, 48), (row, 0))
+        header = tile_leaf.header("layers.0|1", "bfloat16", (len(tile) // 96, 48), (row, 0))
         expected += _leaf(header, tile)
     assert found == expected
 
 
 def _leaf(header: bytes, tile: bytes) -> bytes:
-    return grid.tile_leaf(header, blake3(tile).digest())
+    return tile_leaf.leaf(header, blake3(tile).digest())
 
 
 def test_a_long_row_is_cut() -> None:
@@ -52,7 +52,7 @@ def test_a_long_row_is_cut() -> None:
     found = leaves([data], "uint8", 20_000)
     expected = b""
     for row, (column, width) in itertools.product(range(2), enumerate((16384, 3616))):
-        header = grid.tile_header("layers.0|1", "uint8", (1, width), (row, column))
+        header = tile_leaf.header("layers.0|1", "uint8", (1, width), (row, column))
         expected += _leaf(header, bytes(width))
     assert found == expected
 

@@ -14,6 +14,8 @@ import pytest
 import tables
 import torch
 
+from palm_torch.commit import row_types
+from palm_torch.commit.manifest import Column
 from palm_torch.data import measure, shards
 from palm_torch.data.dataset import AttestedMmapDataset
 from palm_torch.data.formats import mds, mds_encodings, table
@@ -257,3 +259,45 @@ def test_the_library_of_today_writes_what_is_read(tmp_path: Path) -> None:
         writer.write({"text": "é", "ids": np.arange(3, dtype=np.int32)})
     item = AttestedMmapDataset(tmp_path / "d")[0]
     assert (item["text"], item["ids"].tolist()) == ("é", [0, 1, 2])
+
+
+MANY = {"ids": "ndarray:int32:3", "text": "str", "raw": "bytes", "score": "float32"}
+
+
+def sample(number: int) -> bytes:
+    text, raw = (f"é {number}" * (number % 4)).encode(), bytes(number % 3)
+    ids = np.arange(3, dtype="<i4") + number
+    return struct.pack("<2I", len(text), len(raw)) + ids.tobytes() + text + raw + struct.pack("<f", number)
+
+
+def test_samples_decoded_by_columns_are_those_decoded_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "shard.00000.mds"
+    path.write_bytes(shard(MANY, *map(sample, range(20))))
+    data = AttestedMmapDataset(path, manifest=None)
+    for number, item in enumerate(data.__getitems__(list(range(20)))):
+        alone = data[number]
+        assert item.keys() == alone.keys() == MANY.keys()
+        assert item["ids"].dtype == torch.int32
+        assert torch.equal(item["ids"], alone["ids"])
+        assert [item[name] for name in ("text", "raw", "score")] == [
+            alone[name] for name in ("text", "raw", "score")
+        ]
+        assert item["score"] == number
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"", sample(5)[:-1], sample(5) + b"\0", struct.pack("<2I", 1, 0) + bytes(12) + b"\xff" + bytes(4)],
+)
+def test_a_malformed_sample_is_named_among_many(tmp_path: Path, broken: bytes) -> None:
+    path = tmp_path / "shard.00000.mds"
+    samples = [*map(sample, range(11)), broken, *map(sample, range(8))]
+    path.write_bytes(shard(MANY, *samples))
+    with pytest.raises(DataError, match="record 11"):
+        AttestedMmapDataset(path, manifest=None).__getitems__(list(range(20)))
+
+
+@pytest.mark.parametrize("encoding", ["ndarray", "ndarray:int32", "ndarray:int32:2,2"])
+def test_arrays_of_other_forms_are_decoded_one_by_one(encoding: str) -> None:
+    column = Column("a", row_types.FOREIGN_PREFIX + encoding)
+    assert mds.together(table.Layout("mds", columns=(column,))) is None

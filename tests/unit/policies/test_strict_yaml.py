@@ -121,6 +121,15 @@ def test_what_is_nested_is_read_whole() -> None:
     assert read("- a: [x]\n- [{b: y}]\n") == [{"a": ["x"]}, [{"b": "y"}]]
 
 
+def test_the_depth_limit_includes_its_bound_in_either_style() -> None:
+    assert read("[" * 33 + "]" * 33) is not None
+    assert refusal("[" * 34 + "]" * 34) == "rules: line 1: nesting deeper than 32"
+    assert read("- " * 32 + "a") is not None
+    assert refusal("- " * 33 + "a") == "rules: line 1: nesting deeper than 32"
+    assert refusal("a:\n" + "".join(" " * n + "b:\n" for n in range(1, 40))).endswith("deeper than 32")
+    assert read("- [a]\n" * 40) == [["a"]] * 40, "what stands side by side is not deep"
+
+
 def test_text_in_quotes_is_escaped_in_the_least_of_three_widths() -> None:
     for text, expected in (
         (" azAZ09~!#'", " azAZ09~!#'"),
