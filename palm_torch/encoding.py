@@ -22,8 +22,8 @@ Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json
 MAX_INTEGER: Final = 2**53 - 1
 MAX_DEPTH: Final = 32
 MAX_VALUES: Final = 2_000_000
-"""Most commas and colons of a document, outside of text or in it: small values take much more memory
-than their spelling."""
+"""Most commas and colons of a document, and most opening brackets, outside of text or in it: small values,
+and lists around nothing, take much more memory than their spelling."""
 _U32_BYTES: Final = 4
 
 
@@ -61,7 +61,7 @@ def decode_json(data: bytes, *, what: str, max_bytes: int) -> Json:
     """
     if len(data) > max_bytes:
         raise EncodingError(f"{what}: expected at most {max_bytes} bytes, got {len(data)}")
-    if data.count(b",") + data.count(b":") > MAX_VALUES:
+    if values_in(data) > MAX_VALUES:
         raise EncodingError(f"{what}: expected at most {MAX_VALUES} values")
     nesting.check(data, what=what, most=MAX_DEPTH)
     try:
@@ -79,6 +79,11 @@ def decode_json(data: bytes, *, what: str, max_bytes: int) -> Json:
     if canonical != data:
         raise EncodingError(f"{what}: JSON is not in canonical form ({_first_difference(data, canonical)})")
     return value
+
+
+def values_in(data: bytes) -> int:
+    """Returns what `MAX_VALUES` bounds: commas and colons, or opening brackets where these are more."""
+    return max(data.count(b",") + data.count(b":"), data.count(b"[") + data.count(b"{"))
 
 
 def encode_base64(data: bytes) -> str:

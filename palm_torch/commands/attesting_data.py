@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -98,7 +97,8 @@ def read_arguments(text: str | None) -> dict[str, Any]:
     """
     if text is None:
         return {}
-    nesting.check(os.fsencode(text), what="--arguments: expected a JSON object", error=InputError)
+    data = text.encode("utf-8", "surrogatepass")  # not as the terminal spells it
+    nesting.check(data, what="--arguments: expected a JSON object", error=InputError)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -13,7 +13,7 @@ from palm_torch import files
 from palm_torch.codec import from_json, to_json
 from palm_torch.commit import safetensors_file, weights_reading, weights_root, weights_schemes
 from palm_torch.digest import TAGGED_SHA256, Digest
-from palm_torch.encoding import MAX_VALUES, decode_json, encode_json
+from palm_torch.encoding import MAX_VALUES, decode_json, encode_json, values_in
 from palm_torch.errors import ArtifactError, DataError, EncodingError
 from palm_torch.roles import Tensor
 
@@ -79,11 +79,12 @@ class WeightsCommitment:
             DataError: If there are too many tensors for a file that `decode` accepts.
         """
         data = encode_json(to_json(self))
-        values = data.count(b",") + data.count(b":")
+        values = values_in(data)
         if len(data) > MAX_BYTES or values > MAX_VALUES:
             raise DataError(
                 f"a list of {len(self.tensors)} tensors has {len(data)} bytes and {values} commas and "
-                f"colons: expected at most {MAX_BYTES} and {MAX_VALUES} in a file; the root needs none"
+                f"colons, or opening brackets: expected at most {MAX_BYTES} and {MAX_VALUES} in a file; the "
+                "root needs none"
             )
         return data
 

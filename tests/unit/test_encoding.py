@@ -274,6 +274,18 @@ def test_values_are_counted_by_commas_and_colons_together() -> None:
         assert decoding(f'"{text}{more}"'.encode()) == "doc: expected at most 2000000 values"
 
 
+def test_brackets_are_counted_too() -> None:
+    """Lists around nothing have neither commas nor colons, and take much more room than their spelling."""
+    half = encoding.MAX_VALUES // 2
+    text = "[" * half + "{" * half
+    assert encoding.decode_json(f'"{text}"'.encode(), what="doc", max_bytes=1 << 24) == text
+    for more in ("[", "{"):
+        assert decoding(f'"{text}{more}"'.encode()) == "doc: expected at most 2000000 values"
+    assert encoding.decode_json(f'"{text}]}}"'.encode(), what="doc", max_bytes=1 << 24) == text + "]}"
+    groups = b"[" + b",".join([b"[" * 20 + b"]" * 20] * 100_000) + b"]"
+    assert decoding(groups) == "doc: expected at most 2000000 values"
+
+
 def test_the_depth_of_objects_is_limited_like_that_of_lists() -> None:
     deepest = b'{"a":' * 32 + b"0" + b"}" * 32
     assert encoding.encode_json(encoding.decode_json(deepest, what="doc", max_bytes=1 << 10)) == deepest

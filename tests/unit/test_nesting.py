@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_torch import nesting
+from palm_torch.commands import attesting_data
 from palm_torch.errors import DataError, EncodingError
 
 if TYPE_CHECKING:
@@ -92,16 +95,62 @@ values = st.recursive(
 )
 
 
-@given(values, st.integers(0, 20), st.sampled_from([None, 1]))
-def test_a_document_is_refused_for_its_depth_alone(value: object, around: int, indent: int | None) -> None:
+pieces = st.integers(1, 9) | st.just(nesting._PIECE_BYTES)
+
+
+@given(values, st.integers(0, 20), st.sampled_from([None, 1]), pieces)
+def test_a_document_is_refused_for_its_depth_alone(
+    value: object, around: int, indent: int | None, piece: int
+) -> None:
+    """Wherever the pieces end that it is looked at in."""
     for _ in range(around):
         value = [value]
     depth = parsed_depth(value)
     data = json.dumps(value, ensure_ascii=False, indent=indent).encode()
+    with mock.patch.object(nesting, "_PIECE_BYTES", piece):
+        judged_by_depth(data, depth)
+
+
+def judged_by_depth(data: bytes, depth: int) -> None:
     if depth <= MOST:
         assert not refused(data)
     elif depth > MOST + SLACK + 1:
         assert refused(data)
+
+
+@pytest.mark.parametrize("piece", range(1, 10))
+@pytest.mark.parametrize("text", ['"[', '\\"[', "\\[", '\\\\"[', 'a"]'])
+def test_an_escape_may_lie_across_two_pieces(text: str, piece: int) -> None:
+    word = json.dumps(text).encode()
+    with mock.patch.object(nesting, "_PIECE_BYTES", piece):
+        assert not refused(b"[" + b",".join([word] * 40) + b"]")
+        assert refused((b"[" + word + b",") * 40)
+
+
+def test_what_follows_a_bracket_that_closes_nothing_is_left_to_the_parser() -> None:
+    assert not refused(b"]" + b" " * nesting._PIECE_BYTES + deep(2 * MOST))
+    assert refused(b"[]" + b" " * nesting._PIECE_BYTES + deep(2 * MOST))
+
+
+@pytest.mark.parametrize("unit", [b'"[', b'"[{', b"[", b'\\"[', b"[" * 5 + b"]" * 5])
+def test_the_room_it_takes_does_not_grow_with_the_document(unit: bytes) -> None:
+    data = b"[" + unit * (32 * nesting._PIECE_BYTES // len(unit))
+    nesting.check(b"[" * 100, what="doc")
+    tracemalloc.start()
+    try:
+        refused(data)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 64 * nesting._PIECE_BYTES
+
+
+@pytest.mark.parametrize("spelled", ["shift_jis", "ascii"])
+def test_arguments_are_read_alike_at_every_terminal(monkeypatch: pytest.MonkeyPatch, spelled: str) -> None:
+    """In Shift JIS this letter ends with the byte of a backslash."""
+    monkeypatch.setattr("os.fsencode", lambda text: text.encode(spelled))
+    text = '{"表":"' + "[" * 200 + '","b":"\ud800"}'
+    assert attesting_data.read_arguments(text) == {"表": "[" * 200, "b": "\ud800"}
 
 
 READERS = """

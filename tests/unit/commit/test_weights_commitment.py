@@ -170,6 +170,17 @@ def test_what_is_written_can_be_read(model: Path, monkeypatch: pytest.MonkeyPatc
         at_hand.committed(model, to_file=True)
 
 
+def test_brackets_in_names_count_where_a_list_is_written(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = at_hand.committed(model)
+    named = [dataclasses.replace(made.tensors[0], name="[" * 300, aliases=())]
+    for module in (weights_commitment, encoding):
+        monkeypatch.setattr(module, "MAX_VALUES", 200, raising=module is weights_commitment)
+    with pytest.raises(DataError, match="opening brackets: expected at most"):
+        weights_commitment.WeightsCommitment.of(named, "hash").encode()
+
+
 @pytest.mark.parametrize("scheme", ["hash", "kzg"])
 def test_the_root_is_computed_again(model: Path, scheme: Any) -> None:
     made = at_hand.committed(model, scheme=scheme)
