@@ -51,7 +51,7 @@ def block_options(*, default: str) -> Callable[[Callable[..., Any]], Callable[..
     """
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        what = f"from A up to and without B.  [default: {default}]"
+        what = f"from A up to and without B, or one number.  [default: {default}]"
         columns = click.option("--cols", "columns", type=SPAN, metavar="A:B", help=f"Columns {what}")
         rows = click.option("--rows", type=SPAN, metavar="A:B", help=f"Rows {what}")
         return rows(columns(command))

@@ -286,4 +286,4 @@ def test_rows_that_are_numbers_already() -> None:
 def test_help_says_what_is_left_out(capsys: Any) -> None:
     for verb, rows in (("check", "whatever was opened"), ("open", "all")):
         said = " ".join(palm(capsys, verb, "--help")[1].split())
-        assert f"Rows from A up to and without B. [default: {rows}]" in said
+        assert f"Rows from A up to and without B, or one number. [default: {rows}]" in said
