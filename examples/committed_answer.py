@@ -1,4 +1,4 @@
-"""Commit to what a language model computes while it answers; then show one token in one layer, no more.
+"""Commit to what a language model computes while it answers; then show one token in one layer.
 
     python examples/committed_answer.py FOLDER
     palm-torch check FOLDER/token.palm-opening.json --context FOLDER/answer.palm-trace.json --root ROOT
@@ -22,8 +22,8 @@ import palm_torch
 def main(folder: Path) -> None:
     """Answers two prompts of unequal length with a small model of random weights."""
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=256, hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4
+    config = transformers.LlamaConfig(  # rows of 1 KiB: narrower ones would be shown several at a time
+        vocab_size=256, hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4
     )
     model: Any = transformers.LlamaForCausalLM(config)
     model.eval()

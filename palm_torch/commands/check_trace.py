@@ -197,7 +197,7 @@ def _show(
         click.echo(printable(line))
     instead = "--values FILE.safetensors writes what was proven"
     click.echo(printable(f"values    {weights.written(values, instead)}"))
-    click.echo("\nSHOWN: there the module returned exactly these bytes, under this root.")
+    click.echo("\nSHOWN: under this root, exactly these bytes stand there as what the module returned.")
     click.echo(f"NOT SHOWN: anything it returned elsewhere, or others did; {_not_shown(named)}.")
     proven = f"PROVEN: these are {trace_words.ranges(question)} of {question.site} in {_whose(named)}"
     click.secho(printable(proven), fg="green" if named is None or not named.result.warnings else "yellow")
@@ -214,4 +214,6 @@ def _not_shown(named: Named | None) -> str:
     computed = "that it follows from weights and question, which computing it again would show"
     if named is not None:
         return computed
-    return f"whose run it was, which rests on where you have the root from; {computed}"
+    return (
+        "whose run it was, and that there was one, which rests on where you have the root from; " + computed
+    )

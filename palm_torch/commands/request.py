@@ -13,7 +13,7 @@ from palm_torch.commands.arguments import FILE, after, moment
 from palm_torch.errors import RequestError
 from palm_torch.escaping import printable
 
-ATTESTED: Final = ("preprocess", "distribute", "bind", "train")
+ATTESTED: Final = ("preprocess", "distribute", "bind", "train", "infer", "session")
 """Operations that a session of this version can attest; the rest can be asked for already."""
 
 

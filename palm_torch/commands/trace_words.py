@@ -38,15 +38,16 @@ def of_context(context: Context, *, known: Collection[str] = ()) -> Iterator[str
         context: The context.
         known: Names of facts that were compared with what the caller knows.
     """
+    from palm_torch.commit.trace_groups import plain, spelled
+
     yield f"model     {context.model or 'not named'}"
     for name, digest in sorted(context.facts.items()):
-        yield f"fact      {name} {digest}{', as you expect' if name in known else ''}"
+        yield f"fact      {plain(name)} {digest}{', as you expect' if name in known else ''}"
     if not context.facts:
         yield "fact      none: the trace says of no question or answer that it is theirs"
     yield f"coverage  {_coverage(context)}"
     for item in context.not_captured[:_SHOWN]:
-        output = f" (output {item.output})" if item.output else ""
-        yield f"left out  {item.module or 'the model itself'}{output}: {item.kind}"
+        yield f"left out  {spelled(item.module, item.output)}: {item.kind}"
     if more := len(context.not_captured[_SHOWN:]):
         yield f"left out  {more} more outputs; --json lists them"
 
@@ -56,7 +57,7 @@ def _coverage(context: Context) -> str:
     gaps = [one for one in modules if one.fired != one.expected]
     said = f"{len(modules)} modules, {sum(one.fired for one in modules)} calls"
     if not gaps:
-        return f"{said}, each seen as often as it had to be"
+        return f"{said}, each seen as often as it had to be, as the trace says"
     first = gaps[0]
-    such = f"{first.module!r}: {first.fired} of {first.expected} ({first.rule})"
-    return f"{said}; {len(gaps)} modules not as often as expected, such as {such}"
+    such = f"{first.module!r}: {first.fired} of {first.expected} (expected {first.rule!r})"
+    return f"{said}; as the trace says, {len(gaps)} modules not as often as expected, such as {such}"

@@ -27,6 +27,9 @@ START: Final = b'{"coverage":['
 
 MAX_CONTEXT_BYTES: Final = 64 << 20
 
+MAX_SHARED_RUNS: Final = 1 << 20
+"""Most runs of calls, over all sets of groups that have a site in common."""
+
 _TRACE_TAG: Final = "palm-torch/trace/v1"
 _ACTIVATIONS_TAG: Final = "palm-torch/activations/v1"
 
@@ -96,14 +99,7 @@ class Context:
         """Refuses another version, and calls of a site that two groups claim."""
         if self.media_type != MEDIA_TYPE:
             raise EvidenceError(f"media_type: expected {MEDIA_TYPE!r}, got {self.media_type[:80]!r}")
-        seen: dict[Site, list[Calls]] = {}
-        for group in self.groups:
-            for site in group.sites:
-                seen.setdefault(site, []).extend(group.schedule)
-        for site, calls in seen.items():
-            ordered = sorted(calls, key=lambda run: run.first)
-            if any(after.first < before.end for before, after in itertools.pairwise(ordered)):
-                raise EvidenceError(f"groups: two of them have the same call of {site}")
+        _require_calls_once(self.groups)
 
     def encode(self) -> bytes:
         """Returns the context's bytes, canonical JSON."""
@@ -112,6 +108,29 @@ class Context:
     def activations(self) -> Digest:
         """Returns the digest of the groups alone: equal for runs that computed the same tensors."""
         return tagged_digest(_ACTIVATIONS_TAG, encode_json(to_json(self.groups)))
+
+
+def _require_calls_once(groups: tuple[Group, ...]) -> None:
+    """Refuses groups that both have the same call of a site.
+
+    Sites that are in the same groups are looked at once: the work does not grow with sites times calls.
+    """
+    holders: dict[Site, list[int]] = {}
+    for number, group in enumerate(groups):
+        for site in group.sites:
+            holders.setdefault(site, []).append(number)
+    shared = {tuple(numbers): site for site, numbers in holders.items() if len(numbers) > 1}
+    runs = sum(len(groups[number].schedule) for numbers in shared for number in numbers)
+    if runs > MAX_SHARED_RUNS:
+        raise EvidenceError(
+            f"groups: expected at most {MAX_SHARED_RUNS} runs of calls of sites that are in several, "
+            f"got {runs}"
+        )
+    for numbers, site in shared.items():
+        calls = [run for number in numbers for run in groups[number].schedule]
+        calls.sort(key=lambda run: run.first)
+        if any(after.first < before.end for before, after in itertools.pairwise(calls)):
+            raise EvidenceError(f"groups: two of them have the same call of {site}")
 
 
 def root(context: bytes) -> Digest:

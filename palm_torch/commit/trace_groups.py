@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +29,22 @@ MAX_TILE_BYTES: Final = 16 << 10
 """A row of more bytes is cut into pieces of this size."""
 
 _SEPARATOR: Final = "|"
+_PLAIN: Final = re.compile(r"[\w.-]+")
+
+
+def plain(name: str) -> str:
+    """Returns a name as it is if it can be nothing else than a name, and in quotes otherwise.
+
+    >>> print(plain("model.layers.3"), plain("lm_head of answer 3"))
+    model.layers.3 'lm_head of answer 3'
+    """
+    return name if _PLAIN.fullmatch(name) else repr(name)
+
+
+def spelled(module: str, output: str) -> str:
+    """Returns an output of a module in words."""
+    name = plain(module) if module else "the model itself"
+    return f"{name} (output {plain(output)})" if output else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +76,7 @@ class Site:
 
     def __str__(self) -> str:
         """Returns the site in words, for messages."""
-        module = self.module or "the model itself"
-        return f"{module} (output {self.output})" if self.output else module
+        return spelled(self.module, self.output)
 
     @property
     def tree_id(self) -> str:

@@ -194,7 +194,9 @@ class Proof:
         call: int | None = None,
         tensors: Mapping[int, torch.Tensor] | None = None,
     ) -> TraceOpening:
-        """Shows some of what a module computed.
+        """Shows some of what a module computed, and with it the rest of the tiles that this lies in.
+
+        A tile is one row, or of rows below 1 KiB as many as make that: of other tokens or sequences too.
 
         Example: ``proof.open("model.layers.3", tokens=slice(0, 4), channels=slice(0, 64)).save("row.json")``
 

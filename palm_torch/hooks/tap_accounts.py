@@ -183,6 +183,8 @@ class Account:
             self.recomputed += 1
             return
         self.ledger.require()
+        if next(reversed(self.module._forward_hooks), _NO_HOOK) != self.last_hook:  # noqa: SLF001 (order of hooks)
+            self._require_last()  # a graph looks at the hooks before it runs: these are the ones in it
         self.entered += 1
         self.output = None
         for path, kind in others:

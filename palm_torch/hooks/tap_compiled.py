@@ -17,7 +17,7 @@ import torch
 from palm_torch.hooks import live, wrappers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from types import CodeType
 
     from torch import nn
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _DYNAMO: Final = "torch._dynamo"
 _OPTIMIZED: Final = "torch._dynamo.eval_frame.OptimizedModule"
 _ORIGINAL: Final = "_torchdynamo_orig_callable"
+_KIND: Final = "get_type_of_guarded_value"
 
 _made_inside: Final[weakref.WeakSet[CodeType]] = weakref.WeakSet()
 
@@ -58,6 +59,22 @@ def has_stale_graphs(model: nn.Module, modules: Iterable[nn.Module]) -> bool:
     return any(graph not in _made_inside for graph in _graphs(model, modules))
 
 
+def stale_caller(kinds: Collection[type]) -> str | None:
+    """Returns the name of a compiled function with a graph that was not made in a block and calls a module.
+
+    A function that calls the model has the model's calls in its own graph, and so has the call that
+    `transformers` compiles for the steps of `generate`. A graph tells the classes of what it calls, and not
+    which objects these were.
+
+    Args:
+        kinds: Classes of modules.
+    """
+    for code, entry in _entries():
+        if entry.code not in _made_inside and not _classes(entry).isdisjoint(kinds):
+            return code.co_qualname
+    return None
+
+
 @contextlib.contextmanager
 def watched(model: nn.Module, modules: Iterable[nn.Module]) -> Iterator[None]:
     """Lets graphs that are made in the ``with`` block look at the hooks, and remembers these graphs.
@@ -67,14 +84,15 @@ def watched(model: nn.Module, modules: Iterable[nn.Module]) -> Iterator[None]:
         modules: All modules in it, without wrappers.
     """
     modules = list(modules)
-    before = set(_graphs(model, modules))
+    before = {*_graphs(model, modules), *(entry.code for _, entry in _entries())}
     with contextlib.ExitStack() as stack:
         if _DYNAMO in sys.modules:
             stack.enter_context(_config().patch(skip_nnmodule_hook_guards=False))
         try:
             yield
         finally:
-            _made_inside.update(graph for graph in _graphs(model, modules) if graph not in before)
+            found = {*_graphs(model, modules), *(entry.code for _, entry in _entries())}
+            _made_inside.update(found - before)
 
 
 def _config() -> Any:  # noqa: ANN401 (a module that makes up its attributes)
@@ -102,16 +120,51 @@ def _graphs(model: nn.Module, modules: Iterable[nn.Module]) -> Iterator[CodeType
     """Yields the code of each graph that was made of the forward pass of a module, or of what wraps it."""
     if _DYNAMO not in sys.modules:
         return
-    dynamo: Any = sys.modules[_DYNAMO]
-    entries = getattr(dynamo.eval_frame, "_debug_get_cache_entry_list", None)
-    if entries is None:
-        raise live.missing_private_name(dynamo.eval_frame, "_debug_get_cache_entry_list")
+    entries = _lister()
     modules = list(modules)
     calls = [getattr(call, _ORIGINAL, None) for call in _compiled(model, modules)]
     codes = {code for call in (*(module.forward for module in modules), *calls) for code in _codes(call)}
     for code in codes:
         for entry in entries(code):
             yield entry.code
+
+
+def _entries() -> Iterator[tuple[CodeType, Any]]:
+    """Yields all graphs of this process, each behind the function that it was made of."""
+    if _DYNAMO not in sys.modules:
+        return
+    frames = sys.modules[_DYNAMO].convert_frame
+    seen = getattr(getattr(frames, "input_codes", None), "seen", None)
+    if seen is None:
+        raise live.missing_private_name(frames, "input_codes.seen")
+    entries = _lister()
+    for code in filter(None, [reference() for reference in seen]):
+        for entry in entries(code):
+            yield code, entry
+
+
+def _lister() -> Any:  # noqa: ANN401 (of C)
+    frames = sys.modules[_DYNAMO].eval_frame
+    lister = getattr(frames, "_debug_get_cache_entry_list", None)
+    if lister is None:
+        raise live.missing_private_name(frames, "_debug_get_cache_entry_list")
+    return lister
+
+
+def _classes(entry: Any) -> set[object]:  # noqa: ANN401 (of C)
+    """Returns the classes of all that a graph compares before it runs, as it does with what it calls."""
+    found: set[object] = set()
+    pending: list[Any] = [getattr(entry.guard_manager, "root", None)]
+    while pending:
+        guarded = pending.pop()
+        if not hasattr(guarded, _KIND):
+            raise live.missing_private_name(guarded, _KIND)
+        found.add(guarded.get_type_of_guarded_value())
+        pending += guarded.get_child_managers()
+        if hasattr(guarded, "get_key_value_managers"):
+            pairs = guarded.get_key_value_managers().values()
+            pending += [part for pair in pairs for part in pair if part is not None]
+    return found
 
 
 def _codes(call: Any) -> Iterator[CodeType]:  # noqa: ANN401 (anything that can be called)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 3
 _DATA_PARALLEL: Final = "torch.nn.parallel.data_parallel.DataParallel"
+_TORCH: Final = "torch.nn."
 _STORE: Final = "torch.ao.nn.quantized.modules.linear.LinearPackedParams"
 """What holds the packed weights of a quantized layer."""
 
@@ -51,10 +52,11 @@ def refusals(model: nn.Module, tree: Tree, chosen: Iterable[Place]) -> list[Refu
         tree: Its modules.
         chosen: What is to be tapped.
     """
-    found = [*_wrapped(model), *_exported(tree), *_compiled(model, tree), *_meta(tree)]
+    chosen = list(chosen)
+    found = [*_wrapped(model), *_exported(tree), *_compiled(model, tree, chosen), *_meta(tree)]
     for place in chosen:
         found.extend(_of_place(place))
-    return found
+    return [*found, *_fused(tree, chosen)]
 
 
 def uncalled(tree: Tree, place: Place) -> Iterator[Refusal]:
@@ -110,13 +112,28 @@ def _of_place(place: Place) -> Iterator[Refusal]:
         shown = ", ".join(map(repr, items[:_SHOWN])) + (", …" if len(items) > _SHOWN else "")
         instead = f"name its items: {shown}" if items else "leave it out"
         yield Refusal(place.path, f"{type(module).__name__} holds modules and has no forward pass", instead)
-    elif isinstance(module, nn.TransformerEncoderLayer) and _may_be_fused(module):
-        yield Refusal(
-            place.path,
-            "without hooks torch may run this layer as one fused kernel, with hooks it never does, so the "
-            "tapped outputs would not be those of the plain run",
-            "call torch.backends.mha.set_fastpath_enabled(False) first, for tapped and plain runs alike",
-        )
+
+
+def _fused(tree: Tree, chosen: Iterable[Place]) -> Iterator[Refusal]:
+    """Yields a refusal for each layer that would be computed otherwise if it, or a part of it, had a hook."""
+    paths = {path for place in chosen for path in _above(place.path)}
+    for place in tree.places:
+        module = place.module
+        if place.path in paths and isinstance(module, nn.TransformerEncoderLayer) and _may_be_fused(module):
+            yield Refusal(
+                place.path,
+                "without hooks torch may run this layer as one fused kernel, with hooks in it it never does, "
+                "so the tapped outputs would not be those of the plain run",
+                "call torch.backends.mha.set_fastpath_enabled(False) first, for tapped and plain runs alike",
+            )
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yields a path and those of all modules that it lies in."""
+    yield path
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 def _may_be_fused(layer: nn.TransformerEncoderLayer) -> bool:
@@ -159,13 +176,28 @@ def _is_exported(module: fx.GraphModule) -> bool:
     return any(isinstance(node.target, overload) for node in module.graph.nodes)
 
 
-def _compiled(model: nn.Module, tree: Tree) -> Iterator[Refusal]:
+def _compiled(model: nn.Module, tree: Tree, chosen: Iterable[Place]) -> Iterator[Refusal]:
+    instead = "call torch.compiler.reset() before the block: it is compiled anew inside, with them"
     if tap_compiled.has_stale_graphs(model, (place.module for place in tree.places)):
         yield Refusal(
-            "",
-            "it was compiled and has run before, and its graphs go on running without the taps",
-            "call torch.compiler.reset() before the block: it is compiled anew inside, with them",
+            "", "it was compiled and has run before, and its graphs go on running without the taps", instead
         )
+    elif (caller := tap_compiled.stale_caller({_own_kind(tree, place) for place in chosen})) is not None:
+        yield Refusal(
+            "",
+            f"{caller!r}, which was compiled and has run before, calls modules of these classes, and its "
+            "graphs go on running without the taps",
+            instead,
+        )
+
+
+def _own_kind(tree: Tree, place: Place) -> type[nn.Module]:
+    """Returns the class of a module or, if that is one of torch, of the nearest above it that is not.
+
+    What calls layers of torch is in all models, and says little of whose they are.
+    """
+    kinds = (type(tree.by_path[path].module) for path in _above(place.path))
+    return next((kind for kind in kinds if not kind.__module__.startswith(_TORCH)), type(place.module))
 
 
 def _meta(tree: Tree) -> Iterator[Refusal]:

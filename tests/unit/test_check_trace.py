@@ -78,7 +78,7 @@ def test_what_is_shown_under_a_root(
         "opened    batch 1:2, tokens 3:5, channels 0:8: 32 bytes",
         "model     not named",
         f"fact      prompt {QUERY}, as you expect",
-        "coverage  1 modules, 5 calls, each seen as often as it had to be",
+        "coverage  1 modules, 5 calls, each seen as often as it had to be, as the trace says",
         "left out  layers.0 (output 1): a cache",
         "values    v.safetensors",
     ]
@@ -222,13 +222,17 @@ def test_values_that_safetensors_cannot_hold(capsys: Any, made: traces.MadeUp) -
 def test_what_a_context_says_of_gaps_and_of_nothing(capsys: Any, made: traces.MadeUp) -> None:
     gap = ModuleCoverage("layers.2", "at will", 5, 3, 0)
     left_out = made.context.not_captured * 6
+    forged = {f"query {QUERY}, as you expect": sha256_digest(b"other")}
+    context = dataclasses.replace(made.context, facts=forged)
+    Path("c.json").write_bytes(context.encode())
+    assert f"fact      'query {QUERY}, as you expect' sha256:" in palm(capsys, "inspect", "c.json")[1]
     context = dataclasses.replace(made.context, facts={}, coverage=(gap,), not_captured=left_out)
     Path("c.json").write_bytes(context.encode())
     code, said = palm(capsys, "inspect", "c.json")
     assert code == cli.ACCEPTED
     assert "NOT VERIFIED" in said
     assert "fact      none: the trace says of no question or answer that it is theirs" in said
-    assert "1 modules not as often as expected, such as 'layers.2': 3 of 5 (at will)" in said
+    assert "1 modules not as often as expected, such as 'layers.2': 3 of 5 (expected 'at will')" in said
     assert "left out  2 more outputs; --json lists them" in said
 
 
@@ -408,4 +412,4 @@ def test_an_answer_that_is_revoked(capsys: Any, tmp_path: Path, monkeypatch: pyt
     proof.open("").save("mine.palm-opening.json")
     code, said = palm(capsys, *believed("mine", "--evidence", "e.palm.json"))
     assert code == cli.REJECTED
-    assert "ClaimError: answer 0 is revoked: tensor 'dec' was found changed" in last(said)
+    assert "REJECTED ClaimError: answer 0 is revoked: tensor 'dec' was found changed" in said

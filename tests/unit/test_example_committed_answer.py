@@ -59,7 +59,8 @@ def test_what_it_shows_is_one_row(printed: list[str]) -> None:
     shown = trace_opening.verify(
         Digest.parse(words[-1]), Path(words[4]).read_bytes(), opening.question, opening
     )
-    assert (shown.dtype, shown.shape) == ("float32", (1, 1, 64))
+    assert (shown.dtype, shown.shape) == ("float32", (1, 1, 256))
+    assert opening.tiles == shown.values
     context = trace.decode(Path(words[4]).read_bytes(), what="context")
     assert [(one.module, one.fired, one.expected) for one in context.coverage] == [
         (f"model.layers.{index}", 8, 8) for index in range(4)

@@ -173,6 +173,29 @@ def test_a_site_may_have_tensors_of_two_kinds_in_different_calls() -> None:
         dataclasses.replace(wide, groups=(wide.groups[0], group(sites=(site,), channels=8, tile=(32, 8))))
 
 
+def test_sites_that_share_their_groups_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sites times calls would be work without end for whoever reads a file of some megabytes."""
+    sites = tuple(Site(f"m{number}") for number in range(20_000))
+    even = tuple(Calls(number, 1, ()) for number in range(0, 40_000, 2))
+    odd = tuple(Calls(number, 1, ()) for number in range(1, 4, 2))
+    both = (group(sites=sites, schedule=even), group(sites=sites, channels=8, tile=(32, 8), schedule=odd))
+    context = dataclasses.replace(made().context, groups=both)
+    assert context.groups == both
+    runs = len(even) + len(odd)
+    monkeypatch.setattr(trace, "MAX_SHARED_RUNS", runs)
+    dataclasses.replace(context, groups=both)
+    monkeypatch.setattr(trace, "MAX_SHARED_RUNS", runs - 1)
+    with pytest.raises(EvidenceError, match=f"expected at most {runs - 1} runs of calls.*, got {runs}"):
+        dataclasses.replace(context, groups=both)
+
+
+def test_a_name_that_could_be_read_as_more_is_quoted() -> None:
+    assert str(Site("model.layers.3", "hidden_states.0")) == "model.layers.3 (output hidden_states.0)"
+    assert str(Site("")) == "the model itself"
+    assert str(Site("the model itself")) == "'the model itself'"
+    assert str(Site("a (output b)", "c d")) == "'a (output b)' (output 'c d')"
+
+
 def test_another_version_is_refused() -> None:
     with pytest.raises(EvidenceError, match="media_type: expected 'application/vnd"):
         dataclasses.replace(made().context, media_type="application/json")

@@ -142,18 +142,6 @@ def test_a_graph_of_another_model_of_the_class_is_not_used() -> None:
     assert len(sink.order) == 3
 
 
-def test_a_graph_from_before_that_cannot_be_known_shows_as_missing_calls() -> None:
-    model = Stack()
-
-    @compiled
-    def step(x: torch.Tensor) -> torch.Tensor:
-        return model(x)
-
-    step(X)
-    with pytest.raises(CoverageError, match=r"did not run in the block.*\n.*compiled before the block"):
-        record(model, "blocks", lambda: step(X))
-
-
 def test_graphs_outlive_the_block_and_are_silent() -> None:
     model = Stack()
     run = compiled(model)

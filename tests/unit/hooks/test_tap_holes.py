@@ -118,3 +118,21 @@ def test_a_module_that_keeps_state_of_its_own_is_a_layer() -> None:
 
     model = nn.Sequential(Keeps(), nn.ReLU())
     assert [target.place.path for target in tap_targets.select(model, "audit").targets] == ["0"]
+
+
+@pytest.mark.parametrize("name", ["layers.0.linear1", "layers.1.self_attn", ""])
+def test_a_part_of_a_layer_that_torch_may_fuse_is_refused(name: str) -> None:
+    """A hook on any part of the layer has it computed otherwise; one on what calls it has not."""
+    layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(True)
+    try:
+        if name:
+            refused = name.rpartition(".")[0]
+            with pytest.raises(CoverageError, match=rf"{refused}: without hooks torch may run.*one fused"):
+                tap_targets.select(model, [name])
+        else:
+            assert not tap_targets.select(model, [name]).refused
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
