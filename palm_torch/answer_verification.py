@@ -71,6 +71,11 @@ class VerifiedAnswers:
         """What keeps them from being affirming, each reason once."""
         return tuple(dict.fromkeys(reason for answer in self.answers for reason in answer.result.warnings))
 
+    @property
+    def not_checked(self) -> tuple[str, ...]:
+        """What was left open of any of them, each once."""
+        return tuple(dict.fromkeys(line for answer in self.answers for line in answer.result.not_checked))
+
     def to_json(self) -> Json:
         """Returns everything as a JSON value; contents in base64."""
         return {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from palm_torch.appraisal import answer_words, demands
 from palm_torch.commit import answers
 from palm_torch.errors import BindingError, ClaimError
+from palm_torch.evidence import MAX_LOG_ENTRIES
 from palm_torch.properties import Infer, Session
 from palm_torch.roles import Source
 
@@ -31,8 +32,14 @@ def check(content: AnswerReceipt, rules: InferenceRules) -> None:
     """Checks one answer's receipt against the rules, as far as it can tell.
 
     Raises:
+        BindingError: If it says a place that no session's log has.
         ClaimError: Naming the claim, what the policy demands and what the receipt says.
     """
+    if not content.answer < content.issued.log_size <= MAX_LOG_ENTRIES:
+        raise BindingError(
+            f"answer {content.answer}: expected that many answers and at most {MAX_LOG_ENTRIES} entries in "
+            f"the session's log, the receipt says {content.issued.log_size}"
+        )
     demands.reference("model", content.model, rules.references("model"))
     demands.reference("tokenizer", content.tokenizer.digest, rules.references("tokenizer"))
     if rules.traced and content.trace is None:
@@ -120,6 +127,11 @@ def check_order(receipts: Iterable[AnswerReceipt]) -> None:
             continue
         if before.model != after.model:
             raise BindingError(f"{between}: of different models, {before.model} and {after.model}")
+        if before.tokenizer != after.tokenizer:
+            raise BindingError(
+                f"{between}: of different tokenizers, {before.tokenizer.digest or 'none'} and "
+                f"{after.tokenizer.digest or 'none'}"
+            )
         later = (
             before.issued.sequence < after.issued.sequence and before.issued.log_size < after.issued.log_size
         )

@@ -41,6 +41,7 @@ from palm_torch.appraisal import (
     continuation,
     dataset_words,
     freshness,
+    inference_claims,
     reservations,
     verifier,
 )
@@ -79,6 +80,15 @@ NOT_CHECKED: Final = (
     "data, initial weights, settings and metrics: the sealed evidence of the run has them, a receipt has not",
 )
 """What is left open when no closing evidence is given."""
+
+ANSWER_NOT_CHECKED: Final = (
+    (
+        "devices, settings, how many answers the session gave and whether this one is revoked: the sealed "
+        "evidence of the session has them, a receipt has not"
+    ),
+    inference_claims.NOT_SHOWN,
+)
+"""Likewise, of an answer's receipt."""
 
 CLOSING: Final = "closing evidence"
 """How messages call the evidence that closes a receipt's session."""
@@ -230,7 +240,15 @@ def _unclosed(
                 f"{session.begin.resumes}, and the GPUs of its earlier sessions are not in it: give the "
                 "sealed evidence with --closing"
             ) from error
-    left_open = [*verifier.NOT_CHECKED, *composite.left_open([session.gpus]), *unpinned, *NOT_CHECKED]
+    left_open = [*verifier.NOT_CHECKED, *composite.left_open([session.gpus]), *unpinned]
+    if isinstance(content, AnswerReceipt) and isinstance(policy.claims, InferenceRules):
+        left_open += (*ANSWER_NOT_CHECKED, *inference_claims.waved_through(policy.claims))
+    else:
+        left_open += NOT_CHECKED
+    if isinstance(policy.claims, InferenceRules) and not isinstance(content, AnswerReceipt):
+        left_open.append(
+            "model, tokenizer and decoding: this receipt is of files or values, and of no answer"
+        )
     if answer.roles:
         left_open.append(f"the roles that the request asks for: {', '.join(answer.roles)}")
     if session.begin.resumes is not None:

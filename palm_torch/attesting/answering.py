@@ -78,6 +78,7 @@ class Answering(Block):
         """Signs a receipt for one answer: ``run.answer(query=prompt_ids, response=new_ids)``.
 
         Question and answer are committed to under salts: the receipt shows them to nobody. Its `openings` do.
+        Threads may answer at once; the session takes them one after the other.
 
         Args:
             query: What was asked: text, bytes, a tensor such as token ids, or whole numbers.
@@ -101,29 +102,15 @@ class Answering(Block):
             EncodingError: If a parameter has no JSON form.
             SealError: If the receipt cannot be signed or logged.
         """
-        measured = self._inference("run.answer")
-        if self._failures:
-            raise self._no_evidence()
-        if tokenizer is not None and not tokenizers.is_same(tokenizer, self._tokenizer):
-            self._take_tokenizer(measured, tokenizer)
-        given = given_answer.take(
-            query=query,
-            response=response,
-            decoding=decoding,
-            tokenizer=self._script.inputs.get("tokenizer"),
-            proof=proof,
-            logits=logits,
-        )
-        envelope, salts = measured.answer(given, self._segment.code_of_answers())
-        return SignedAnswer(
-            receipt=Receipt(envelope=envelope, session=self._sealer.opening()),
-            simulated=self._sealer.simulated,
-            openings={
-                "query": salts.opening("query", given.query),
-                "response": salts.opening("response", given.response),
-            },
-            logits=given.logits,
-        )
+        with self._sealer.lock:
+            return self._answer(
+                query=query,
+                response=response,
+                decoding=decoding,
+                tokenizer=tokenizer,
+                proof=proof,
+                logits=logits,
+            )
 
     def measure_weights(self) -> None:
         """Measures all weights now, so that the answers until now stand whatever happens to the model next.
@@ -131,7 +118,8 @@ class Answering(Block):
         Raises:
             SessionError: If no model was named, the model is not what it was, or the operation has none.
         """
-        self._inference("run.measure_weights").remeasure()
+        with self._sealer.lock:
+            self._inference("run.measure_weights").remeasure()
 
     @property
     def openings(self) -> SaltsFile:
@@ -143,6 +131,24 @@ class Answering(Block):
         if not isinstance(self._measured, Inference):
             raise self._no_place("run.openings")
         return SaltsFile(run_id=self.run_id, salts=self._measured.salts)
+
+    def _answer(self, *, tokenizer: object, proof: Traced | None, **said: Any) -> SignedAnswer:  # noqa: ANN401 (those of `answer`)
+        measured = self._inference("run.answer")
+        if self._failures:
+            raise self._no_evidence()
+        if tokenizer is not None and not tokenizers.is_same(tokenizer, self._tokenizer):
+            self._take_tokenizer(measured, tokenizer)
+        given = given_answer.take(tokenizer=self._script.inputs.get("tokenizer"), proof=proof, **said)
+        envelope, salts = measured.answer(given, self._segment.code_of_answers())
+        return SignedAnswer(
+            receipt=Receipt(envelope=envelope, session=self._sealer.opening()),
+            simulated=self._sealer.simulated,
+            openings={
+                "query": salts.opening("query", given.query),
+                "response": salts.opening("response", given.response),
+            },
+            logits=given.logits,
+        )
 
     def _take_tokenizer(self, measured: Inference, tokenizer: object) -> None:
         """Names the tokenizer, which is measured once; an object is measured again at the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -14,8 +15,6 @@ from palm_torch.hooks import spelled
 from palm_torch.roles import EMPTY, Artifact, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import nn
 
     from palm_torch.receipt import Generators
@@ -105,9 +104,7 @@ def take(
         EncodingError: If a parameter has no JSON form.
         SessionError: If there are logits, and no trace to bind them.
     """
-    said = codec.to_json(dict(decoding or {}))
-    if not isinstance(said, dict):
-        raise EncodingError("decoding: expected parameters by name")
+    said = _parameters({} if decoding is None else decoding)
     if logits is not None and proof is None:
         raise SessionError(
             "run.answer(logits=...): logits are bound by the root of a trace: give proof=... as well"
@@ -120,3 +117,21 @@ def take(
         trace=proof,
         logits=() if logits is None else spelled.logits_of(logits, what="run.answer(logits=...)"),
     )
+
+
+def _parameters(decoding: object) -> dict[str, Any]:
+    if not isinstance(decoding, Mapping):
+        raise EncodingError(
+            f"run.answer(decoding=...): expected parameters by name, got {type(decoding).__name__}; of a "
+            "GenerationConfig, its to_diff_dict()"
+        )
+    try:
+        said: Any = codec.to_json(dict(decoding))
+    except RecursionError as error:
+        raise EncodingError(
+            "run.answer(decoding=...): a parameter holds itself, or nests too deep"
+        ) from error
+    except EncodingError as error:
+        raise EncodingError(f"run.answer(decoding=...): {error}") from error
+    found: dict[str, Any] = said
+    return found

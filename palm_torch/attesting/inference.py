@@ -126,8 +126,11 @@ class Inference:
 
         Raises:
             SessionError: If no model was named, or it is not what it was.
+            SealError: If the log is full.
         """
-        self._require_weights("run.measure_weights").remeasure()
+        weights = self._require_weights("run.measure_weights")
+        self._sealer.require_room(1)
+        weights.remeasure()
 
     def watch_tokenizer(self, again: Callable[[], Digest | None]) -> None:
         """Takes what measures the tokenizer again, where it is an object that may have changed by the end."""
@@ -166,7 +169,9 @@ class Inference:
                 "run.answer(proof=...): a trace of another model: it has parameters that are not among those "
                 "that run.model(...) measured"
             )
+        self._sealer.require_room(2)  # nothing is logged of an answer that can have no receipt
         weights.require_unchanged()  # 1
+        parameters = self._parameters.with_answer(given.decoding)
         generators = self._generators()
         salts = Salts(  # 2
             answer=number,
@@ -176,13 +181,12 @@ class Inference:
         query = salted.commit(given.query, salts.query)
         response = salted.commit(given.response, salts.response)
         trace = given.bind(query=query, response=response, generators=generators, model=weights.root)  # 3
-        self._parameters.add(given.decoding)
         turn = Turn(answer=number, query=query, response=response, trace=trace)
         event: Any = codec.to_json(turn)
         self._sealer.record(answers.ANSWER, event)  # 4
         history_before = self._history.root()
         self._history.append(turn.encode())
-        self._turn, self._tokenizer = turn, given.tokenizer
+        self._turn, self._tokenizer, self._parameters = turn, given.tokenizer, parameters
         self._salts.append(salts)
         self._before = ("last", generators.after)
         self._traced += trace is not None
@@ -225,6 +229,10 @@ class Inference:
             CoverageError: If there was no answer, or the weights cannot be measured.
             MeasurementError: If the tokenizer is another than the answers' receipts name, or has changed.
         """
+        with self._sealer.lock:  # an answer that another thread is about to give is part of it
+            return self._finished(said)
+
+    def _finished(self, said: Said) -> Finished:
         weights, turn = self._weights, self._turn
         if weights is None or turn is None:
             raise CoverageError(

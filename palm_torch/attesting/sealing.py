@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import secrets
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -71,6 +72,7 @@ class Sealer:
         company: The other ranks, if there are any.
         challenge: Whom the run answers.
         segments: Earlier parts of the run, oldest first.
+        lock: Held by whoever logs entries that belong together, where threads of a script may do so at once.
 
     Raises:
         EvidenceError: If the collateral is of another kind of platform.
@@ -88,6 +90,7 @@ class Sealer:
         self.attester: Final = attester
         self.gpus: Final = gpus or SessionGpus()
         self.company: Company = Alone()
+        self.lock: Final = threading.RLock()
         self._given = None if collateral is None else collateral.fields_for(attester.platform)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._spki = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -169,6 +172,24 @@ class Sealer:
         self._log.append(entry)
         self._entries.append(entry)
 
+    def require_room(self, entries: int) -> None:
+        """Checks that the log has room for entries beside what the run itself has to log.
+
+        Args:
+            entries: How many, such as 2 for an event and the receipt that rests on it.
+
+        Raises:
+            SealError: If it has not.
+        """
+        most = evidence.MAX_LOG_ENTRIES - RESERVED_ENTRIES
+        if len(self._entries) + entries > most:
+            raise SealError(
+                f"receipt: the event log has room for {most} entries until the last checkpoint, receipt or "
+                "answer, and it is used up: issue fewer of them, such as one receipt for several files, "
+                "run.receipt(a=..., b=...), or one session for every ten thousand answers; the session "
+                "itself can go on"
+            )
+
     @property
     def log(self) -> tuple[bytes, ...]:
         """The event log as it stands."""
@@ -212,12 +233,7 @@ class Sealer:
         """
         if self._begin is None:
             raise SessionError("receipt: the run has not begun")
-        if len(self._entries) >= evidence.MAX_LOG_ENTRIES - RESERVED_ENTRIES:
-            raise SealError(
-                f"receipt: the event log has room for {evidence.MAX_LOG_ENTRIES - RESERVED_ENTRIES} entries "
-                "until the last checkpoint or receipt, and it is used up: issue fewer of them, such as one "
-                "receipt for several files, run.receipt(a=..., b=...); the session itself can go on"
-            )
+        self.require_room(1)
         issued = Issued(
             run_id=self.run_id,
             begin=self._begin_digest,

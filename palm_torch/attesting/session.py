@@ -12,6 +12,7 @@ from palm_torch.attesting import surroundings
 from palm_torch.attesting.answering import Answering
 from palm_torch.attesting.bind import Binding
 from palm_torch.attesting.distribute import Distribution
+from palm_torch.attesting.inference import Inference
 from palm_torch.attesting.measured import HasModel, Resumable
 from palm_torch.attesting.preprocess import Preprocessing
 from palm_torch.attesting.signed_receipt import SignedReceipt
@@ -56,8 +57,14 @@ class Session(Answering):
         Raises:
             EncodingError: If a value has no JSON form.
             MeasurementError: If it is more than evidence has room for.
+            SessionError: In a session of inference, whose answers have parameters each.
         """
         self._require_open("run.config")
+        if isinstance(self._measured, Inference):
+            raise SessionError(
+                "run.config: evidence of inference has no settings of a whole run: say them with each "
+                "answer, run.answer(decoding={...})"
+            )
         self._script.config(values)
 
     def input(self, /, **roles: str | Path | bytes) -> dict[str, bytes]:
@@ -227,9 +234,10 @@ class Session(Answering):
             )
         artifacts = surroundings.artifacts(roles)
         code = self._segment.code_of_receipts()
-        envelope = self._sealer.issue(
-            lambda issued: ArtifactsReceipt(issued=issued, artifacts=artifacts), code
-        )
+        with self._sealer.lock:
+            envelope = self._sealer.issue(
+                lambda issued: ArtifactsReceipt(issued=issued, artifacts=artifacts), code
+            )
         return SignedReceipt(
             receipt=Receipt(envelope=envelope, session=self._sealer.opening()),
             simulated=self._sealer.simulated,

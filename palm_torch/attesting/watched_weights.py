@@ -65,8 +65,8 @@ class WatchedWeights:
         self._looks = 0
         self._revoked: tuple[Revoked, ...] = ()
         self._changed: str | None = None
-        self._last = Looked(0, time.monotonic(), None)
         self._held = HeldWeights(model)
+        self._last = Looked(0, self._held.moment, None)
         self._note(self._last)
         self._vigil = Vigil(self._held, every_answers=every_answers, every_s=every_s)
 
@@ -100,9 +100,10 @@ class WatchedWeights:
         return self._revoked
 
     def holds(self, module: nn.Module) -> bool:
-        """Says whether all parameters of a module are among the tensors that are watched."""
+        """Says whether a module has tensors that are watched, and no parameter that is not."""
         held = {id(tensor) for tensor in self._held.parameters()}
-        return all(id(parameter) in held for parameter in module.parameters())
+        parameters = list(map(id, module.parameters()))
+        return held.issuperset(parameters) and not held.isdisjoint((*parameters, *map(id, module.buffers())))
 
     def rests_on(self) -> RestsOn:
         """Returns what an answer that is given now rests on."""
@@ -122,8 +123,11 @@ class WatchedWeights:
         """
         self._collect()
         self._refuse_changed()
-        if self._held.settle() is not None:
-            self.measure()
+        changed = self._held.settle()
+        if changed is not None:
+            with self._vigil.quiet():
+                self._collect()
+                self._note(Looked(self._answers, time.monotonic(), changed))
             self._refuse_changed()
 
     def remeasure(self) -> None:

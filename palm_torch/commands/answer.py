@@ -188,6 +188,8 @@ def _show(verified: VerifiedAnswers) -> None:
     if verified.answers[0].result.session == "unclosed":
         left_open.append("that none is revoked, and how the session went on: --closing EVIDENCE")
     click.echo(f"NOT SHOWN: {'; '.join(left_open)}.")
+    for line in verified.not_checked:
+        click.echo(printable(f"  not checked: {line}"))
     reasons = "; ".join(verified.warnings)
     verdict = f"ACCEPTED ({verified.tier.value})" + (f": {reasons}" if reasons else "")
     click.secho(printable(verdict), bold=True, fg="yellow" if reasons else "green")
@@ -203,7 +205,7 @@ def _show_answer(answer: VerifiedAnswer) -> None:
     )
     click.echo(printable(f"decoding  {decoding or 'not said'} (reported by code)"))
     rests = f"{said.rests_on.age_s} s and {said.answer - said.rests_on.answers} answers before"
-    click.echo(f"weights   measured {rests}")
+    click.echo(f"weights   measured {rests}, by the clock of its machine")
     if said.trace is not None:
         context = "its context was not given" if answer.trace is None else "its context is this answer's"
         click.echo(f"trace     {said.trace}; {context}")

@@ -28,6 +28,10 @@ CHANGED: Final = "weights changed"
 MAX_VALUES: Final = 64
 """Most different values, besides numbers, that an account lists of one parameter."""
 MAX_PARAMETERS: Final = 256
+MAX_NESTING: Final = 16
+"""Most lists and objects of a parameter's value inside each other: a statement nests it deeper."""
+MAX_TOLD_BYTES: Final = 1 << 20
+"""Most bytes of names and values that an account lists: a statement has room for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,19 +263,36 @@ class Parameters:
 
     def __init__(self) -> None:
         self._said: dict[str, Parameter] = {}
+        self._told_bytes = 0
 
-    def add(self, parameters: dict[str, Any]) -> None:
-        """Takes the parameters of one answer.
+    def with_answer(self, parameters: dict[str, Any]) -> Parameters:
+        """Returns these and the parameters of one answer more.
 
         Raises:
-            EncodingError: If a value has no JSON form, or there are too many to list; nothing was taken then.
+            EncodingError: If a name or value has no JSON form, or there are more or longer ones than an
+                account can list.
         """
-        taken = dict(self._said)
+        taken = Parameters()
+        taken._said, taken._told_bytes = self._said, self._told_bytes
+        taken.add(parameters)
+        return taken
+
+    def add(self, parameters: dict[str, Any]) -> None:
+        """Takes the parameters of one answer; nothing was taken if it raises as `with_answer` does."""
+        said, told = dict(self._said), self._told_bytes
         for name, value in parameters.items():
-            taken[name] = _with(taken.get(name), value, name)
-        if len(taken) > MAX_PARAMETERS:
-            raise EncodingError(f"decoding: expected at most {MAX_PARAMETERS} parameters, got {len(taken)}")
-        self._said = taken
+            before = said.get(name)
+            now = said[name] = _with(before, value, name)
+            if before is None:
+                told += len(encode_json(name))
+            if now.others and (before is None or len(now.others) > len(before.others)):
+                told += len(encode_json(value))
+        if len(said) > MAX_PARAMETERS or told > MAX_TOLD_BYTES:
+            raise EncodingError(
+                f"decoding: expected at most {MAX_PARAMETERS} parameters of {MAX_TOLD_BYTES} bytes in all "
+                f"answers, got {len(said)} of {told}; say what is long in the question"
+            )
+        self._said, self._told_bytes = said, told
 
     def summed(self) -> dict[str, Parameter]:
         """Returns the parameters by name."""
@@ -286,6 +307,8 @@ def _with(before: Parameter | None, value: Any, name: str) -> Parameter:  # noqa
         least = value if least is None else min(least, value)
         greatest = value if greatest is None else max(greatest, value)
     else:
+        if _nesting(value) > MAX_NESTING:
+            raise EncodingError(f"decoding, {name!r:.80}: expected at most {MAX_NESTING} lists in each other")
         spelled = {encode_json(item): item for item in itertools.chain(others, [value])}
         if len(spelled) > MAX_VALUES:
             raise EncodingError(
@@ -294,3 +317,10 @@ def _with(before: Parameter | None, value: Any, name: str) -> Parameter:  # noqa
             )
         others = tuple(spelled[key] for key in sorted(spelled))
     return Parameter(said=before.said + 1, least=least, greatest=greatest, others=others)
+
+
+def _nesting(value: Any) -> int:  # noqa: ANN401 (any JSON value)
+    """Returns how many lists and objects are inside each other at most; 0 for a scalar."""
+    if not isinstance(value, (list, dict)):
+        return 0
+    return 1 + max(map(_nesting, value.values() if isinstance(value, dict) else value), default=0)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from palm_torch.errors import CoverageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -25,3 +27,22 @@ def keepers(owners: Iterable[Owners]) -> list[str]:
             if type(module).get_extra_state is not nn.Module.get_extra_state
         }
     )
+
+
+def require_none(model: nn.Module) -> None:
+    """Checks that what a model saves are parameters and buffers, as far as its modules' classes say.
+
+    Packed weights of quantised modules are the case in point: they are saved, and no measurement sees them.
+
+    Raises:
+        CoverageError: If a module saves something else.
+    """
+    for path, module in model.named_modules():
+        kind = type(module)
+        own = kind._save_to_state_dict is not nn.Module._save_to_state_dict  # noqa: SLF001 (what saves a module's own state)
+        if own or kind.get_extra_state is not nn.Module.get_extra_state:
+            raise CoverageError(
+                f"{path or 'the model'}: a {kind.__name__} saves state that is neither parameter nor buffer, "
+                "such as packed weights or scales, and would be in no measurement: expected weights that are "
+                "parameters and buffers; answer with the model as it was before it was converted"
+            )

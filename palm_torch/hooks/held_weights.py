@@ -10,6 +10,7 @@ hashing everything finds them. A write that was undone before it was looked for 
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,7 @@ from torch import nn
 from palm_torch.commit import weights_root
 from palm_torch.commit.weights_root import TensorSpec
 from palm_torch.errors import CoverageError
-from palm_torch.hooks import loading, tensors, weights
+from palm_torch.hooks import extra_state, loading, tensors, weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,15 +51,20 @@ class HeldWeights:
         root: The weights root.
         tensors: Every tensor with its root (32 bytes), sorted by name.
         hashed_bytes: Bytes that had to be read for it: of what `loading.load_safetensors` loaded, none.
+        moment: When reading them began, on the monotonic clock, in seconds: of what was loaded so, then.
 
     Raises:
-        CoverageError: If the model has no tensors, one has no canonical bytes, or each rank holds a part.
+        CoverageError: If the model has no tensors, one has no canonical bytes, each rank holds a part, or a
+            module keeps state that is neither parameter nor buffer.
     """
 
     def __init__(self, model: nn.Module | Mapping[str, torch.Tensor]) -> None:
         if not isinstance(model, (nn.Module, Mapping)):
             raise CoverageError(f"expected a torch.nn.Module, or tensors by name, got {type(model).__name__}")
+        if isinstance(model, nn.Module):
+            extra_state.require_none(model)
         self._model = model
+        self.moment = time.monotonic()
         self.hashed_bytes = 0
         named = weights.canonical_tensors(model)
         if not named:
@@ -135,8 +141,11 @@ class HeldWeights:
                 "them: gather the model first"
             )
         spec = one.spec
-        tiles = loading.tiles_of(one.tensor)
-        if tiles is None:
+        loaded = loading.loaded(one.tensor)
+        if loaded is not None:
+            tiles, moment = loaded
+            self.moment = min(self.moment, moment)
+        else:
             content = tensors.tensor_bytes(one.tensor, what=one.name)
             ranges = weights_root.tile_ranges(spec)
             tiles = b"".join(blake3(content[start:end]).digest() for start, end in ranges)

@@ -8,6 +8,7 @@ not remembered; writes that torch does not count are found when the weights are 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -30,6 +31,7 @@ class _Loaded:
     storage: StorageWeakRef  # while it is held, no other storage gets the same address of its struct
     place: tuple[object, ...]
     tiles: bytes
+    moment: float
 
 
 _loaded: Final[dict[int, _Loaded]] = {}
@@ -68,15 +70,22 @@ def tiles_of(tensor: torch.Tensor) -> bytes | None:
         None for a tensor that was not loaded by `load_safetensors`, is another view of what was, or has been
         written to since, as far as torch counts writes.
     """
+    found = loaded(tensor)
+    return None if found is None else found[0]
+
+
+def loaded(tensor: torch.Tensor) -> tuple[bytes, float] | None:
+    """Returns `tiles_of` a tensor, and when reading it began, in seconds of the monotonic clock."""
     place = _place(tensor)
     found = None if place is None else _loaded.get(_address(tensor))
-    if found is None or found.place != place:
+    if found is None or found.place != place or found.storage.expired():  # type: ignore[no-untyped-call]
         return None
-    return None if found.storage.expired() else found.tiles  # type: ignore[no-untyped-call]
+    return found.tiles, found.moment
 
 
 def _load(item: StoredTensor, device: torch.device) -> torch.Tensor:
     dtype: torch.dtype = getattr(torch, item.spec.dtype)
+    moment = time.monotonic()
     try:
         tensor = torch.empty(item.spec.shape, dtype=dtype)
         memory = tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else memoryview(b"")
@@ -84,18 +93,18 @@ def _load(item: StoredTensor, device: torch.device) -> torch.Tensor:
         tensor = tensor.to(device)
     except (RuntimeError, AssertionError) as error:  # torch has no room, no such device, no CUDA at all
         raise DataError(f"{item.path}: tensor {item.spec.name!r}: {error}") from error
-    _remember(tensor, tiles)
+    _remember(tensor, tiles, moment)
     return tensor
 
 
-def _remember(tensor: torch.Tensor, tiles: bytes) -> None:
+def _remember(tensor: torch.Tensor, tiles: bytes, moment: float) -> None:
     place = _place(tensor)
     if place is None:
         return
     for address in [key for key, one in _loaded.items() if one.storage.expired()]:  # type: ignore[no-untyped-call]
         del _loaded[address]
     storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
-    _loaded[_address(tensor)] = _Loaded(storage, place, tiles)
+    _loaded[_address(tensor)] = _Loaded(storage, place, tiles, moment)
 
 
 def _address(tensor: torch.Tensor) -> int:

@@ -37,7 +37,10 @@ def content_of(value: object, *, what: str) -> Content:
     if isinstance(value, (bytes, bytearray)):
         return Content("bytes", bytes(value))
     if isinstance(value, (list, tuple)) and all(type(item) is int for item in value):
-        value = torch.tensor(value, dtype=torch.int64)
+        try:
+            value = torch.tensor(value, dtype=torch.int64)
+        except (ValueError, RuntimeError, OverflowError) as error:
+            raise MeasurementError(f"{what}: expected whole numbers that int64 can hold: {error}") from error
     if not isinstance(value, torch.Tensor):
         raise MeasurementError(
             f"{what}: expected text, bytes, a tensor or whole numbers, got {type(value).__name__}; for a "

@@ -115,7 +115,8 @@ class Vigil:
             yield
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+        with contextlib.suppress(OSError):  # a system that knows no priority of a thread
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
         while not self._stopping.is_set():
             with self._wake:
                 self._wake.wait_for(self._due, timeout=self._every_s)
