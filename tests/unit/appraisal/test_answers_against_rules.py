@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import answering
 import pytest
 from answering import chat, content
 
+from palm_torch import receipt
 from palm_torch.appraisal import (
     answer_openings,
     answer_receipts,
@@ -17,19 +19,21 @@ from palm_torch.appraisal import (
     inference_claims,
     inference_template,
     policy_template,
+    receipts,
 )
 from palm_torch.appraisal import claims as claims_of_all
 from palm_torch.commit import answer_facts, answers, salted, trace
 from palm_torch.commit.answers import Parameter, Revoked
-from palm_torch.digest import tagged_digest
-from palm_torch.errors import BindingError, ClaimError, EvidenceError
+from palm_torch.digest import sha256_digest, tagged_digest
+from palm_torch.errors import ArtifactError, BindingError, ClaimError, EncodingError, EvidenceError
 from palm_torch.policies import policy
 from palm_torch.policies.bounds import Range
 from palm_torch.policies.inference_rules import InferenceRules
-from palm_torch.roles import Artifact, Source, Value
+from palm_torch.roles import EMPTY, Artifact, Source, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from answering import Chat
 
@@ -360,3 +364,25 @@ def test_the_template_names_the_tokenizer_and_what_is_declared(talk: Chat) -> No
     assert f'tokenizer: ["{OTHER}"]' in text
     assert "declared: 0" in text
     assert "tokenizer: [none]" in template_of(talk)
+
+
+def test_an_answer_has_a_question_and_rests_on_a_measurement_before_it(first: AnswerReceipt) -> None:
+    nothing = Artifact(source=Source.DECLARED, kind=EMPTY, digest=None)
+    for role in ("query", "response"):
+        with pytest.raises(EncodingError, match="query, response: expected a digest of each"):
+            dataclasses.replace(first, **{role: nothing})
+    for changed in ({"answers": -1}, {"age_s": -1}, {"age_s": receipt.MAX_SEQUENCE}):
+        with pytest.raises(EncodingError, match=f"{next(iter(changed))}: expected 0 to "):
+            dataclasses.replace(first.rests_on, **changed)
+
+
+def test_a_file_is_compared_with_the_tokenizer_of_a_receipt(first: AnswerReceipt, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(b"words")
+    named = Artifact(source=Source.MEASURED, kind="file", digest=sha256_digest(b"words"))
+    for digest, equal in ((named.digest, True), (sha256_digest(b"other words"), False)):
+        tokenizer = dataclasses.replace(named, digest=digest)
+        content = dataclasses.replace(first, tokenizer=tokenizer)
+        with nullcontext() if equal else pytest.raises(ArtifactError, match="tokenizer"):
+            receipts._compare("tokenizer", tmp_path / "tokenizer.json", content)
+    with pytest.raises(ArtifactError, match="no role 'query' to compare a file with; it has tokenizer"):
+        receipts._compare("query", tmp_path / "tokenizer.json", first)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import safetensors.torch
 import torch
+from blake3 import blake3
 
 from palm_torch.commit import safetensors_file
 from palm_torch.commit.safetensors_file import compare, read_header, stored_tensors
@@ -238,6 +239,28 @@ def test_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     assert tensors[0].root("a") == CLAIMS[0].root.value
     with pytest.raises(DataError, match="expected 8 bytes at offset"):
         tensors[1].root("b")
+
+
+def test_tensors_are_copied_into_memory_of_their_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "m.safetensors", GOOD)
+    first, second = read_header(path)
+    memory = bytearray(first.spec.nbytes)
+    digests = first.copy_into(memoryview(memory))
+    assert (bytes(memory), digests) == (A, blake3(A).digest())
+    with pytest.raises(DataError, match=f"expected memory of {len(A)} bytes, got {len(A) - 1}"):
+        first.copy_into(memoryview(memory)[1:])
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(DataError, match=f"expected {len(B)} bytes at offset .*, got {len(B) - 1}"):
+        second.copy_into(memoryview(bytearray(second.spec.nbytes)))
+
+    def fails(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", fails)
+    with pytest.raises(DataError, match="cannot be read: Input/output error"):
+        first.copy_into(memoryview(memory))
 
 
 def test_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ def _seeded() -> None:
 
 
 @pytest.fixture
-def one_rank() -> Iterator[None]:
+def one_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # torch puts the rank before every line, for good
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
