@@ -15,7 +15,7 @@ import typing
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
 from palm_torch.digest import Digest
-from palm_torch.encoding import Json, decode_base64, encode_base64
+from palm_torch.encoding import Json, decode_base64, decode_json, encode_base64
 from palm_torch.errors import EncodingError, InputError, PalmTorchError
 
 if typing.TYPE_CHECKING:
@@ -59,6 +59,34 @@ def to_json(value: object) -> Json:
 @functools.cache
 def _names(kind: Any) -> tuple[str, ...]:  # noqa: ANN401 (a dataclass)
     return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def parse(data: bytes, *, what: str, max_bytes: int, error: type[PalmTorchError]) -> Json:
+    """Returns the JSON value of a document, as `encoding.decode_json` does.
+
+    Args:
+        data: The document's bytes.
+        what: Name of the document, for messages.
+        max_bytes: Longest document to look at.
+        error: Class of the error to raise.
+
+    Raises:
+        PalmTorchError: Of class `error`, if the bytes are not canonical JSON.
+    """
+    try:
+        return decode_json(data, what=what, max_bytes=max_bytes)
+    except EncodingError as fault:
+        raise error(str(fault)) from fault
+
+
+def from_bytes(kind: type[T], data: bytes, *, what: str, max_bytes: int, error: type[InputError]) -> T:
+    """Builds a dataclass from the bytes of a document: `parse`, then `from_json`.
+
+    Raises:
+        InputError: Of class `error`, if they are not exactly the canonical JSON of such a dataclass.
+    """
+    value = parse(data, what=what, max_bytes=max_bytes, error=error)
+    return from_json(kind, value, what=what, error=error)
 
 
 def from_json(kind: type[T], value: Json, *, what: str, error: type[InputError], defaults: bool = False) -> T:

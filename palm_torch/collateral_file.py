@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from palm_torch import codec
 from palm_torch.cvm import collateral, snp_endorsements
-from palm_torch.encoding import Json, decode_json, encode_json
-from palm_torch.errors import EncodingError, EvidenceError
+from palm_torch.encoding import Json, encode_json
+from palm_torch.errors import EvidenceError
 from palm_torch.files import read_bounded, write_atomically
 
 if TYPE_CHECKING:
@@ -79,11 +79,7 @@ def decode(data: bytes, *, what: str = "collateral file") -> CollateralFile:
     Raises:
         EvidenceError: If the bytes are too many, not canonical, or not a collateral file.
     """
-    try:
-        document = decode_json(data, what=what, max_bytes=MAX_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
-    return codec.from_json(CollateralFile, document, what=what, error=EvidenceError)
+    return codec.from_bytes(CollateralFile, data, what=what, max_bytes=MAX_BYTES, error=EvidenceError)
 
 
 def read(path: Path) -> CollateralFile:

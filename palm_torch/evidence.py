@@ -17,7 +17,7 @@ from typing import Final, Literal
 from palm_torch import codec
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.dsse import Envelope
-from palm_torch.encoding import MAX_INTEGER, decode_json, encode_json
+from palm_torch.encoding import MAX_INTEGER, encode_json
 from palm_torch.errors import EncodingError, EvidenceError, PalmTorchError, SealError
 from palm_torch.files import read_bounded, write_atomically
 from palm_torch.statement import MAX_STATEMENT_BYTES
@@ -261,11 +261,7 @@ def decode(data: bytes, *, what: str = "evidence") -> Bundle:
     """
     if data.startswith(RECEIPT_START):
         raise EvidenceError(f"{what}: a receipt, not sealed evidence; `palm-torch verify` takes either")
-    try:
-        document = decode_json(data, what=what, max_bytes=MAX_BUNDLE_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
-    return codec.from_json(Bundle, document, what=what, error=EvidenceError)
+    return codec.from_bytes(Bundle, data, what=what, max_bytes=MAX_BUNDLE_BYTES, error=EvidenceError)
 
 
 def read(path: Path) -> bytes:

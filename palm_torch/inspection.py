@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palm_torch import evidence, statement
+from palm_torch import codec, evidence, statement
 from palm_torch.appraisal import claims
 from palm_torch.cvm import eventlog, gpu, platforms, timestamp
-from palm_torch.encoding import Json, decode_json
-from palm_torch.errors import EncodingError, EvidenceError, prefixed
+from palm_torch.encoding import Json
+from palm_torch.errors import EvidenceError, prefixed
 from palm_torch.evidence import Bundle
 from palm_torch.result import Claim
 
@@ -139,7 +139,4 @@ def _gpu_endorsements(found: GpuEndorsements | None) -> Json:
 
 
 def _read(data: bytes, what: str) -> Json:
-    try:
-        return decode_json(data, what=what, max_bytes=statement.MAX_STATEMENT_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
+    return codec.parse(data, what=what, max_bytes=statement.MAX_STATEMENT_BYTES, error=EvidenceError)

@@ -17,7 +17,7 @@ from typing import ClassVar, Final, Literal, TypeAlias
 from palm_torch import codec, dsse
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.dsse import Envelope
-from palm_torch.encoding import decode_json, encode_json
+from palm_torch.encoding import encode_json
 from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.evidence import MAX_BUNDLE_BYTES, RECEIPT_START, Opening
 from palm_torch.roles import Artifact, Multiset, Steps, Value
@@ -279,10 +279,7 @@ def decode_content(payload: bytes, *, what: str = "receipt") -> Content:
     Raises:
         EvidenceError: If it is anything else.
     """
-    try:
-        document = decode_json(payload, what=what, max_bytes=dsse.MAX_PAYLOAD_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
+    document = codec.parse(payload, what=what, max_bytes=dsse.MAX_PAYLOAD_BYTES, error=EvidenceError)
     if not isinstance(document, dict):
         raise EvidenceError(f"{what}: expected an object")
     named = {PREDICATE_TYPE.format(kind=kind.KIND): kind for kind in CONTENTS}
@@ -310,10 +307,7 @@ def decode(data: bytes, *, what: str = "receipt") -> Receipt:
     Raises:
         EvidenceError: If the bytes are too many, not canonical, or not a receipt.
     """
-    try:
-        document = decode_json(data, what=what, max_bytes=MAX_BUNDLE_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
+    document = codec.parse(data, what=what, max_bytes=MAX_BUNDLE_BYTES, error=EvidenceError)
     if not isinstance(document, dict) or "session" not in document:
         raise EvidenceError(f"{what}: expected an object with 'session'")
     session = document.pop("session")

@@ -12,7 +12,7 @@ from typing import Final
 
 from palm_torch import codec
 from palm_torch.digest import sha256_digest
-from palm_torch.encoding import decode_hex, decode_json, encode_json
+from palm_torch.encoding import decode_hex, encode_json
 from palm_torch.errors import EncodingError, RequestError
 from palm_torch.properties import Operation
 
@@ -66,11 +66,7 @@ def decode(data: bytes, *, what: str = "request") -> Request:
     Raises:
         RequestError: If the bytes are not a canonical request.
     """
-    try:
-        document = decode_json(data, what=what, max_bytes=MAX_REQUEST_BYTES)
-    except EncodingError as error:
-        raise RequestError(str(error)) from error
-    return codec.from_json(Request, document, what=what, error=RequestError)
+    return codec.from_bytes(Request, data, what=what, max_bytes=MAX_REQUEST_BYTES, error=RequestError)
 
 
 def nonce_of(data: bytes) -> bytes:

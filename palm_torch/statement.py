@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from palm_torch import codec
 from palm_torch.digest import Digest, tagged_digest
-from palm_torch.encoding import Json, decode_hex, decode_json, encode_json
+from palm_torch.encoding import Json, decode_hex, encode_json
 from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.properties import PROPERTIES, Operation, Property
 from palm_torch.roles import Artifact, Source, Value
@@ -328,10 +328,7 @@ def decode_begin(data: bytes) -> Begin:
 
 
 def _document(data: bytes, what: str) -> dict[str, Json]:
-    try:
-        document = decode_json(data, what=what, max_bytes=MAX_STATEMENT_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
+    document = codec.parse(data, what=what, max_bytes=MAX_STATEMENT_BYTES, error=EvidenceError)
     if not isinstance(document, dict):
         raise EvidenceError(f"{what}: expected an object")
     return document

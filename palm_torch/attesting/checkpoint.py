@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import torch
 
-from palm_torch import dsse, receipt
+from palm_torch import codec, dsse, receipt
 from palm_torch.attesting import segment_state
 from palm_torch.attesting.segment_state import SegmentState
 from palm_torch.digest import sha256_digest
 from palm_torch.dsse import Envelope
-from palm_torch.encoding import decode_json, encode_json
-from palm_torch.errors import EncodingError, EvidenceError
+from palm_torch.encoding import encode_json
+from palm_torch.errors import EvidenceError
 from palm_torch.receipt import SegmentReceipt
 
 if TYPE_CHECKING:
@@ -120,10 +120,7 @@ def _counts_of(found: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
 
 
 def _envelope(data: bytes) -> Envelope:
-    try:
-        document = decode_json(data, what="checkpoint: receipt", max_bytes=MAX_RECEIPT_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
+    document = codec.parse(data, what="checkpoint: receipt", max_bytes=MAX_RECEIPT_BYTES, error=EvidenceError)
     return dsse.from_json(document, what="checkpoint: receipt", error=EvidenceError)
 
 

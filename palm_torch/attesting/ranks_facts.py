@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from palm_torch import together
+from palm_torch import codec, together
 from palm_torch.attesting import ranks_agreement
 from palm_torch.digest import sha256_digest
-from palm_torch.encoding import decode_json, encode_json
-from palm_torch.errors import CoverageError, EncodingError
+from palm_torch.encoding import encode_json
+from palm_torch.errors import CoverageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,10 +115,7 @@ def check_machines(told: Sequence[bytes]) -> None:
 
 
 def _object(data: bytes, what: str, limit: int) -> dict[str, Any]:
-    try:
-        found = decode_json(data, what=what, max_bytes=limit)
-    except EncodingError as error:
-        raise CoverageError(str(error)) from error
+    found = codec.parse(data, what=what, max_bytes=limit, error=CoverageError)
     if not isinstance(found, dict):
         raise CoverageError(f"{what}: expected an object")
     return found

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from palm_torch import codec
 from palm_torch.attesting.training_state import TrainingState
-from palm_torch.encoding import decode_json, encode_json
+from palm_torch.encoding import encode_json
 from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.evidence import MAX_BUNDLE_BYTES, Opening, Segment
 from palm_torch.roles import Artifact
@@ -69,8 +69,4 @@ def decode(data: bytes, *, what: str = "checkpoint: state") -> SegmentState:
     Raises:
         EvidenceError: If the bytes are anything else.
     """
-    try:
-        document = decode_json(data, what=what, max_bytes=MAX_STATE_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
-    return codec.from_json(SegmentState, document, what=what, error=EvidenceError)
+    return codec.from_bytes(SegmentState, data, what=what, max_bytes=MAX_STATE_BYTES, error=EvidenceError)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from palm_torch import codec
 from palm_torch.commit import history
 from palm_torch.digest import SHA256, Digest
-from palm_torch.encoding import Json, decode_json, encode_json
+from palm_torch.encoding import Json, encode_json
 from palm_torch.errors import EncodingError, EvidenceError
 
 if TYPE_CHECKING:
@@ -250,10 +250,7 @@ def replay(log: Sequence[bytes], *, what: str = "event log") -> Replayed:
 
 def _events(log: Sequence[bytes], what: str) -> Iterator[tuple[int, str, Json]]:
     for place, entry in enumerate(log):
-        try:
-            event = decode_json(entry, what=f"{what}, entry {place}", max_bytes=len(entry))
-        except EncodingError as error:
-            raise EvidenceError(str(error)) from error
+        event = codec.parse(entry, what=f"{what}, entry {place}", max_bytes=len(entry), error=EvidenceError)
         if isinstance(event, dict) and event.get("type") in (ANSWER, MEASURED, CHANGED):
             yield place, str(event["type"]), event.get("payload")
 

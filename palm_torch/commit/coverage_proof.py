@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from palm_torch import files
-from palm_torch.codec import from_json, to_json
+from palm_torch.codec import from_bytes, to_json
 from palm_torch.commit import coverage
 from palm_torch.digest import Digest
-from palm_torch.encoding import decode_json, encode_json
+from palm_torch.encoding import encode_json
 from palm_torch.errors import ArtifactError, BindingError, EncodingError, EvidenceError
 from palm_torch.roles import Use
 
@@ -132,8 +132,4 @@ def decode(data: bytes, *, what: str) -> CoverageProof:
     Raises:
         EvidenceError: If they are not exactly such a proof.
     """
-    try:
-        value = decode_json(data, what=what, max_bytes=MAX_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
-    return from_json(CoverageProof, value, what=what, error=EvidenceError)
+    return from_bytes(CoverageProof, data, what=what, max_bytes=MAX_BYTES, error=EvidenceError)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
-from palm_torch.codec import from_json, to_json
+from palm_torch.codec import from_bytes, to_json
 from palm_torch.commit import multiset
 from palm_torch.digest import SHA256, TAGGED_SHA256, Digest, sha256_digest
-from palm_torch.encoding import decode_json, encode_json
+from palm_torch.encoding import encode_json
 from palm_torch.errors import EncodingError, ManifestError
 from palm_torch.roles import Multiset
 
@@ -197,11 +197,7 @@ def decode_header(data: bytes, *, what: str) -> Manifest:
     Raises:
         ManifestError: If they are not exactly a header.
     """
-    try:
-        value = decode_json(data, what=what, max_bytes=MAX_HEADER_BYTES)
-    except EncodingError as error:
-        raise ManifestError(str(error)) from error
-    return from_json(Manifest, value, what=what, error=ManifestError)
+    return from_bytes(Manifest, data, what=what, max_bytes=MAX_HEADER_BYTES, error=ManifestError)
 
 
 def _check_name(name: str) -> None:

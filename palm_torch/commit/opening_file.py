@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from palm_torch import files
-from palm_torch.codec import from_json, to_json
+from palm_torch.codec import from_bytes, to_json
 from palm_torch.commit import merkle, weights_commitment, weights_schemes
 from palm_torch.commit.weights_block import MAX_COVER_BYTES, MAX_COVER_TILES, Block
 from palm_torch.digest import TAGGED_SHA256, Digest
-from palm_torch.encoding import decode_json, encode_json
-from palm_torch.errors import DataError, EncodingError, EvidenceError
+from palm_torch.encoding import encode_json
+from palm_torch.errors import DataError, EvidenceError
 from palm_torch.roles import Tensor
 
 if TYPE_CHECKING:
@@ -126,8 +126,4 @@ def decode(data: bytes, *, what: str) -> WeightsOpening:
     Raises:
         EvidenceError: If they are not exactly such an opening.
     """
-    try:
-        value = decode_json(data, what=what, max_bytes=MAX_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
-    return from_json(WeightsOpening, value, what=what, error=EvidenceError)
+    return from_bytes(WeightsOpening, data, what=what, max_bytes=MAX_BYTES, error=EvidenceError)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from palm_torch import files
-from palm_torch.codec import from_json, to_json
+from palm_torch.codec import from_bytes, to_json
 from palm_torch.commit import history, manifest_file, records
 from palm_torch.commit import manifest as manifests
 from palm_torch.digest import sha256_digest
-from palm_torch.encoding import decode_json, encode_json
-from palm_torch.errors import ArtifactError, BindingError, DataError, EncodingError, ManifestError
+from palm_torch.encoding import encode_json
+from palm_torch.errors import ArtifactError, BindingError, DataError, ManifestError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,11 +121,7 @@ def decode(data: bytes, *, what: str) -> RecordProof:
     Raises:
         DataError: If they are not exactly such a proof.
     """
-    try:
-        value = decode_json(data, what=what, max_bytes=MAX_BYTES)
-    except EncodingError as error:
-        raise DataError(str(error)) from error
-    return from_json(RecordProof, value, what=what, error=DataError)
+    return from_bytes(RecordProof, data, what=what, max_bytes=MAX_BYTES, error=DataError)
 
 
 class Search:

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from palm_torch import codec, files
 from palm_torch.digest import Digest, tagged_digest
-from palm_torch.encoding import decode_json, encode_json
+from palm_torch.encoding import encode_json
 from palm_torch.errors import BindingError, EncodingError, EvidenceError, SealError
 
 KIND: Final = "salted"
@@ -127,11 +127,7 @@ def decode(data: bytes, *, what: str = "opening") -> SaltedOpening:
     Raises:
         EvidenceError: If the bytes are anything else.
     """
-    try:
-        document = decode_json(data, what=what, max_bytes=MAX_FILE_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
-    return codec.from_json(SaltedOpening, document, what=what, error=EvidenceError)
+    return codec.from_bytes(SaltedOpening, data, what=what, max_bytes=MAX_FILE_BYTES, error=EvidenceError)
 
 
 def verify(opening: SaltedOpening, expected: Digest | None, *, what: str = "opening") -> Content:
@@ -220,8 +216,4 @@ def decode_salts(data: bytes, *, what: str = "salts") -> SaltsFile:
     Raises:
         EvidenceError: If the bytes are anything else.
     """
-    try:
-        document = decode_json(data, what=what, max_bytes=MAX_FILE_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
-    return codec.from_json(SaltsFile, document, what=what, error=EvidenceError)
+    return codec.from_bytes(SaltsFile, data, what=what, max_bytes=MAX_FILE_BYTES, error=EvidenceError)

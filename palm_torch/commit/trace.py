@@ -10,12 +10,12 @@ import itertools
 from dataclasses import dataclass
 from typing import Final
 
-from palm_torch.codec import from_json, to_json
+from palm_torch.codec import from_bytes, to_json
 from palm_torch.commit import trace_schemes
 from palm_torch.commit.trace_groups import Calls, Group, Site, tiling
 from palm_torch.digest import Digest, tagged_digest
-from palm_torch.encoding import decode_json, encode_json
-from palm_torch.errors import EncodingError, EvidenceError
+from palm_torch.encoding import encode_json
+from palm_torch.errors import EvidenceError
 
 __all__ = ["Calls", "Context", "Group", "ModuleCoverage", "NotCaptured", "Site", "decode", "root", "tiling"]
 
@@ -148,8 +148,4 @@ def decode(data: bytes, *, what: str) -> Context:
     Raises:
         EvidenceError: If they are not exactly a context.
     """
-    try:
-        value = decode_json(data, what=what, max_bytes=MAX_CONTEXT_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
-    return from_json(Context, value, what=what, error=EvidenceError)
+    return from_bytes(Context, data, what=what, max_bytes=MAX_CONTEXT_BYTES, error=EvidenceError)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 from blake3 import blake3
 
 from palm_torch import files
-from palm_torch.codec import from_json, to_json
+from palm_torch.codec import from_bytes, to_json
 from palm_torch.commit import merkle, tile_leaf, trace, trace_rows, trace_schemes
 from palm_torch.commit.trace_rows import Question
 from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.digest import TAGGED_SHA256, Digest
-from palm_torch.encoding import decode_json, encode_json
-from palm_torch.errors import BindingError, DataError, EncodingError, EvidenceError, prefixed
+from palm_torch.encoding import encode_json
+from palm_torch.errors import BindingError, DataError, EvidenceError, prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -207,11 +207,7 @@ def decode(data: bytes, *, what: str) -> TraceOpening:
     Raises:
         EvidenceError: If they are not exactly such an opening.
     """
-    try:
-        value = decode_json(data, what=what, max_bytes=MAX_BYTES)
-    except EncodingError as error:
-        raise EvidenceError(str(error)) from error
-    return from_json(TraceOpening, value, what=what, error=EvidenceError)
+    return from_bytes(TraceOpening, data, what=what, max_bytes=MAX_BYTES, error=EvidenceError)
 
 
 def _leaves(place: Place, contents: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from palm_torch import files
-from palm_torch.codec import from_json, to_json
+from palm_torch.codec import from_bytes, to_json
 from palm_torch.commit import safetensors_file, weights_reading, weights_root, weights_schemes
 from palm_torch.digest import TAGGED_SHA256, Digest
-from palm_torch.encoding import MAX_VALUES, decode_json, encode_json, values_in
-from palm_torch.errors import ArtifactError, DataError, EncodingError
+from palm_torch.encoding import MAX_VALUES, encode_json, values_in
+from palm_torch.errors import ArtifactError, DataError
 from palm_torch.roles import Tensor
 
 if TYPE_CHECKING:
@@ -198,8 +198,4 @@ def decode(data: bytes, *, what: str) -> WeightsCommitment:
     Raises:
         DataError: If they are not exactly such a commitment.
     """
-    try:
-        value = decode_json(data, what=what, max_bytes=MAX_BYTES)
-    except EncodingError as error:
-        raise DataError(str(error)) from error
-    return from_json(WeightsCommitment, value, what=what, error=DataError)
+    return from_bytes(WeightsCommitment, data, what=what, max_bytes=MAX_BYTES, error=DataError)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from palm_torch import codec, dsse, files
 from palm_torch.cvm import appraisal, gpu_rules, pck, quote, snp_rules
 from palm_torch.digest import Digest
-from palm_torch.encoding import decode_hex, decode_json, encode_json
+from palm_torch.encoding import decode_hex, encode_json
 from palm_torch.errors import EncodingError, FreshnessError, InputError, PolicyError
 from palm_torch.policies import signing_keys, strict_yaml
 from palm_torch.request import parse_time
@@ -214,10 +214,7 @@ def decode(data: bytes, *, what: str = "reference values") -> Envelope:
     Raises:
         PolicyError: If the bytes are not a canonical envelope with one signature.
     """
-    try:
-        document = decode_json(data, what=what, max_bytes=MAX_BYTES)
-    except EncodingError as error:
-        raise PolicyError(str(error)) from error
+    document = codec.parse(data, what=what, max_bytes=MAX_BYTES, error=PolicyError)
     return dsse.from_json(document, what=what, error=PolicyError)
 
 
@@ -244,10 +241,7 @@ def verify(data: bytes, *, key: PublicKey, at: datetime, what: str = "reference 
         raise InputError("at: expected a time with a time zone")
     envelope = decode(data, what=what)  # 1
     payload = dsse.verify(envelope, payload_type=PAYLOAD_TYPE, key=key, what=what)  # 2
-    try:
-        document = decode_json(payload, what=what, max_bytes=MAX_BYTES)  # 3
-    except EncodingError as error:
-        raise PolicyError(str(error)) from error
+    document = codec.parse(payload, what=what, max_bytes=MAX_BYTES, error=PolicyError)  # 3
     values = codec.from_json(ReferenceValues, document, what=what, error=PolicyError)
     if not parse_time(values.issued) <= at <= parse_time(values.expires):  # 4
         raise FreshnessError(

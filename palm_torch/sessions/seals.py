@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
-from palm_torch import evidence, statement
+from palm_torch import codec, evidence, statement
 from palm_torch.commit import history
 from palm_torch.cvm import binding, eventlog, platforms
 from palm_torch.digest import SHA256, Digest, sha256_digest
-from palm_torch.encoding import decode_json
-from palm_torch.errors import BindingError, EncodingError, EvidenceError
+from palm_torch.errors import BindingError, EvidenceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,10 +150,9 @@ def read_log(log: Sequence[bytes]) -> tuple[dict[str, Any], ...]:
     """
     entries = []
     for index, entry in enumerate(log):
-        try:
-            document = decode_json(entry, what=f"log entry {index}", max_bytes=evidence.MAX_LOG_ENTRY_BYTES)
-        except EncodingError as error:
-            raise EvidenceError(str(error)) from error
+        document = codec.parse(
+            entry, what=f"log entry {index}", max_bytes=evidence.MAX_LOG_ENTRY_BYTES, error=EvidenceError
+        )
         if (
             not isinstance(document, dict)
             or type(document.get("seq")) is not int
