@@ -86,16 +86,16 @@ def check_place(content: AnswerReceipt, end: Statement, log: Sequence[bytes]) ->
         ("before", number, content.history_before),
         ("with", number + 1, content.history),
     ):
-        if replayed.history_root(size) != root:  # 2
+        if (logged := replayed.history_root(size)) != root:  # 2
             raise BindingError(
-                f"answer {number}: the history {name} it is {root} by the receipt, "
-                f"{replayed.history_root(size)} by the session's log"
+                f"answer {number}: the history {name} it is {root} by the receipt, {logged} by the session's "
+                "log"
             )
-    logged = answers.replay(log[: content.issued.log_size])
-    if logged.looks[-1].answers != content.rests_on.answers:  # 3
+    look = replayed.look_before(number)
+    if look.answers != content.rests_on.answers:  # 3
         raise BindingError(
             f"answer {number}: rests on a measurement after {content.rests_on.answers} answers by the "
-            f"receipt, after {logged.looks[-1].answers} by the session's log"
+            f"receipt, after {look.answers} by the session's log"
         )
     revoked = answers.account_of(claims.decoding.value).is_revoked(number)
     if revoked is not None:  # 4

@@ -14,7 +14,10 @@ from palm_torch.commit import answer_facts, trace
 from palm_torch.errors import BindingError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from palm_torch.commit.trace import Context
+    from palm_torch.digest import Digest
     from palm_torch.receipt import AnswerReceipt
 
 
@@ -49,10 +52,24 @@ def check(context: bytes, content: AnswerReceipt, *, what: str = "trace") -> Con
         before=content.generators.before,
         after=content.generators.after,
     )
-    for name, digest in expected.items():  # 3
-        if found.facts.get(name) != digest:
-            raise BindingError(
-                f"{what}: fact {name!r}: expected {digest}, as the receipt of answer {content.answer} says, "
-                f"got {found.facts.get(name) or 'none'}"
-            )
+    check_facts(found, expected, what=what, said=f"as the receipt of answer {content.answer} says")  # 3
     return found
+
+
+def check_facts(context: Context, expected: Mapping[str, Digest], *, what: str, said: str) -> None:
+    """Checks that a trace's context has facts; it may have others besides.
+
+    Args:
+        context: The context.
+        expected: Name → digest.
+        what: Name of the context, for messages.
+        said: Who says so, for messages.
+
+    Raises:
+        BindingError: If one is missing or another.
+    """
+    for name, digest in expected.items():
+        if context.facts.get(name) != digest:
+            raise BindingError(
+                f"{what}: fact {name!r}: expected {digest}, {said}, got {context.facts.get(name) or 'none'}"
+            )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from palm_torch import codec
@@ -60,7 +59,6 @@ class WatchedWeights:
                 f"{every_answers!r} and {every_s!r}"
             )
         self._sealer = sealer
-        self._thread = ExitStack()
         self._answers = 0
         self._looks = 0
         self._revoked: tuple[Revoked, ...] = ()
@@ -72,12 +70,12 @@ class WatchedWeights:
 
     def __enter__(self) -> Self:
         """Starts the thread that measures."""
-        self._thread.enter_context(self._vigil)
+        self._vigil.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stops it."""
-        self._thread.close()
+        self._vigil.__exit__(*error)
 
     @property
     def root(self) -> Digest:

@@ -106,12 +106,10 @@ def _turns(context: bytes, what: str, evidence: Path, bundle: Bundle) -> list[Tu
         )
     account = answers.account_of(end.claims.decoding.value)
     for turn in found:
-        for name, digest in ((answer_facts.QUERY, turn.query), (answer_facts.RESPONSE, turn.response)):
-            if decoded.facts.get(name) != digest:
-                raise BindingError(
-                    f"{what}: fact {name!r}: expected {digest}, as {evidence} says of answer {turn.answer}, "
-                    f"got {decoded.facts.get(name) or 'none'}"
-                )
+        facts = {answer_facts.QUERY: turn.query, answer_facts.RESPONSE: turn.response}
+        answer_traces.check_facts(
+            decoded, facts, what=what, said=f"as {evidence} says of answer {turn.answer}"
+        )
         if (revoked := account.is_revoked(turn.answer)) is not None:
             raise ClaimError(
                 f"answer {turn.answer} is revoked: tensor {revoked.tensor!r:.200} was found changed, and "

@@ -8,6 +8,7 @@ were last measured. Specification: docs/spec/55-inference.md.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -148,12 +149,14 @@ class Replayed:
         turns: The answers, in order.
         log_sizes: For each answer, how many entries the log had before it.
         looks: Measurements of the weights, in order.
+        look_sizes: For each measurement, how many entries the log had before it.
         settled: Whether the last measurement came after the last answer.
     """
 
     turns: tuple[Turn, ...]
     log_sizes: tuple[int, ...]
     looks: tuple[Look, ...]
+    look_sizes: tuple[int, ...]
     settled: bool
 
     def revoked(self) -> tuple[Revoked, ...]:
@@ -166,6 +169,10 @@ class Replayed:
             last = len(self.turns) - 1
             return (Revoked(first=measured, last=last, tensor=look.tensor),) if measured <= last else ()
         return ()
+
+    def look_before(self, answer: int) -> Look:
+        """Returns the last measurement that the log has before an answer."""
+        return self.looks[bisect.bisect_left(self.look_sizes, self.log_sizes[answer]) - 1]
 
     def history_root(self, size: int | None = None) -> Digest:
         """Returns the root of the history of the first `size` answers, of all if None."""
@@ -216,6 +223,7 @@ def replay(log: Sequence[bytes], *, what: str = "event log") -> Replayed:
     turns: list[Turn] = []
     sizes: list[int] = []
     looks: list[Look] = []
+    look_sizes: list[int] = []
     settled = False
     for place, kind, payload in _events(log, what):
         at = f"{what}, entry {place}"
@@ -244,8 +252,9 @@ def replay(log: Sequence[bytes], *, what: str = "event log") -> Replayed:
                 f"given and the one before began after {before.answers}"
             )
         looks.append(look)
+        look_sizes.append(place)
         settled = look.tensor is not None or look.answers == len(turns)
-    return Replayed(tuple(turns), tuple(sizes), tuple(looks), settled)
+    return Replayed(tuple(turns), tuple(sizes), tuple(looks), tuple(look_sizes), settled)
 
 
 def _events(log: Sequence[bytes], what: str) -> Iterator[tuple[int, str, Json]]:

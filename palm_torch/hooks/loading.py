@@ -60,6 +60,7 @@ def load_safetensors(
             room.
     """
     stored = safetensors_file.stored_tensors(Path(path))
+    _forget_expired()
     return {name: _load(item, torch.device(device)) for name, item in stored.items()}
 
 
@@ -101,10 +102,13 @@ def _remember(tensor: torch.Tensor, tiles: bytes, moment: float) -> None:
     place = _place(tensor)
     if place is None:
         return
-    for address in [key for key, one in _loaded.items() if one.storage.expired()]:  # type: ignore[no-untyped-call]
-        del _loaded[address]
     storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
     _loaded[_address(tensor)] = _Loaded(storage, place, tiles, moment)
+
+
+def _forget_expired() -> None:
+    for address in [key for key, one in _loaded.items() if one.storage.expired()]:  # type: ignore[no-untyped-call]
+        del _loaded[address]
 
 
 def _address(tensor: torch.Tensor) -> int:

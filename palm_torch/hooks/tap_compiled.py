@@ -76,23 +76,16 @@ def stale_caller(kinds: Collection[type]) -> str | None:
 
 
 @contextlib.contextmanager
-def watched(model: nn.Module, modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Lets graphs that are made in the ``with`` block look at the hooks, and remembers these graphs.
-
-    Args:
-        model: The model, with its wrappers.
-        modules: All modules in it, without wrappers.
-    """
-    modules = list(modules)
-    before = {*_graphs(model, modules), *(entry.code for _, entry in _entries())}
+def watched() -> Iterator[None]:
+    """Lets graphs that are made in the ``with`` block look at the hooks, and remembers these graphs."""
+    before = {entry.code for _, entry in _entries()}
     with contextlib.ExitStack() as stack:
         if _DYNAMO in sys.modules:
             stack.enter_context(_config().patch(skip_nnmodule_hook_guards=False))
         try:
             yield
         finally:
-            found = {*_graphs(model, modules), *(entry.code for _, entry in _entries())}
-            _made_inside.update(found - before)
+            _made_inside.update({entry.code for _, entry in _entries()} - before)
 
 
 def _config() -> Any:  # noqa: ANN401 (a module that makes up its attributes)

@@ -68,13 +68,12 @@ class Taps:
         CoverageError: If something cannot be tapped; every such thing is named.
     """
 
-    __slots__ = ("_accounts", "_ledger", "_model", "_stack", "_used", "selection")
+    __slots__ = ("_accounts", "_ledger", "_stack", "_used", "selection")
 
     def __init__(
         self, model: nn.Module, layers: Layers, sink: Sink, *, conditional: Conditional = ()
     ) -> None:
         self.selection: Final[Selection] = tap_targets.select(model, layers, conditional=conditional)
-        self._model = model
         self._ledger = Ledger(sink)
         self._accounts = _accounts(self.selection, self._ledger)
         self._stack = contextlib.ExitStack()
@@ -94,7 +93,7 @@ class Taps:
         with contextlib.ExitStack() as stack:
             modules = [place.module for place in self.selection.tree.places]
             tap_outputs.learn_caches(modules)
-            stack.enter_context(tap_compiled.watched(self._model, modules))
+            stack.enter_context(tap_compiled.watched())
             for account in self._accounts.values():
                 _install(account, stack)
             self._stack = stack.pop_all()
