@@ -72,6 +72,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         (config.cache.mkdir("palm-torch") / "vectors").write_text(line + "\n", encoding="utf-8")
 
 
+@pytest.fixture(autouse=True)
+def _no_graphs_left() -> Iterator[None]:
+    """Forgets what torch compiled during a test: its graphs would run in later ones, without their taps."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch"].compiler.reset()
+
+
 @pytest.fixture(scope="session")
 def vectors() -> Callable[[str], bytes]:
     """Returns a reader of third-party vectors: a name relative to their folder in, bytes out.

@@ -14,7 +14,7 @@ from palm_torch.commit import trace_opening
 from palm_torch.commit.trace import Calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from palm_torch.committing.proof import Proof
     from palm_torch.digest import Digest
@@ -113,14 +113,6 @@ def test_one_root_in_every_mode_that_computes_the_same() -> None:
     assert not any(one.recomputed for one in with_gradients.coverage)
 
 
-@pytest.fixture
-def fresh_graphs() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
-@pytest.mark.usefixtures("fresh_graphs")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_compiled_model_has_the_root_of_the_eager_one() -> None:
     model = make("llama")

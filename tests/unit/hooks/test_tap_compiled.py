@@ -6,7 +6,7 @@ What Inductor makes is in `test_tap_inductor.py`; a language model, in `committi
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
@@ -18,20 +18,14 @@ from torch.utils import checkpoint
 from palm_torch.errors import CoverageError
 from palm_torch.hooks import live, tap_compiled, tap_op
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 X = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
+def _fresh() -> None:
     torch.manual_seed(3)
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 def compiled(model: Any, backend: str = "aot_eager", **options: Any) -> Any:

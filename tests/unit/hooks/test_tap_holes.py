@@ -6,7 +6,6 @@ All of them, and where each is tested, are in the table of `docs/commit-inferenc
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -17,17 +16,7 @@ from torch.nn.modules import module as modules
 from palm_torch.errors import CoverageError
 from palm_torch.hooks import live, tap_op, tap_targets
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 X = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def fresh_graphs() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 def test_a_hook_for_all_modules_runs_before_ours() -> None:
@@ -73,7 +62,6 @@ def test_a_torch_that_does_not_tell_of_recomputation_is_refused(monkeypatch: pyt
         record(model, "blocks", lambda: model(X))
 
 
-@pytest.mark.usefixtures("fresh_graphs")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_part_that_ran_compiled_is_refused() -> None:
     model = Stack()

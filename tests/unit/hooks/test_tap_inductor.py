@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
 from tap_sink import Stack, record
 
 from palm_torch.hooks import tensors
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 COMPILER = os.environ.get("CXX", "g++")
 
@@ -55,12 +52,9 @@ class Handing(Stack):
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
+def _fresh() -> None:
     torch.manual_seed(3)
     received.clear()
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 def test_what_is_captured_is_what_the_next_module_received() -> None:

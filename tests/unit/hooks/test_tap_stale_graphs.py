@@ -14,7 +14,7 @@ from palm_torch.errors import CoverageError
 from palm_torch.hooks import live, tap_compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -23,11 +23,8 @@ STALE = r"'.*', which was compiled and has run before, calls modules of these.*t
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
+def _fresh() -> None:
     torch.manual_seed(3)
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 class Outer(nn.Module):
