@@ -27,6 +27,9 @@ REST: Final = 4.0
 
 LOWEST_PRIORITY: Final = 19
 
+ATTEMPTS: Final = 3
+"""How often in a row a measurement may break off: whoever adds a module meanwhile writes what it reads."""
+
 
 @dataclass(frozen=True, slots=True)
 class Looked:
@@ -61,6 +64,7 @@ class Vigil:
         self._begun = time.monotonic()
         self._done: deque[Looked] = deque()
         self._failure: CoverageError | None = None
+        self._broken_off = 0
         self._wake = threading.Condition()
         self._stopping = threading.Event()
         self._measuring = threading.Lock()
@@ -132,7 +136,7 @@ class Vigil:
 
     def _look(self) -> bool:
         """Measures everything; returns whether to go on watching."""
-        answers, moment = self._answers, time.monotonic()
+        before, answers, moment = self._begun_at, self._answers, time.monotonic()
         self._begun_at = answers
         changed: str | None = None
         begun = time.thread_time()
@@ -147,8 +151,13 @@ class Vigil:
         except CoverageError as error:
             self._failure = error
             return False
-        except RuntimeError as error:  # what torch raises where a tensor cannot be read
+        except RuntimeError as error:  # a tensor that cannot be read, or a table that changed its size
+            self._broken_off += 1
+            if self._broken_off < ATTEMPTS:
+                self._begun_at = before
+                return True
             self._failure = CoverageError(str(error))
             return False
+        self._broken_off = 0
         self._done.append(Looked(answers, moment, changed))
         return changed is None
