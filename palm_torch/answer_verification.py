@@ -11,6 +11,7 @@ from palm_torch import codec, collateral_file, files, gpu_files
 from palm_torch import evidence as bundles
 from palm_torch import receipt as receipt_files
 from palm_torch.appraisal import answer_openings, answer_receipts, answer_traces
+from palm_torch.appraisal.closing import Closing
 from palm_torch.appraiser import Appraiser, read_request
 from palm_torch.commit import file_list, salted, trace
 from palm_torch.commit.salted import Content
@@ -157,7 +158,7 @@ def verify_answers(  # noqa: PLR0913 (each is a file or a choice of the verifier
         policy=appraiser.policy(Path(policy)),
         request=None if request is None else read_request(Path(request)),
         artifacts={},
-        closing=None if closing is None else bundles.read(Path(closing)),
+        closing=None if closing is None else Closing(bundles.read(Path(closing))),
         collateral=None if collateral is None else collateral_file.read(Path(collateral)),
     )
     accepted: list[tuple[str, AnswerReceipt, AttestationResult]] = []

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from palm_torch.appraisal.at_hand import Data, Whole
+    from palm_torch.appraisal.closing import Closing
     from palm_torch.collateral_file import CollateralFile
     from palm_torch.gpu_files import Tokens
     from palm_torch.policies.policy import Policy
@@ -147,7 +148,7 @@ class Appraiser:
         policy: Policy,
         request: bytes | None,
         artifacts: Mapping[str, Path],
-        closing: bytes | None,
+        closing: bytes | Closing | None,
         collateral: CollateralFile | None,
     ) -> AttestationResult:
         """Appraises a receipt; as `verify`, but with bytes in hand.
@@ -158,7 +159,8 @@ class Appraiser:
             policy: What is demanded, from `policy`.
             request: The request that its session should answer, the file's bytes; None if there was none.
             artifacts: Files to compare with what it says of a role.
-            closing: The sealed evidence of its session, the file's bytes; None leaves it unclosed.
+            closing: The sealed evidence of its session, the file's bytes, or for several receipts what was
+                made of them; None leaves it unclosed.
             collateral: What the platform's vendor says of it; None takes what the receipt carries.
         """
         from palm_torch.appraisal import receipts  # noqa: PLC0415 (evidence needs no part of it, and starts faster)

@@ -5,7 +5,8 @@ A receipt of one answer, given the event log that its session sealed:
 1. The answer is the log's, right before the receipt, with the same trace.
 2. The histories before and with it are those that the log's answers make.
 3. It rests on the last measurement of the weights that the log has before it.
-4. It is not revoked.
+4. Each parameter of decoding is one that the statement says of the session's answers.
+5. It is not revoked.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from palm_torch.properties import Infer, Session
 from palm_torch.roles import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from palm_torch.commit.answers import Replayed
     from palm_torch.policies.inference_rules import InferenceRules
     from palm_torch.receipt import AnswerReceipt
     from palm_torch.statement import Statement
@@ -57,8 +59,8 @@ def check(content: AnswerReceipt, rules: InferenceRules) -> None:
             )
 
 
-def check_place(content: AnswerReceipt, end: Statement, log: Sequence[bytes]) -> None:
-    """Checks a receipt against the sealed statement and log of its session; both have been verified.
+def check_place(content: AnswerReceipt, end: Statement, replayed: Replayed) -> None:
+    """Checks a receipt against the sealed statement of its session and its log; both have been verified.
 
     Raises:
         BindingError: If the session did not give this answer there.
@@ -67,7 +69,6 @@ def check_place(content: AnswerReceipt, end: Statement, log: Sequence[bytes]) ->
     claims = end.claims
     if not isinstance(claims, (Infer, Session)):
         raise BindingError(f"answer {content.answer}: the closing evidence is of {end.operation!r}")
-    replayed = answers.replay(log)
     number = content.answer
     turn = replayed.turns[number] if number < len(replayed.turns) else None
     if (
@@ -97,8 +98,15 @@ def check_place(content: AnswerReceipt, end: Statement, log: Sequence[bytes]) ->
             f"answer {number}: rests on a measurement after {content.rests_on.answers} answers by the "
             f"receipt, after {look.answers} by the session's log"
         )
-    revoked = answers.account_of(claims.decoding.value).is_revoked(number)
-    if revoked is not None:  # 4
+    account = answers.account_of(claims.decoding.value)
+    for name, value in content.decoding.value.items():
+        if not account.has_said(name, value):  # 4
+            raise BindingError(
+                f"answer {number}: decoding.{name:.80}: the receipt says {answer_words.listed([value])}, "
+                "which by the session's statement no answer said"
+            )
+    revoked = account.is_revoked(number)
+    if revoked is not None:  # 5
         raise ClaimError(
             f"answer {number} is revoked: tensor {revoked.tensor!r:.200} was found changed, and nobody knows "
             f"since when: answers {revoked.first} to {revoked.last} rest on nothing"

@@ -31,7 +31,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from palm_torch import evidence, statement
 from palm_torch.appraisal import (
     answer_receipts,
     artifacts,
@@ -46,6 +45,8 @@ from palm_torch.appraisal import (
     verifier,
 )
 from palm_torch.appraisal.at_hand import NO_FILE
+from palm_torch.appraisal.closing import NAME as CLOSING_NAME
+from palm_torch.appraisal.closing import Closing
 from palm_torch.commit import history
 from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.encoding import encode_json
@@ -90,9 +91,6 @@ ANSWER_NOT_CHECKED: Final = (
 )
 """Likewise, of an answer's receipt."""
 
-CLOSING: Final = "closing evidence"
-"""How messages call the evidence that closes a receipt's session."""
-
 
 def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     found: Receipt,
@@ -102,7 +100,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
     time_source: str = "given by the caller",
     challenge: bytes | None = None,
     freshness_rule: freshness.Rule = "required",
-    closing: bytes | None = None,
+    closing: bytes | Closing | None = None,
     collateral: CollateralFile | None = None,
     gpu_files: GpuEndorsements | None = None,
     files: Mapping[str, Path] | None = None,
@@ -117,7 +115,8 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         time_source: Where `at` comes from; repeated in the result.
         challenge: The bytes of the request file that the session should answer; None if there was none.
         freshness_rule: ``not_checked`` accepts a session that answers a request which is not at hand.
-        closing: The sealed evidence of the run that the receipt was issued in, an evidence file's bytes.
+        closing: The sealed evidence of the run that the receipt was issued in, an evidence file's bytes; or
+            what was made of them once, for several receipts.
         collateral: What the platform's vendor says of it, to be used in place of what the receipt carries.
         gpu_files: What the makers of GPUs say of them; a kind of file of which there are some takes the
             place of that of the closing evidence. A receipt itself carries none.
@@ -134,7 +133,8 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
         raise InputError("at: expected a time with a time zone")
     checks: list[Check] = []
     try:
-        sealed = None if closing is None else evidence.decode(closing, what=CLOSING)
+        closed = Closing(closing) if isinstance(closing, bytes) else closing
+        sealed = None if closed is None else closed.bundle
         requirements = policy.platform.requirements()
         at_hand = gpus.read(
             None if sealed is None else sealed.gpu_endorsements, gpu_files, requirements=requirements, now=at
@@ -154,25 +154,22 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
                 f"the policy asks for {policy.claims.property!r}, the session is of "
                 f"{session.begin.operation!r}"
             )
-        if closing is None or sealed is None:  # neither, or both
+        if closed is None or sealed is None:  # neither, or both
             result = _unclosed(session, content, policy, at, challenge, freshness_rule)
         else:
-            result = verifier.verify(  # 6
-                closing,
+            result = closed.appraise(  # 6
                 policy=policy,
                 at=at,
                 challenge=challenge,
                 freshness_rule=freshness_rule,
                 collateral=collateral,
                 gpus_at_hand=at_hand,
-                what=CLOSING,
             )
             _check_place(found, content, sealed)
-            end = statement.decode(sealed.end.statement)  # 7
-            if isinstance(content, AnswerReceipt):
-                answer_receipts.check_place(content, end, sealed.log)
+            if isinstance(content, AnswerReceipt):  # 7
+                answer_receipts.check_place(content, closed.end, closed.replayed)
                 checks.append(Check(name="answer", detail="the session's, in its place, and not revoked"))
-            continuation.check_code(content.issued.code, end.run.code)
+            continuation.check_code(content.issued.code, closed.end.run.code)
         if isinstance(content, AnswerReceipt) and isinstance(policy.claims, InferenceRules):
             answer_receipts.check(content, policy.claims)  # 8
             checks.append(Check(name="claims", detail="model, tokenizer, decoding: as the policy demands"))
@@ -290,7 +287,7 @@ def _check_place(found: Receipt, content: Content, sealed: Bundle) -> None:
             _check_logged(found, content, log)
         return
     raise BindingError(
-        f"{CLOSING}: it is of run {sealed.run_id} in {len(sessions)} sessions, none of them the "
+        f"{CLOSING_NAME}: it is of run {sealed.run_id} in {len(sessions)} sessions, none of them the "
         f"receipt's, {found.session.run_id!r:.80}"
     )
 
@@ -302,7 +299,7 @@ def _check_logged(found: Receipt, content: Content, log: tuple[bytes, ...]) -> N
         entry,
     ):
         raise BindingError(
-            f"{CLOSING}: the event log of {len(log)} entries does not hold receipt {found.digest} as "
+            f"{CLOSING_NAME}: the event log of {len(log)} entries does not hold receipt {found.digest} as "
             f"entry {size}: it was issued in a part of the session that the run did not go on from"
         )
 

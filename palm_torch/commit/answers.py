@@ -131,6 +131,17 @@ class Account:
         """How many answers are revoked."""
         return sum(span.last - span.first + 1 for span in self.revoked)
 
+    def has_said(self, name: str, value: Any) -> bool:  # noqa: ANN401 (JSON)
+        """Says whether an answer can have named this parameter, by what is said of all answers."""
+        told = self.parameters.get(name)
+        if told is None:
+            return False
+        if _is_number(value):
+            return (
+                told.least is not None and told.greatest is not None and told.least <= value <= told.greatest
+            )
+        return encode_json(value) in map(encode_json, told.others)
+
     def is_revoked(self, answer: int) -> Revoked | None:
         """Returns the span in which an answer was revoked, or None."""
         return next((span for span in self.revoked if span.first <= answer <= span.last), None)
@@ -308,7 +319,7 @@ class Parameters:
 def _with(before: Parameter | None, value: Any, name: str) -> Parameter:  # noqa: ANN401 (any JSON value)
     before = before or Parameter(said=0, least=None, greatest=None, others=())
     least, greatest, others = before.least, before.greatest, before.others
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if _is_number(value):
         encode_json(value)
         least = value if least is None else min(least, value)
         greatest = value if greatest is None else max(greatest, value)
@@ -323,6 +334,10 @@ def _with(before: Parameter | None, value: Any, name: str) -> Parameter:  # noqa
             )
         others = tuple(spelled[key] for key in sorted(spelled))
     return Parameter(said=before.said + 1, least=least, greatest=greatest, others=others)
+
+
+def _is_number(value: Any) -> bool:  # noqa: ANN401 (any JSON value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _nesting(value: Any) -> int:  # noqa: ANN401 (any JSON value)

@@ -70,14 +70,14 @@ def test_a_receipt_that_tells_another_history_does_not_fit_the_log(
 ) -> None:
     bent = dataclasses.replace(content(talk.receipts[1]), **changes)
     with pytest.raises(BindingError, match=says):
-        answer_receipts.check_place(bent, talk.end, talk.run.evidence.bundle.log)
+        answer_receipts.check_place(bent, talk.end, answers.replay(talk.run.evidence.bundle.log))
 
 
 def test_a_measurement_that_the_log_does_not_have_is_nothing_to_rest_on(talk: Chat) -> None:
     said = content(talk.receipts[2])
     bent = dataclasses.replace(said, rests_on=dataclasses.replace(said.rests_on, answers=1))
     with pytest.raises(BindingError, match="rests on a measurement after 1 answers"):
-        answer_receipts.check_place(bent, talk.end, talk.run.evidence.bundle.log)
+        answer_receipts.check_place(bent, talk.end, answers.replay(talk.run.evidence.bundle.log))
 
 
 def test_a_receipt_of_another_session_is_not_closed_by_this_one(talk: Chat) -> None:
@@ -176,7 +176,7 @@ def test_a_trace_of_another_answer_is_refused(traced: tuple[Chat, list[Proof]]) 
     with pytest.raises(BindingError, match="fact 'query'"):
         answer_traces.check(second.context, swapped)
     with pytest.raises(BindingError, match="the session's log does not have it"):
-        answer_receipts.check_place(swapped, talk.end, talk.run.evidence.bundle.log)
+        answer_receipts.check_place(swapped, talk.end, answers.replay(talk.run.evidence.bundle.log))
 
 
 def test_the_root_of_a_trace_is_no_test_for_guesses(traced: tuple[Chat, list[Proof]]) -> None:

@@ -230,7 +230,7 @@ def test_a_receipt_that_keeps_the_rules_is_accepted(first: AnswerReceipt) -> Non
 def test_a_receipt_has_its_place_in_the_log_of_answers_alone(
     talk: Chat, first: AnswerReceipt, training: Statement
 ) -> None:
-    log = talk.run.evidence.bundle.log
+    log = answers.replay(talk.run.evidence.bundle.log)
     answer_receipts.check_place(first, talk.end, log)
     with pytest.raises(BindingError, match="the closing evidence is of 'train'"):
         answer_receipts.check_place(first, training, log)
@@ -242,6 +242,18 @@ def test_a_receipt_has_its_place_in_the_log_of_answers_alone(
     )
     with pytest.raises(ClaimError, match="answer 0 is revoked: tensor 'w'"):
         answer_receipts.check_place(first, end, log)
+
+
+@pytest.mark.parametrize(
+    "said", [{"temperature": 9.5}, {"temperature": "hot"}, {"temperature": True}, {"seed": 1}]
+)
+def test_parameters_that_no_answer_of_the_session_said_do_not_fit_its_statement(
+    talk: Chat, first: AnswerReceipt, said: dict[str, object]
+) -> None:
+    replayed = answers.replay(talk.run.evidence.bundle.log)
+    bent = dataclasses.replace(first, decoding=dataclasses.replace(first.decoding, value=said))
+    with pytest.raises(BindingError, match="which by the session's statement no answer said"):
+        answer_receipts.check_place(bent, talk.end, replayed)
 
 
 def test_an_opening_belongs_to_one_answer_and_role(talk: Chat, first: AnswerReceipt) -> None:
