@@ -17,6 +17,7 @@ import click
 from palm_torch import __version__, terminal
 from palm_torch.commands import (
     answer,
+    audit,
     bind,
     check,
     collateral,
@@ -25,6 +26,7 @@ from palm_torch.commands import (
     demo,
     distribute,
     doctor,
+    fingerprint,
     inspect,
     measure,
     policy,
@@ -106,6 +108,8 @@ VERBS: Final = (
     check.check,
     answer.open_answer,
     answer.check_answers,
+    audit.audit,
+    fingerprint.fingerprint,
     policy.policy,
     timestamp.timestamp,
     collateral.collateral,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 PACKAGES: Final = {
     "torch": frozenset({"torch", "numpy", "safetensors", "gmpy2"}),
     "kzg": frozenset({"ckzg", "py_arkworks_bls12381", "gmpy2"}),
+    "audit": frozenset({"numpy", "ml_dtypes"}),
     "data": frozenset({"pyarrow"}),
     "hf": frozenset({"transformers", "datasets", "peft", "accelerate"}),
     "resume": frozenset({"torchdata"}),

@@ -27,6 +27,8 @@ MINIMUM_PERCENT: Final = {
     "palm_torch/dsse.py": 100.0,
     "palm_torch/receipt.py": 100.0,
     "palm_torch/commit/": 100.0,
+    "palm_torch/challenge/": 100.0,
+    "palm_torch/audit/": 100.0,
     "palm_torch/cvm/": 100.0,
     "palm_torch/sessions/": 100.0,
     "palm_torch/policies/": 100.0,

@@ -5,17 +5,24 @@ magnitude are taken. They are encoded as a polynomial through 128 points over th
 an element's place modulo the largest m for which all places differ, y the 16 bits of its value. A proof is m
 and 128 coefficients, 258 bytes. Where the paper leaves a choice (how m is found, which interpolation), this
 takes what is fast here: NumPy, Newton's divided differences.
+
+Whoever checks has run the model over the same tokens, takes the 128 elements of the largest magnitude of his
+own run, and evaluates the polynomial at their places. Of these elements he counts those whose exponents
+differ; of the others he takes mean and median of how far the mantissas are apart. Too much of one of the
+three is a failure. How much is too much depends on model, type and kernels: `PUBLISHED` is what published
+examples of its use allow for bfloat16.
 """
 
 from __future__ import annotations
 
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -25,6 +32,31 @@ PRIME: Final = 65497
 TOKENS: Final = 32
 TOP: Final = 128
 PROOF_BYTES: Final = 2 + 2 * TOP
+MANTISSA_BITS: Final = 7
+NONE_ALIKE: Final = 128.0
+"""Difference of mantissas where no exponents agree: more than there can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How far a run is from the one that a proof was made of.
+
+    Attributes:
+        exponents: How many of the 128 elements have another exponent, or another sign.
+        mean: Mean difference of the mantissas of the others, in units in the last place.
+        median: Their median.
+    """
+
+    exponents: float
+    mean: float
+    median: float
+
+    def above(self, most: Errors) -> bool:
+        """Says whether one of the three is too large."""
+        return any(mine > theirs for mine, theirs in zip(astuple(self), astuple(most), strict=True))
+
+
+PUBLISHED: Final = Errors(90, 10, 8)
 
 
 def proofs(states: Sequence[torch.Tensor]) -> Iterator[bytes]:
@@ -36,6 +68,39 @@ def proofs(states: Sequence[torch.Tensor]) -> Iterator[bytes]:
     yield proof(states[0])
     for start in range(1, len(states), TOKENS):
         yield proof(torch.cat(list(states[start : start + TOKENS])))
+
+
+def check(made: Iterable[bytes], states: Sequence[torch.Tensor]) -> Errors:
+    """Compares a run with proofs of one that should be the same; returns the largest of each error.
+
+    Args:
+        made: The proofs, as `proofs` yields them.
+        states: The verifier's own last hidden states, as for `proofs`.
+    """
+    runs = [states[0]]
+    runs += [torch.cat(list(states[start : start + TOKENS])) for start in range(1, len(states), TOKENS)]
+    found = [astuple(errors(item, own)) for item, own in zip(made, runs, strict=True)]
+    return Errors(*(max(column) for column in zip(*found, strict=True)))
+
+
+def errors(made: bytes, states: torch.Tensor) -> Errors:
+    """Compares some tokens with a proof.
+
+    Args:
+        made: The proof.
+        states: The verifier's own states of these tokens, tokens × width, bfloat16.
+    """
+    modulus = int.from_bytes(made[:2], "big")
+    coefficients = np.frombuffer(made[2:], dtype=">u2").astype(np.int64)
+    flat = states.reshape(-1)
+    places = flat.abs().topk(TOP).indices
+    own = flat[places].view(torch.int16).numpy().astype(np.int64) % 2**16
+    told = evaluate(coefficients, places.numpy() % modulus)
+    alike = own >> MANTISSA_BITS == told >> MANTISSA_BITS
+    if not alike.any():
+        return Errors(TOP, NONE_ALIKE, NONE_ALIKE)
+    apart = np.abs(own - told)[alike]
+    return Errors(float(TOP - alike.sum()), float(apart.mean()), float(np.median(apart)))
 
 
 def proof(states: torch.Tensor) -> bytes:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _ONE: Final = (
     click.option("--policy", type=FILE, help="With --evidence or --receipt: what is demanded of it, YAML."),
-    click.option("--request", type=FILE, help="The request that the evidence should answer."),
     click.option(
         "--collateral", type=FILE, help="What the vendor says of the platform, from `collateral fetch`."
     ),
@@ -104,15 +103,21 @@ _COMMON: Final = (
 )
 
 
-def options(*, several: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def options(
+    *, several: bool, request: str = "--request"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Returns what adds the options.
 
     Args:
         several: Whether several pieces of evidence may be given, each with a policy, request and collateral.
+        request: How the request that one piece of evidence answers is given, where another request has that
+            name.
     """
+    asked = click.option(request, "request", type=FILE, help="The request that the evidence should answer.")
+    first = _SEVERAL if several else (_ONE[0], asked, *_ONE[1:])
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed((*(_SEVERAL if several else _ONE), *_COMMON)):
+        for option in reversed((*first, *_COMMON)):
             command = option(command)
         return command
 

@@ -1,4 +1,4 @@
-"""`palm-torch check`: an opening of weights or of a trace, each with what it can be checked against."""
+"""`palm-torch check`: openings and fingerprints, each with what it can be checked against."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from palm_torch.commands import appraising, check_trace, check_weights, printing
+from palm_torch.commands import appraising, check_rerun, check_trace, check_weights, printing
 from palm_torch.commands.arguments import FILE
 from palm_torch.errors import EvidenceError, InputError
 from palm_torch.exit_codes import MALFORMED
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Check an opening of weights or of a trace against a root, or against evidence.")
-@click.argument("opening", type=FILE)
+@click.argument("opening", type=FILE, required=False)
 @click.option("--root", help="The root that you trust: palm-sha256:..., or its 64 hexadecimal digits.")
 @click.option(
     "--evidence",
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 )
 @check_weights.options
 @check_trace.options
+@check_rerun.options
 @appraising.options(several=False)
 @click.option("--values", type=FILE, help="Write what was proven as a .safetensors file.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was proven, or why not, as JSON.")
-def check(opening: Path, **options: Any) -> int:  # noqa: ANN401 (checked by click)
+def check(opening: Path | None, **options: Any) -> int:  # noqa: ANN401 (checked by click)
     """Check offline that an opening shows what it says, without the model.
 
     The file itself says what it is an opening of. Rows of weights: with --evidence and --policy the evidence
@@ -42,9 +43,17 @@ def check(opening: Path, **options: Any) -> int:  # noqa: ANN401 (checked by cli
     --evidence or --receipt and --policy it is proven to be of an answer of that session; with --root, of the
     run with that root, whosesoever it is.
 
+    With --fingerprint in place of an OPENING: what a trace binds is compared with a run of your own, within
+    the tolerance that --calibration measured.
+
     Where --tensor, --rows or --cols, or --site, --call, --batch, --tokens, --channels or --fact are given,
     anything else is rejected.
     """
+    if opening is None:
+        return _without_opening(options)
+    if given := appraising.given(check_rerun.NAMES):
+        raise click.UsageError(f"{given[0]} goes with --fingerprint and without an OPENING")
+    options = {name: value for name, value in options.items() if name not in check_rerun.NAMES}
     try:
         data = _read(opening)
     except InputError as error:
@@ -58,6 +67,19 @@ def check(opening: Path, **options: Any) -> int:  # noqa: ANN401 (checked by cli
             f"{given[0]} goes with an opening of {what}: {opening} does not say that it is one"
         )
     return run(opening, data, **{name: value for name, value in options.items() if name not in strangers})
+
+
+def _without_opening(options: dict[str, Any]) -> int:
+    if options["fingerprint"] is None:
+        raise click.UsageError("check needs an OPENING, or --fingerprint FINGERPRINT")
+    strangers = [
+        name
+        for name in (*check_weights.NAMES, *check_trace.NAMES, "values")
+        if name not in {"context", "receipt"}
+    ]
+    if given := appraising.given(strangers):
+        raise click.UsageError(f"{given[0]} goes with an OPENING, and not with --fingerprint")
+    return check_rerun.run(**{name: value for name, value in options.items() if name not in strangers})
 
 
 def _read(opening: Path) -> bytes:

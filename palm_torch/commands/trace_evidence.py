@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from palm_torch import statement
 from palm_torch.appraisal import answer_traces
+from palm_torch.challenge import sealed
 from palm_torch.commands import evidence_appraisal
 from palm_torch.commit import answer_facts, answers, trace
 from palm_torch.digest import Digest
@@ -30,12 +31,14 @@ class Named:
         result: What its appraisal found.
         answers: Numbers of the answers that the trace is of.
         root: The trace root.
+        claims: What an audit's request binds of it, as `palm_torch.challenge.sealed` says.
     """
 
     source: Path
     result: AttestationResult
     answers: tuple[int, ...]
     root: Digest
+    claims: Digest
 
     @property
     def strength(self) -> str:
@@ -75,12 +78,24 @@ def named(
         if not isinstance(content, AnswerReceipt):
             raise ArtifactError(f"{receipt}: expected the receipt of an answer, got one of {content.KIND!r}")
         answer_traces.check(context, content, what=what)
-        return Named(source=receipt, result=result, answers=(content.answer,), root=root)
+        return Named(
+            source=receipt,
+            result=result,
+            answers=(content.answer,),
+            root=root,
+            claims=sealed.of_receipt(content),
+        )
     if evidence is None:
         raise ArtifactError(f"{what}: expected a receipt or evidence that names the trace, got none")
     result, bundle = evidence_appraisal.sealed(evidence, **appraisal)
     turns = _turns(context, what, evidence, bundle)
-    return Named(source=evidence, result=result, answers=tuple(turn.answer for turn in turns), root=root)
+    return Named(
+        source=evidence,
+        result=result,
+        answers=tuple(turn.answer for turn in turns),
+        root=root,
+        claims=sealed.of_evidence(bundle),
+    )
 
 
 def _turns(context: bytes, what: str, evidence: Path, bundle: Bundle) -> list[Turn]:

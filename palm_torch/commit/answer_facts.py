@@ -24,6 +24,7 @@ DECODING: Final = "decoding"
 BEFORE: Final = "generators.before"
 AFTER: Final = "generators.after"
 LOGITS: Final = "logits"
+FINGERPRINT: Final = "fingerprint"
 
 _DECODING_TAG: Final = "palm-torch/decoding/v1"
 _LOGITS_TAG: Final = "palm-torch/logits/v1"
@@ -54,12 +55,21 @@ def facts(
     named = {
         QUERY: query,
         RESPONSE: response,
-        DECODING: tagged_digest(_DECODING_TAG, encode_json(decoding)),
+        DECODING: decoding_digest(decoding),
         BEFORE: before,
         AFTER: after,
         TOKENIZER: tokenizer,
     }
     return {name: digest for name, digest in named.items() if digest is not None}
+
+
+def decoding_digest(parameters: dict[str, Any]) -> Digest:
+    """Returns the digest of parameters of decoding.
+
+    Raises:
+        EncodingError: If one has no JSON form.
+    """
+    return tagged_digest(_DECODING_TAG, encode_json(parameters))
 
 
 def token_logits(form: str, content_hash: bytes) -> Digest:

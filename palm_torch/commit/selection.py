@@ -19,6 +19,7 @@ import itertools
 import math
 from collections import Counter, deque
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from palm_torch.errors import DataError
@@ -98,7 +99,12 @@ class _Table:
         self, values: Sequence[float], costs: Sequence[float], kinds: Sequence[tuple[float, int]]
     ) -> None:
         self._values = [0.0, *itertools.accumulate(values)]
-        self._costs = [0.0, *itertools.accumulate(costs)]
+        # exact: the sum of an interval is a difference of two sums, which rounding would make too small
+        unit = max(
+            (Fraction(number).denominator for number in (*costs, *(kind for kind, _ in kinds))), default=1
+        )
+        self._costs = [0, *itertools.accumulate(int(Fraction(cost) * unit) for cost in costs)]
+        self._budgets = [int(Fraction(budget) * unit) for budget, _ in kinds]
         self._kinds = kinds
         self._rows: dict[tuple[int, ...], list[float]] = {}
         self._from: dict[tuple[int, ...], list[tuple[int, int] | None]] = {}
@@ -126,7 +132,7 @@ class _Table:
         found: list[tuple[int, int] | None] = [None] * len(values)
         for kind in (kind for kind, count in enumerate(state) if count):
             before = self._rows[_without(state, kind)]
-            for end, start in zip(layers, self._starts(before, self._kinds[kind][0]), strict=True):
+            for end, start in zip(layers, self._starts(before, self._budgets[kind]), strict=True):
                 if (value := before[start] + values[end] - values[start]) > row[end]:
                     row[end], found[end] = value, (kind, start)
         for end in layers:
@@ -134,7 +140,7 @@ class _Table:
                 row[end], found[end] = row[end - 1], None
         self._rows[state], self._from[state] = row, found
 
-    def _starts(self, before: Sequence[float], budget: float) -> Iterator[int]:
+    def _starts(self, before: Sequence[float], budget: int) -> Iterator[int]:
         """Yields, for each end from 1 on, the best start of an interval that the budget allows."""
         values, costs = self._values, self._costs
         queue: deque[int] = deque()
@@ -186,10 +192,15 @@ def queries_for(rho: float, missed: float) -> int:
         missed: Probability that none of them is drawn, in (0, 1).
 
     Raises:
-        DataError: If a number is out of range.
+        DataError: If a number is out of range, or the fraction so small that the number is none.
     """
     if not 0 < rho <= 1 or not 0 < missed < 1:
         raise DataError(
             f"queries: expected a fraction in (0, 1] and a probability in (0, 1), got {rho!r} and {missed!r}"
         )
-    return 1 if rho == 1 else max(1, math.ceil(math.log(missed) / math.log1p(-rho)))
+    if rho == 1:
+        return 1
+    queries = math.log(missed) / math.log1p(-rho)
+    if not math.isfinite(queries):
+        raise DataError(f"queries: no number of places finds a fraction of {rho!r}")
+    return max(1, math.ceil(queries))

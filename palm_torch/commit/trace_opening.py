@@ -134,19 +134,33 @@ def verify(root: Digest, context: bytes, question: Question, opening: TraceOpeni
     """
     if (found := trace.root(context)) != root:  # 1
         raise BindingError(f"trace context: expected the root {root}, got {found}: it is of another trace")
-    decoded = trace.decode(context, what="trace context")  # 2
+    return verify_in(root, trace.decode(context, what="trace context"), question, opening)  # 2
+
+
+def verify_in(root: Digest, context: trace.Context, question: Question, opening: TraceOpening) -> Shown:
+    """Checks one of many openings against a trace root: steps 3 to 7 of `verify`.
+
+    Args:
+        root: The trace root that the verifier trusts.
+        context: What steps 1 and 2 made of the context's bytes: decoded after their root was found equal.
+        question: What the verifier wants to see.
+        opening: What is to be believed.
+
+    Raises:
+        PalmTorchError: As `verify`.
+    """
     what = f"opening of {question.site}"
     if opening.root != root:  # 3
         raise BindingError(f"{what}: expected it under the root {root}, it is under {opening.root}")
     if opening.question != question:
         raise BindingError(f"{what}: expected an answer to {question}, it answers {opening.question}")
-    place = trace_rows.locate(decoded, question)  # 4
+    place = trace_rows.locate(context, question)  # 4
     if len(opening.tiles) != (size := sum(tile.nbytes for tile in place.tiles)):  # 5
         raise EvidenceError(f"{what}: expected tiles of {size} bytes, got {len(opening.tiles)}")
     contents = list(_split(opening.tiles, place.tiles))
     group, leaves = place.group, dict(_leaves(place, contents))
     with prefixed(what):  # 6
-        trace_schemes.verify(decoded.scheme, group.dtype, group.grid(), group.root, leaves, opening.proof)
+        trace_schemes.verify(context.scheme, group.dtype, group.grid(), group.root, leaves, opening.proof)
     values = place.cut(contents)  # 7
     return Shown(root=root, question=question, dtype=group.dtype, shape=place.shape, values=values)
 

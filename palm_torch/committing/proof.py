@@ -1,187 +1,61 @@
-"""A commitment to what a model computes in a block: the object that users hold.
+"""What users hold of a commitment: its root, and what can be shown of it.
 
-Leaving the block makes the trees. What else belongs to the run can still be bound until somebody asks for the
-root; afterwards any piece of what was computed can be shown to whoever has it, if the tensors were kept or
-are still at hand.
+Once the root is known, any piece of what was computed can be shown to whoever has it, and audits answered, if
+the tensors were kept or are still at hand.
 """
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any
 
-from palm_torch import files
-from palm_torch.commit import trace, trace_gathering, trace_opening, trace_question, trace_rows
-from palm_torch.commit.trace import Context, ModuleCoverage, NotCaptured, Site
+from palm_torch.challenge import request as audit_request
+from palm_torch.challenge import tokens as audit_tokens
+from palm_torch.challenge.request import AuditRequest
+from palm_torch.commit import answer_facts, trace_opening, trace_question, trace_rows
+from palm_torch.committing import answering, bound_tokens, fingerprints, saved_trace
+from palm_torch.committing.answering import KeptTrace
+from palm_torch.committing.commitment import Commitment
 from palm_torch.committing.given import Given
-from palm_torch.errors import CoverageError, DataError, SessionError
+from palm_torch.errors import DataError
 from palm_torch.hooks import tensors as tensor_contents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import TracebackType
+    from collections.abc import Callable, Mapping, Sequence
 
+    import numpy.typing as npt
     import torch
-    from torch import nn
 
-    from palm_torch.commit import trace_schemes
-    from palm_torch.commit.trace import Group
-    from palm_torch.commit.trace_gathering import Captured
+    from palm_torch.audit.fingerprint_file import Fingerprint
+    from palm_torch.challenge.answer import AuditAnswer
+    from palm_torch.commit.trace import Group, Site
     from palm_torch.commit.trace_opening import TraceOpening
     from palm_torch.commit.trace_question import Range
-    from palm_torch.commit.trace_schemes import Tree
-    from palm_torch.committing.capture import Capture
-    from palm_torch.committing.spill import Kept
-    from palm_torch.committing.streams import Stream
-    from palm_torch.digest import Digest
+    from palm_torch.committing.bound_tokens import BoundTokens
 
 
-class Bringer(Protocol):
-    """What hooks a model and calls the capture: `palm_torch.hooks.taps.Taps`."""
+class Proof(Commitment):
+    """A commitment to what a model computes in a block; `palm_torch.commit` makes it."""
 
-    def __enter__(self) -> object:
-        """Installs the hooks."""
+    _tokens: BoundTokens | None = None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> object:
-        """Removes them; raises CoverageError if a tapped module was not seen as often as it should be."""
+    def bind_tokens(self, tokens: torch.Tensor, attention_mask: torch.Tensor | None = None) -> None:
+        """Binds the ids of the tokens, prompt and answer, as the salted fact ``tokens``: audits rest on it.
 
-    @property
-    def coverage(self) -> tuple[ModuleCoverage, ...]:
-        """How often each tapped module was seen, by path."""
-
-    @property
-    def not_captured(self) -> tuple[NotCaptured, ...]:
-        """Outputs that were seen and left out."""
-
-
-class Proof:
-    """A commitment to what a model computes in a block; `palm_torch.commit` makes it.
-
-    Args:
-        taps: Brings the tensors.
-        capture: Takes them.
-        kept: Where they are kept, or None.
-        scheme: What the trees are made of.
-        module: The module whose outputs these are.
-
-    Attributes:
-        module: The same.
-    """
-
-    def __init__(
-        self,
-        taps: Bringer,
-        capture: Capture,
-        kept: Kept | None = None,
-        *,
-        scheme: trace_schemes.Name = "hash",
-        module: nn.Module | None = None,
-    ) -> None:
-        self.module = module
-        self._taps = taps
-        self._capture = capture
-        self._kept = kept
-        self._scheme = scheme
-        self._state: Literal["new", "open", "closed", "failed"] = "new"
-        self._model: Digest | None = None
-        self._facts: dict[str, Digest] = {}
-        self._gathered: list[tuple[Group, Tree]] = []
-        self._sealed: tuple[Context, bytes, Digest] | None = None
-        self._streams: dict[tuple[Site, str, int], Stream] = {}
-
-    def __enter__(self) -> Self:
-        """Installs the taps.
-
-        Raises:
-            SessionError: If the block was entered before.
-            CoverageError: If a module cannot be tapped.
-        """
-        if self._state != "new":
-            raise SessionError("commit(...): its block was entered before; make another commitment")
-        self._state = "failed"
-        self._taps.__enter__()
-        self._state = "open"
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Removes the taps, waits until everything is hashed, and makes the trees.
-
-        Raises:
-            CoverageError: If something that was tapped was not seen or not captured: there is no root then.
-        """
-        self._state = "failed"
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._capture.abandon)
-            self._taps.__exit__(kind, error, traceback)
-            if kind is None:
-                self._gather(self._capture.close())
-                self._state = "closed"
-
-    @property
-    def root(self) -> Digest:
-        """The trace root, once the block has ended; nothing can be bound any more when it is known.
-
-        Raises:
-            SessionError: If it has not, or it failed.
-        """
-        return self._result()[2]
-
-    @property
-    def context(self) -> bytes:
-        """Everything that the root binds, as the bytes it is the hash of; whoever checks openings needs them.
-
-        Raises:
-            SessionError: As in `root`.
-        """
-        return self._result()[1]
-
-    @property
-    def trace(self) -> Context:
-        """The same, decoded.
-
-        Raises:
-            SessionError: As in `root`.
-        """
-        return self._result()[0]
-
-    @property
-    def coverage(self) -> tuple[ModuleCoverage, ...]:
-        """How often each tapped module was seen.
-
-        Raises:
-            SessionError: As in `root`.
-        """
-        self._require_closed()
-        return self._taps.coverage
-
-    def add_facts(self, facts: Mapping[str, Digest], *, model: Digest | None = None) -> None:
-        """Binds what else belongs to the run, such as prompt and output, until the root is known.
+        Example: ``proof.bind_tokens(model.generate(**prompt), prompt["attention_mask"])``
 
         Args:
-            facts: Name → digest.
-            model: The weights root of the model.
+            tokens: int64 [sequences, tokens]: what `generate` returned, or what one forward pass was given.
+            attention_mask: [sequences, tokens of the prompt], 0 where there is padding.
 
         Raises:
-            SessionError: If the root is known, the block failed, or a name has another digest already;
-                nothing is bound then.
+            DataError: If they are none of these, or as many as no captured tensor has.
+            SessionError: If the root is known, the block failed, or other ids were bound before.
         """
-        if self._sealed is not None or self._state == "failed":
-            raise SessionError(
-                "commit(...): facts are bound before the root is asked for, and it "
-                + ("was asked for already" if self._sealed is not None else "will never be there")
-            )
-        for name, digest in facts.items():
-            if self._facts.get(name, digest) != digest:
-                raise SessionError(f"commit(...): the fact {name!r} was bound before, to another digest")
-        if self._model not in (None, model or self._model):
-            raise SessionError("commit(...): the model was bound before, with other weights")
-        self._facts.update(facts)
-        self._model = model or self._model
+        bound = bound_tokens.bind(tokens, attention_mask)
+        bound.require_fit([group for group, _ in self._gathered])
+        self.add_facts({audit_tokens.FACT: bound.digest})
+        self._tokens = bound
 
     def open(
         self,
@@ -222,14 +96,71 @@ class Proof:
         read = self._reader(site, call, tensors)
         return trace_opening.make(root, context, [tree for _, tree in self._gathered], question, read)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the context to a file, for those who check openings.
+    def answer(
+        self,
+        request: AuditRequest | str | Path,
+        *,
+        weights: str | Path | None = None,
+        decoding: dict[str, Any] | None = None,
+    ) -> AuditAnswer:
+        """Opens everything that an audit's request asks for.
+
+        Args:
+            request: The request, or its file.
+            weights: The model's weights, a safetensors file, an index or a folder, for a request that asks
+                for some of them.
+            decoding: How tokens were chosen, in your words.
 
         Raises:
-            DataError: If it cannot be written.
+            SessionError: As in `root`.
+            RequestError: If the file is no request.
+            BindingError: If the request is about another trace.
+            DataError: If nothing was kept, or as in `palm_torch.committing.answering.answer`.
+            ArtifactError: If the weights are not those of the trace.
+        """
+        kept = self._kept_trace()
+        asked = request if isinstance(request, AuditRequest) else audit_request.read(Path(request))
+        path = None if weights is None else Path(weights)
+        return answering.answer(asked, kept, weights=path, decoding=decoding)
+
+    def fingerprint(
+        self,
+        sites: Sequence[Site | str] | None = None,
+        *,
+        seed: bytes = b"",
+        top: int | None = None,
+        counts: npt.NDArray[Any] | None = None,
+    ) -> Fingerprint:
+        """Makes a fingerprint of kept tensors, and binds one without a seed as the fact ``fingerprint``.
+
+        Args:
+            sites: Sites, or paths of modules; None for two blocks: the one in the middle and the last.
+            seed: What a verifier drew after the seal, for other directions; nothing is bound then.
+            top: How many of the largest channels; None for what it takes if nothing is said.
+            counts: How many tokens each sequence has beside padding.
+
+        Raises:
+            SessionError: As in `root`, if nothing was kept, or if the root is known and there is no seed.
+            DataError: If there is no such site, or its calls differ in element type or sequences.
+            MissingExtraError: If the extra ``audit`` is not installed.
+        """
+        self._require_closed()
+        groups = [group for group, _ in self._gathered]
+        made = fingerprints.make(groups, self._streams, self._kept, sites, seed=seed, top=top, counts=counts)
+        if not seed:
+            self.add_facts({answer_facts.FINGERPRINT: made.digest})
+        return made
+
+    def save_trace(self, folder: str | Path) -> None:
+        """Writes context, kept tensors and ids to a new folder that only its owner may read.
+
+        ``palm-torch audit answer --trace FOLDER`` answers audits from it when this process has ended.
+
+        Raises:
+            DataError: If nothing was kept, something is there already, or it cannot be written.
             SessionError: As in `root`.
         """
-        files.write_atomically(Path(path), [self.context], error=DataError)
+        saved_trace.save(Path(folder), self._kept_trace())
 
     def forget(self) -> None:
         """Lets go of kept activations: of memory and disk. Openings need the tensors from then on."""
@@ -250,34 +181,16 @@ class Proof:
         given = {number: content(tensor) for number, tensor in (tensors or {}).items()}
         return Given(site, group, given).read
 
-    def _gather(self, captured: list[Captured]) -> None:
-        if not captured:
-            raise CoverageError("commit(...): no tensor was captured: run the model inside the block")
-        self._gathered = trace_gathering.gather(captured, scheme=self._scheme)
-        streams = self._capture.streams
-        self._streams = {(stream.site, stream.dtype, stream.channels): stream for stream in streams}
+    def _kept_trace(self) -> KeptTrace:
+        context, _, root = self._result()
+        kept = self._kept
+        if kept is None:
+            raise DataError("nothing was kept to open: commit(model, layers='audit', keep='memory')")
 
-    def _result(self) -> tuple[Context, bytes, Digest]:
-        if self._sealed is None:
-            self._require_closed()
-            context = Context(
-                media_type=trace.MEDIA_TYPE,
-                scheme=self._scheme,
-                model=self._model,
-                groups=tuple(group for group, _ in self._gathered),
-                coverage=self._taps.coverage,
-                not_captured=self._taps.not_captured,
-                environment=self._capture.environment,
-                facts=dict(self._facts),
-            )
-            encoded = context.encode()
-            self._sealed = context, encoded, trace.root(encoded)
-        return self._sealed
+        def read(site: Site, group: Group) -> Callable[[int, int], bytes]:
+            stream = self._streams[site, group.dtype, group.channels]
+            return lambda start, stop: stream.read(kept, start, stop)
 
-    def _require_closed(self) -> None:
-        if self._state != "closed":
-            raise SessionError(
-                "commit(...): there is no root: the block has not ended"
-                if self._state in {"new", "open"}
-                else "commit(...): there is no root: the block ended with an error"
-            )
+        shown = None if self._tokens is None else self._tokens.opening()
+        trees = [tree for _, tree in self._gathered]
+        return KeptTrace(root=root, context=context, trees=trees, read=read, tokens=shown)

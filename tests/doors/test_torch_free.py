@@ -17,6 +17,7 @@ WITH_TORCH = (
     "palm_torch.hooks",
     "palm_torch.demo",
     "palm_torch.recomputation",
+    "palm_torch.committing.bound_tokens",
     "palm_torch.committing.capture",
     "palm_torch.committing.entry",
     "palm_torch.committing.proof",
@@ -51,6 +52,9 @@ WITH_TORCH = (
     "palm_torch.attesting.watched_weights",
 )
 """What may import torch, with everything under it. All else is the verifier half, new files included."""
+
+WITH_NUMPY = ("palm_torch.audit",)
+"""What may import numpy and is the verifier half all the same: it computes."""
 
 NOT_IMPORTED = ("palm_torch.__main__",)
 """What does something when it is imported."""
@@ -93,7 +97,8 @@ def test_the_walk_finds_the_package() -> None:
 
 @pytest.mark.parametrize("module", [name for name in modules() if of_the_verifier_half(name)])
 def test_a_module_of_the_verifier_half_is_light(module: str) -> None:
-    assert heavy_after(f"import {module}") == []
+    allowed = [["numpy"]] if module.startswith(WITH_NUMPY) else []
+    assert heavy_after(f"import {module}") in [[], *allowed]
 
 
 @pytest.mark.parametrize("package", HEAVY)

@@ -1,30 +1,65 @@
-"""Contexts of traces and openings: what is accepted is written the same and shows what was captured."""
+"""Contexts of traces, openings, and audits of them.
+
+What is accepted is written the same and shows what was captured; nothing but the request can be asked about,
+and nothing but its answer answers it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
+import spec_audit
 import traces
 from laws import REFUSED, accepted, ours
 
+from palm_torch.challenge import answer as answers
+from palm_torch.challenge import challenge, questions
+from palm_torch.challenge import request as requests
 from palm_torch.commit import trace, trace_opening, trace_question, trace_schemes
 from palm_torch.commit.trace import Calls, Site
 
 JSON = True
 
 SITE = Site("layers.1")
+ANSWER_START = b'{"decoding":'
 
 
 def one_input(data: bytes) -> None:
     if data.startswith(trace.START):
         context(data)
+    elif data.startswith(requests.START):
+        request(data)
+    elif data.startswith(ANSWER_START):
+        answer(data)
     else:
         opening(data)
+
+
+def request(data: bytes) -> None:
+    found = accepted(data, lambda raw: requests.decode(raw, what="request"), lambda value: value.encode())
+    if found is REFUSED:
+        return
+    asked = ours(challenge.asked, found, spec_audit.MADE.context)
+    if asked is not REFUSED:
+        ours(questions.questions, found, spec_audit.MADE.context, asked)
+    shown = ours(spec_audit.verify, data, spec_audit.MADE.encoded, spec_audit.ANSWER.encode())
+    assert shown is REFUSED or found == spec_audit.REQUEST
+
+
+def answer(data: bytes) -> None:
+    found = accepted(data, lambda raw: answers.decode(raw, what="answer"), lambda value: value.encode())
+    shown = ours(spec_audit.verify, spec_audit.REQUEST.encode(), spec_audit.MADE.encoded, data)
+    if shown is not REFUSED:
+        assert dataclasses.replace(found, decoding=None) == spec_audit.ANSWER
 
 
 def context(data: bytes) -> None:
     found = accepted(data, lambda raw: trace.decode(raw, what="context"), lambda value: value.encode())
     if found is not REFUSED:
+        drawn = ours(challenge.asked, spec_audit.REQUEST, found)
+        if drawn is not REFUSED:
+            ours(questions.questions, spec_audit.REQUEST, found, drawn)
         asked = ours(trace_question.ask, found, SITE, tokens=0, batch=0, channels=0)
         if asked is not REFUSED:
             ours(trace_opening.verify, trace.root(data), data, asked, good(found.scheme))

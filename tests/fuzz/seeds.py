@@ -342,3 +342,6 @@ def _traces() -> Iterator[tuple[str, bytes]]:
         yield f"opening-{scheme}", fuzz_traces.good(scheme).encode()
         asked = fuzz_traces.trace_question.ask(tree.context, fuzz_traces.Site("head"), channels=slice(0, 9))
         yield f"opening-head-{scheme}", tree.open(asked, "float32", 5000).encode()
+    yield "audit-context", fuzz_traces.spec_audit.MADE.encoded
+    yield "audit-request", fuzz_traces.spec_audit.REQUEST.encode()
+    yield "audit-answer", fuzz_traces.spec_audit.ANSWER.encode()

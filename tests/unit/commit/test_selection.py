@@ -137,3 +137,22 @@ def test_detection_of_what_cannot_be(rho: float, delta: float, queries: int) -> 
 def test_no_number_of_queries(rho: float, missed: float) -> None:
     with pytest.raises(DataError, match="queries: "):
         selection.queries_for(rho, missed)
+
+
+@pytest.mark.parametrize(
+    ("costs", "budget", "best"),
+    [
+        pytest.param([1e17, 1, 1], 0.0, 0, id="what a large layer would swallow"),
+        pytest.param([1e308, 1e308, 1e308], 1e308, 1, id="sums beyond any float"),
+        pytest.param([0.1, 0.2, 0.4], 0.3, 1, id="0.1 + 0.2 is more than 0.3"),
+        pytest.param([1, 1, 1], 2, 2, id="what a budget just does for"),
+    ],
+)
+def test_no_budget_is_exceeded_by_rounding(costs: list[float], budget: float, best: float) -> None:
+    found = selection.select([1, 1, 1], costs, [budget])
+    assert found.value == best
+
+
+def test_so_small_a_fraction_that_no_number_of_places_finds_it() -> None:
+    with pytest.raises(DataError, match="queries: no number of places finds a fraction of 5e-324"):
+        selection.queries_for(5e-324, 1e-6)

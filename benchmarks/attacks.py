@@ -1,0 +1,171 @@
+"""Provers who serve something else than they claim, and who finds them out.
+
+A small Llama is trained on the standard library's sources (`support/trained.py`). Honest provers, and those
+of `support/cheats.py`, answer prompts with it or with something else, and commit to a trace. Four verifiers
+look at the same activations:
+
+exact        runs the claimed model over the claimed tokens on this machine and compares commitments. Bars:
+             every attack found out in every run, no honest run accused.
+audit        draws a nonce and recomputes the operations at the places that follow from it, from what is
+             opened. How often it should notice follows from how many places an attack breaks, which the
+             attack says by itself. Bars: no honest run accused; for each attack, as many audits that notice
+             as the 95 % interval of that prediction has. One in twenty such intervals is missed by chance:
+             the exit code is that of intervals which all hold together with 95 %.
+fingerprint  our tolerant fingerprint against a run of the verifier's own, in another setting. No bar.
+TOPLOC       restated from its paper, no program of its authors, against the same run, its threshold made
+             in the same way from the same honest runs; and with the limits of published examples of its use.
+             No bar.
+
+    python benchmarks/attacks.py [--size 10|120] [--cache FOLDER] [--runs N] [--draws N] [--queries N]
+    python benchmarks/attacks.py --quick
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+from support import cheats, layer_scores, odds, tolerant
+from support.audits import Auditor
+from support.trained import SIZES, Trained
+from support.verifiers import Row, Verifiers
+from support.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HONEST: Final = "honest"
+COST_AUDITS: Final = 5
+HONEST_TIMES: Final = 4
+"""How many times as many honest runs there are as of each attack: false alarms are rare."""
+
+
+def main() -> int:
+    """Prints the table; returns 1 if a bar was missed."""
+    words = _words()
+    began = time.perf_counter()
+    torch.set_num_threads(words.threads)
+    trained = Trained(SIZES["quick" if words.quick else words.size], words.cache, print)
+    world = World.of(trained)
+    with tempfile.TemporaryDirectory() as folder:
+        path = layer_scores.stored(world.model, Path(folder))
+        scores = layer_scores.of_file(path)
+        world.weakest = layer_scores.weakest(scores)
+        auditor = Auditor(world, path, queries=words.queries)
+        verifiers = Verifiers(world, auditor, words.prompts)
+        equal = _costs(world, auditor, verifiers)
+        print(_head(words, equal))
+        rows = [verifiers.row(HONEST, cheats.honest, runs=HONEST_TIMES * words.runs, draws=words.draws)]
+        _print(rows[0], words.queries, equal)
+        preferred = layer_scores.weights(scores)
+        for name, make in cheats.ATTACKS.items():
+            weights = preferred if name == cheats.LOWEST else None
+            rows.append(verifiers.row(name, make, runs=words.runs, draws=words.draws, weights=weights))
+            _print(rows[-1], words.queries, equal)
+    missed = _verdict(rows)
+    print(f"{(time.perf_counter() - began) / 60:.1f} minutes in all")
+    return int(missed)
+
+
+def _words() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", choices=("10", "120"), default="10")
+    parser.add_argument("--cache", type=Path, help="keeps trained weights")
+    parser.add_argument("--runs", type=int, default=12, help="claims of each attack")
+    parser.add_argument("--draws", type=int, default=200, help="audits of each attack")
+    parser.add_argument("--queries", type=int, default=16, help="places of each audit")
+    parser.add_argument("--prompts", type=int, default=24, help="honest prompts to calibrate on")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of training")
+    parser.add_argument("--quick", action="store_true", help="barely trained, few runs: under two minutes")
+    words = parser.parse_args()
+    if words.quick:
+        words.runs, words.draws, words.prompts = 2, 12, 6
+    return words
+
+
+def _costs(world: World, auditor: Auditor, verifiers: Verifiers) -> int:
+    """Prints what checks cost; returns how many places an audit has for the price of running the model."""
+    shown = [auditor.shown(cheats.honest(world, 0))]
+    audited = auditor.audit(shown, COST_AUDITS)
+    auditing = audited.seconds * 1e3 / COST_AUDITS
+    reading = min(_cpu_ms(verifiers.reread) for _ in range(COST_AUDITS))
+    sizes = zip(verifiers.sizes(), tolerant.METHODS, strict=True)
+    equal = max(1, round(auditor.queries * reading / auditing))
+    print(
+        f"\nprocessor time of checking an answer of {world.honest(0).fed} tokens: an audit of "
+        f"{auditor.queries} places {auditing:.0f} ms, its answer {audited.nbytes} bytes;\nrunning the model "
+        f"once over the tokens, which both tolerant checks have to, {reading:.0f} ms, as an audit of {equal} "
+        f"places; {', '.join(f'{method.name} {size} bytes' for size, method in sizes)}"
+    )
+    return equal
+
+
+def _cpu_ms(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return (time.process_time() - began) * 1e3
+
+
+def _head(words: argparse.Namespace, equal: int) -> str:
+    return (
+        f"\n{words.runs} runs and {words.draws} audits of {words.queries} places for each attack; tolerant "
+        f"thresholds from {words.prompts} honest prompts\n"
+        "rho: share of places that are broken; p: predicted share of audits that notice, the same for audits "
+        f"of {equal} places;\nnoticed: audits that did, the number expected (95 %), the share that they show "
+        "(95 %); TOPLOC*: with published limits\n"
+        f"{'':38} {'exact':>7} {'ours':>7} {'TOPLOC':>7} {'TOPLOC*':>7} "
+        f"{'rho':>8} {'p':>6} {'p equal':>7} {'noticed':>9} {'expected':>9}  shown"
+    )
+
+
+def _print(row: Row, queries: int, equal: int) -> None:
+    audited = row.audited
+    draws = len(audited.outcomes)
+    first, last = row.expected()
+    low, high = odds.interval(audited.noticed, draws)
+    counts = " ".join(f"{f'{count}/{row.runs}':>7}" for count in (row.exact, *row.tolerant, row.published))
+    print(
+        f"{row.name:38} {counts} {sum(row.rhos) / row.runs:8.5f} {row.predicted(queries):6.4f} "
+        f"{row.predicted(equal):7.4f} {f'{audited.noticed}/{draws}':>9} {f'{first}-{last}':>9}  "
+        f"{low:.3f}-{high:.3f}{'' if row.inside() else ' OUTSIDE'}",
+        flush=True,
+    )
+
+
+def _verdict(rows: list[Row]) -> bool:
+    """Prints each bar beside its figure, and where ours is worse; returns whether a bar was missed."""
+    honest, *attacks = rows
+    together = 1 - 0.05 / len(rows)
+    exact = sum(row.exact for row in attacks), sum(row.runs for row in attacks)
+    inside = sum(row.inside() for row in attacks)
+    outside = [row.name for row in attacks if not row.inside(together)]
+    print(
+        f"\nexact: {exact[0]} of {exact[1]} runs of attacks found out (bar: all); "
+        f"{honest.exact} of {honest.runs} honest runs accused (bar: 0)\n"
+        f"audit: {honest.audited.noticed} of {len(honest.audited.outcomes)} audits of honest runs accuse "
+        f"(bar: 0), largest margin {honest.audited.margin:.4f}; {inside} of {len(attacks)} attacks within "
+        f"their 95 % interval (bar: all; {0.05 * len(attacks):.1f} are not by chance), "
+        f"{len(attacks) - len(outside)} within intervals that hold together{', not: ' if outside else ''}"
+        f"{', '.join(outside)}"
+    )
+    for number, method in enumerate(tolerant.METHODS):
+        alarms = honest.tolerant[number]
+        low, high = odds.interval(alarms, honest.runs)
+        found = sum(row.tolerant[number] for row in attacks)
+        print(
+            f"{method.name}: {found} of {exact[1]} runs of attacks; {alarms} of {honest.runs} honest runs "
+            f"accused ({low:.3f}-{high:.3f})"
+        )
+    ours, theirs = range(len(tolerant.METHODS))
+    worse = [row.name for row in attacks if row.tolerant[ours] < row.tolerant[theirs]]
+    print(f"our fingerprint finds less than TOPLOC: {', '.join(worse) or 'nowhere'}")
+    return exact[0] < exact[1] or bool(honest.exact or honest.audited.noticed or outside)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

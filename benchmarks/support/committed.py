@@ -1,0 +1,99 @@
+"""Committing to tensors that somebody has, whether a model ever put them out or not."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+from palm_torch.commit import merkle_nodes
+from palm_torch.commit.trace import ModuleCoverage, Site
+from palm_torch.committing.capture import Capture
+from palm_torch.committing.proof import Proof
+from palm_torch.committing.spill import Kept
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from palm_torch.commit.trace import NotCaptured
+    from palm_torch.digest import Digest
+    from support.serving import Served
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Brings tensors in place of a model's taps, and says of them what the taps would say.
+
+    Attributes:
+        tensors: Module → what it is said to have put out, call by call.
+        capture: Where they go.
+    """
+
+    tensors: dict[str, list[torch.Tensor]]
+    capture: Capture
+
+    def __enter__(self) -> Self:
+        """Hands everything over."""
+        for name, calls in self.tensors.items():
+            site = Site(name)
+            for call, tensor in enumerate(calls):
+                self.capture.capture(site, tensor, call)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Has nothing to take off."""
+
+    @property
+    def coverage(self) -> tuple[ModuleCoverage, ...]:
+        """As of a model that called every module each time."""
+        return tuple(
+            ModuleCoverage(name, "each call", len(calls), len(calls), 0)
+            for name, calls in sorted(self.tensors.items())
+        )
+
+    @property
+    def not_captured(self) -> tuple[NotCaptured, ...]:
+        """Nothing."""
+        return ()
+
+
+@contextlib.contextmanager
+def remembering(nodes: dict[tuple[int, int, int], bytes]) -> Iterator[None]:
+    """Lets provers who answer many audits of one trace hash no node of its trees twice.
+
+    The library hashes the lowest nodes again for each opening, which is cheap for one answer.
+
+    Args:
+        nodes: What was hashed; to be used for trees that stay as they are, while they are there.
+    """
+    hashed = merkle_nodes.node_of_leaves
+
+    def remembered(leaves: bytes | bytearray, level: int, index: int) -> bytes:
+        at = id(leaves), level, index
+        if at not in nodes:
+            nodes[at] = hashed(leaves, level, index)
+        return nodes[at]
+
+    merkle_nodes.node_of_leaves = remembered
+    try:
+        yield
+    finally:
+        merkle_nodes.node_of_leaves = hashed
+
+
+def commit(served: Served, *, model: Any = None, root: Digest | None = None) -> Proof:  # noqa: ANN401 (transformers has no types)
+    """Commits to what is said to have been computed, and keeps it for openings.
+
+    Args:
+        served: The tensors, and the tokens that they are said to be of.
+        model: The model that is claimed.
+        root: Its weights root, bound in the trace.
+    """
+    kept = Kept(limit_bytes=1 << 30)
+    capture = Capture(kept=kept)
+    with Proof(Replayed(served.tensors, capture), capture, kept, module=model) as proof:
+        pass
+    proof.add_facts({}, model=root)
+    return proof

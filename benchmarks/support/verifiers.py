@@ -1,0 +1,131 @@
+"""Four verifiers who look at the same activations, one attack at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from support import cheats, odds, reexecuted, rerunning, tolerant, toploc
+from support.audits import Audited
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from support.audits import Auditor, Shown
+    from support.cheats import Maker
+    from support.serving import Served
+    from support.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was found of one attack.
+
+    Attributes:
+        name: The attack.
+        runs: How many runs of it those who run the model again saw.
+        exact: How many of them the exact check found out.
+        tolerant: The same for each tolerant method.
+        published: The same for TOPLOC with published limits.
+        rhos: Of each run, the probability that one drawn place is a broken one.
+        audited: The audits.
+    """
+
+    name: str
+    runs: int
+    exact: int
+    tolerant: tuple[int, ...]
+    published: int
+    rhos: tuple[float, ...]
+    audited: Audited
+
+    def predicted(self, queries: int) -> float:
+        """Returns how likely an audit of so many places is to notice, mean over the runs."""
+        return sum(1 - (1 - rho) ** queries for rho in self.rhos) / self.runs
+
+    def expected(self, confidence: float = 0.95) -> tuple[int, int]:
+        """Returns how many audits should notice, as the first and the last number."""
+        return odds.expected(self.audited.chances, confidence)
+
+    def inside(self, confidence: float = 0.95) -> bool:
+        """Says whether as many audits noticed as should."""
+        first, last = self.expected(confidence)
+        return first <= self.audited.noticed <= last
+
+
+class Verifiers:
+    """All four, calibrated where they need it.
+
+    Args:
+        world: The claimed model, and what provers have.
+        auditor: The one who audits.
+        prompts: How many honest prompts to calibrate on, 3 or more.
+    """
+
+    def __init__(self, world: World, auditor: Auditor, prompts: int) -> None:
+        self._world = world
+        self._auditor = auditor
+        modules = [name for method in tolerant.METHODS for name in method.modules(world.depth)]
+        self._verifier = rerunning.Verifier(world, list(dict.fromkeys(modules)))
+        found = [self._honest(-1 - number) for number in range(prompts)]
+        self._judges = [
+            method.calibrated([[run[number] for run in prompt] for prompt in found])
+            for number, method in enumerate(tolerant.METHODS)
+        ]
+
+    def row(
+        self, name: str, make: Maker, *, runs: int, draws: int, weights: Sequence[int] | None = None
+    ) -> Row:
+        """Runs one attack and has everybody look at it.
+
+        Args:
+            name: The attack.
+            make: What makes its claims.
+            runs: How many claims.
+            draws: How many audits, spread over them.
+            weights: How often the audit draws each part; None for all equally often.
+        """
+        auditor = self._auditor if weights is None else self._auditor.drawing(weights)
+        shown = [auditor.shown(make(self._world, run)) for run in range(runs)]
+        counts, published = [0] * len(tolerant.METHODS), 0
+        for number, item in enumerate(shown):
+            setting = rerunning.SETTINGS[number % len(rerunning.SETTINGS)]
+            own = self._verifier.rows(item.claim.served.tokens, setting)
+            for at, (method, judge) in enumerate(zip(tolerant.METHODS, self._judges, strict=True)):
+                apart = self._apart(method, item.claim.served, own)
+                counts[at] += judge.score(apart) > judge.threshold
+                published += isinstance(apart, toploc.Errors) and apart.above(toploc.PUBLISHED)
+        return Row(
+            name=name,
+            runs=runs,
+            exact=sum(map(self._found_out, shown)),
+            tolerant=tuple(counts),
+            published=published,
+            rhos=tuple(item.rho for item in shown),
+            audited=auditor.audit(shown, draws),
+        )
+
+    def sizes(self) -> list[int]:
+        """Returns how many bytes each tolerant method sends for one answer."""
+        return [
+            method.nbytes(rerunning.shown(self._world.honest(0), method.modules(self._world.depth)))
+            for method in tolerant.METHODS
+        ]
+
+    def reread(self) -> None:
+        """Runs the model once over an answer, as each tolerant check has to."""
+        self._verifier.rows(self._world.honest(0).tokens, rerunning.SETTINGS[0])
+
+    def _honest(self, run: int) -> list[list[tolerant.Apart]]:
+        """Returns for each setting, and each method, how far an honest re-run is from the prover's."""
+        served = cheats.honest(self._world, run).served
+        owns = [self._verifier.rows(served.tokens, setting) for setting in rerunning.SETTINGS]
+        return [[self._apart(method, served, own) for method in tolerant.METHODS] for own in owns]
+
+    def _apart(self, method: tolerant.Method, served: Served, own: rerunning.Rows) -> tolerant.Apart:
+        modules = method.modules(self._world.depth)
+        return method.apart(rerunning.shown(served, modules), {name: own[name] for name in modules})
+
+    def _found_out(self, item: Shown) -> bool:
+        own = reexecuted.reference(self._world, item.claim)
+        return reexecuted.differs(item.claim, item.proof.trace.activations(), own)

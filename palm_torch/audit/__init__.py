@@ -1,0 +1,1 @@
+"""Checking operations of a traced inference from opened rows: numpy, never torch; needs the extra `audit`."""

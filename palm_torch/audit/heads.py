@@ -1,0 +1,122 @@
+"""Attention at some places of one block, from opened queries, keys and values.
+
+Keys and values of all tokens before a place come from the trace; norms of heads and rotary positions are
+applied here, since no module of their own returns what they make. A token that is padding is seen by nobody.
+
+Where a sequence begins with padding, its positions may count that (a plain forward pass does) or not (text
+generation does): both are tried, and a row has to fit one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palm_torch.audit import bounded
+from palm_torch.audit.bounded import Bounded, Stored
+from palm_torch.audit.operations import attention, norms, rotary
+from palm_torch.challenge.tokens import PADDING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from palm_torch.audit.layers import Source
+    from palm_torch.challenge.tokens import Tokens
+
+UNKNOWN_PADDING = "the trace binds no tokens, so that nobody knows which of several sequences' are padding"
+IS_PADDING = "the token is padding, and what is computed there is used by nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Places of one sequence, with keys and values of every token up to the last of them.
+
+    Attributes:
+        rows: Numbers of the places in their stretch.
+        tokens: The token of each place.
+        padding: For each token up to the last place whether it is padding.
+        query: (places, heads · width), committed.
+        key: (tokens, key-value heads · width), committed.
+        value: Likewise.
+    """
+
+    rows: Sequence[int]
+    tokens: Sequence[int]
+    padding: Sequence[bool]
+    query: Stored
+    key: Stored
+    value: Stored
+
+
+def blind(place: tuple[int, int], tokens: Tokens | None, batch: int) -> str | None:
+    """Returns why the attention of a place cannot be checked; None if it can.
+
+    Args:
+        place: Sequence and token.
+        tokens: The ids of all tokens, if the trace binds them and the answer shows them.
+        batch: How many sequences there are.
+    """
+    sequence, token = place
+    if tokens is None:
+        return UNKNOWN_PADDING if batch > 1 else None
+    return IS_PADDING if tokens.rows[sequence][token] == PADDING else None
+
+
+def attended(source: Source, places: int, seen: Iterable[Seen]) -> list[Bounded]:
+    """Returns what the output projection of a block is given, (places, heads · width).
+
+    Args:
+        source: Weights and geometry of the block.
+        places: How many places the stretch has; what is not among those seen is of no meaning.
+        seen: The places whose attention can be computed, by sequence.
+
+    Returns:
+        One array, or two where positions may have been counted in two ways.
+    """
+    geometry = source.geometry
+    shape = places, geometry.heads * geometry.head_width
+    values, errors = np.zeros((2, *shape)), np.zeros((2, *shape))
+    several = False
+    for one in seen:
+        whole = np.arange(len(one.padding))
+        counted = np.maximum(np.cumsum(~np.array(one.padding)) - 1, 0)
+        ways = [whole]
+        if geometry.rope_theta is not None and any(one.padding):
+            ways.append(counted)
+            several = True
+        for way in (0, 1):
+            found = _of_sequence(source, one, ways[min(way, len(ways) - 1)]) if way < len(ways) else None
+            if found is None:
+                values[1, one.rows], errors[1, one.rows] = values[0, one.rows], errors[0, one.rows]
+            else:
+                values[way, one.rows], errors[way, one.rows] = found.value, found.error
+    return [Bounded(values[way], errors[way]) for way in range(1 + several)]
+
+
+def _of_sequence(source: Source, one: Seen, positions: np.ndarray) -> Bounded:
+    geometry, arithmetic = source.geometry, source.arithmetic
+    width = geometry.head_width
+    query = bounded.exact(one.query).reshape(-1, geometry.heads, width)
+    key = bounded.exact(one.key).reshape(-1, geometry.key_value_heads, width)
+    value = bounded.exact(one.value).reshape(-1, geometry.key_value_heads, width)
+    if geometry.head_norms:
+        query, key = _normed(source, "query norm", query), _normed(source, "key norm", key)
+    if geometry.rope_theta is not None:
+        angles = rotary.turns(positions, geometry.rope_theta, width, arithmetic)
+        at = list(one.tokens)
+        key = rotary.turned(key, angles, arithmetic)
+        query = rotary.turned(query, rotary.Turns(angles.cosine[at], angles.sine[at]), arithmetic)
+    visible = np.arange(len(positions))[None, :] <= np.array(one.tokens)[:, None]
+    visible &= ~np.array(one.padding)[None, :]
+    return attention.attended(query, key, value, width**-0.5, arithmetic, visible=visible)
+
+
+def _normed(source: Source, role: str, heads: Bounded) -> Bounded:
+    geometry = source.geometry
+    weight = source.vector(role, geometry.head_width)
+    flat = heads.reshape(-1, geometry.head_width)
+    normed = norms.rms(flat, weight, geometry.norm_epsilon, source.arithmetic)
+    return normed.rounded(source.arithmetic.form, times=0).reshape(*heads.shape)

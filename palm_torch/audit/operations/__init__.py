@@ -1,0 +1,1 @@
+"""The operations an audit recomputes, one file each: what any covered run may give for opened inputs."""

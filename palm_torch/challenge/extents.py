@@ -1,0 +1,180 @@
+"""How many sequences and tokens each part of a model has in a trace, and which tokens have logits.
+
+The calls of a trace are one forward pass or one generation: a prefill and then steps. Every block has a row
+for every token that was fed. The head may have rows for the last tokens of each call alone, as `generate`
+asks for. All of it is arithmetic on runs of calls; nothing is listed.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from palm_torch.challenge.modules import Modules
+from palm_torch.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from palm_torch.challenge.parts import Part
+    from palm_torch.commit.trace import Calls, Context
+    from palm_torch.commit.trace_groups import Group
+
+MAX_TOKENS: Final = 1 << 20
+MAX_SEQUENCES: Final = 1 << 12
+"""Most tokens of a sequence, and most sequences, in a trace that is audited."""
+
+_ONE_RUN: Final = "expected one forward pass, or one generation of one batch, in a trace with layers='audit'"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of calls that were alike.
+
+    Attributes:
+        row: First row of logits of the first of them, in one sequence.
+        token: First token that was fed to it.
+        count: How many calls.
+        fed: Tokens that each was fed.
+        shown: Tokens at the end of each that have logits.
+    """
+
+    row: int
+    token: int
+    count: int
+    fed: int
+    shown: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """What there is to draw from.
+
+    Attributes:
+        batch: How many sequences.
+        tokens: How many tokens of each were fed.
+        logits: Which of them have logits, by runs of calls.
+    """
+
+    batch: int
+    tokens: int
+    logits: tuple[Segment, ...]
+
+    @property
+    def shown(self) -> int:
+        """How many tokens of each sequence have logits."""
+        last = self.logits[-1]
+        return last.row + last.count * last.shown
+
+    def token_of(self, row: int) -> int:
+        """Returns the token that a row of logits is of.
+
+        Args:
+            row: Number of the row in its sequence, below `shown`.
+        """
+        segment = self.logits[bisect.bisect_right(self.logits, row, key=lambda one: one.row) - 1]
+        call, within = divmod(row - segment.row, segment.shown)
+        return segment.token + call * segment.fed + segment.fed - segment.shown + within
+
+    def row_of(self, token: int) -> int:
+        """Returns the row of logits that a token has.
+
+        Args:
+            token: Number of the token.
+
+        Raises:
+            DataError: If it has none.
+        """
+        segment = self.logits[bisect.bisect_right(self.logits, token, key=lambda one: one.token) - 1]
+        call, within = divmod(token - segment.token, segment.fed)
+        if token >= self.tokens or (skipped := segment.fed - segment.shown) > within:
+            raise DataError(f"token {token}: the trace has no logits of it")
+        return segment.row + call * segment.shown + within - skipped
+
+
+def extents(context: Context, asked: Sequence[Part]) -> Extents:
+    """Returns what there is to draw from.
+
+    Args:
+        context: The trace's context.
+        asked: The parts of the model.
+
+    Raises:
+        DataError: If a module is missing, or the calls are not those of one forward pass or one generation.
+    """
+    *others, head = asked
+    modules = Modules(context)
+    schedule = _schedule(modules, others[0].anchor)
+    for part in others:
+        for module in part.modules:
+            if module != part.anchor and _is_alone(modules, module, schedule):
+                continue
+            if _schedule(modules, module) != schedule:
+                raise DataError(f"{module}: {_ONE_RUN}: its calls are not those of {others[0].anchor}")
+    if _schedule(modules, head.rows["norm"]) != schedule:
+        raise DataError(f"{head.rows['norm']}: {_ONE_RUN}: its calls are not those of {others[0].anchor}")
+    logits = tuple(_segments(schedule, _schedule(modules, head.anchor), head.anchor))
+    tokens, batch = sum(run.count * run.tokens for run in schedule), schedule[0].batch
+    if tokens > MAX_TOKENS or batch > MAX_SEQUENCES:
+        raise DataError(
+            f"trace: expected at most {MAX_SEQUENCES} sequences of {MAX_TOKENS} tokens, got {batch} of "
+            f"{tokens}"
+        )
+    return Extents(batch=batch, tokens=tokens, logits=logits)
+
+
+def group_of(context: Context, module: str) -> Group:
+    """Returns the group with a module's tensors.
+
+    Raises:
+        DataError: If there is none, or the module has several outputs or kinds of tensors.
+    """
+    return Modules(context).find(module)[1]
+
+
+def _is_alone(modules: Modules, module: str, schedule: tuple[Calls, ...]) -> bool:
+    """Says whether one sequence of a module stands for all, as that of positions does."""
+    own = modules.find(module)[1].schedule
+    return len(own) == len(schedule) and all(
+        one.batch == 1 and (one.first, one.count, one.tokens) == (run.first, run.count, run.tokens)
+        for one, run in zip(own, schedule, strict=True)
+    )
+
+
+def _schedule(modules: Modules, module: str) -> tuple[Calls, ...]:
+    """Returns the calls of a module: all of them, of one batch, with tokens."""
+    schedule = modules.find(module)[1].schedule
+    call = 0
+    for run in schedule:
+        if run.first != call or run.batch != schedule[0].batch or not run.rows:
+            raise DataError(
+                f"{module}: {_ONE_RUN}: calls {run.first} to {run.end - 1} have {run.batch} sequences of "
+                f"{run.tokens} tokens"
+            )
+        call = run.end
+    return schedule
+
+
+def _segments(fed: tuple[Calls, ...], shown: tuple[Calls, ...], module: str) -> Iterator[Segment]:
+    """Yields runs of calls in which both the tokens fed and those with logits are equally many."""
+    row = token = 0
+    if fed[-1].end != shown[-1].end:
+        raise DataError(f"{module}: expected {fed[-1].end} calls, as of the blocks, got {shown[-1].end}")
+    cuts = sorted({run.end for run in (*fed, *shown)})
+    call = 0
+    for end in cuts:
+        of_fed, of_shown = _run_at(fed, call), _run_at(shown, call)
+        if of_fed.batch != of_shown.batch or of_shown.tokens > of_fed.tokens:
+            raise DataError(
+                f"{module}: call {call}: expected {of_fed.batch} sequences of at most {of_fed.tokens} "
+                f"tokens, got {of_shown.batch} of {of_shown.tokens}"
+            )
+        yield Segment(row, token, end - call, of_fed.tokens, of_shown.tokens)
+        row += (end - call) * of_shown.tokens
+        token += (end - call) * of_fed.tokens
+        call = end
+
+
+def _run_at(schedule: tuple[Calls, ...], call: int) -> Calls:
+    return schedule[bisect.bisect_right(schedule, call, key=lambda run: run.first) - 1]
