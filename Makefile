@@ -41,7 +41,7 @@ demo: $(STAMP)
 	$(BIN)/palm-torch demo
 
 test: $(STAMP)
-	PALM_TORCH_VECTORS="$${PALM_TORCH_VECTORS:-none}" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_FLAGS)
+	PALM_TORCH_VECTORS="$${PALM_TORCH_VECTORS:-none}" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 check: vectors-named $(STAMP)
 	$(BIN)/ruff check $(CODE)

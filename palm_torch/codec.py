@@ -37,27 +37,32 @@ def to_json(value: object) -> Json:
     Raises:
         EncodingError: If the value has a type that the codec does not know.
     """
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or type(value) is str:
         return value
+    if isinstance(value, Digest):
+        return str(value)
     if isinstance(value, enum.Enum):
         return to_json(value.value)
-    if isinstance(value, str):
+    if isinstance(value, (str, int, float)):
         return value
     if isinstance(value, bytes):
         return encode_base64(value)
-    if isinstance(value, Digest):
-        return str(value)
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     if isinstance(value, dict):
         return {_key(key): to_json(item) for key, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: to_json(getattr(value, name)) for name in _names(type(value))}
+    kind: Any = type(value)
+    names = _names(kind)
+    if names is not None:
+        return {name: to_json(getattr(value, name)) for name in names}
     raise EncodingError(f"no JSON form for {type(value).__name__}")
 
 
 @functools.cache
-def _names(kind: Any) -> tuple[str, ...]:  # noqa: ANN401 (a dataclass)
+def _names(kind: Any) -> tuple[str, ...] | None:  # noqa: ANN401 (any class)
+    """Returns the names of a dataclass's fields, None for another class."""
+    if not dataclasses.is_dataclass(kind):
+        return None
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
@@ -114,9 +119,13 @@ class _Reader:
 
     def read(self, hint: Any, value: Json, path: str) -> Any:  # noqa: ANN401 (the hint decides the type)
         """Reads one value of the type that `hint` says."""
-        origin = get_origin(hint)
+        if hint in (str, int, bool, float):  # most values by far are text and digests
+            return self._scalar(hint, value, path)
+        if hint is Digest:
+            return self._text(Digest.parse, value, path)
         if hint is Any:
             return value
+        origin = get_origin(hint)
         if origin in (Union, types.UnionType):
             return self._union(hint, value, path)
         if origin is tuple:
@@ -125,12 +134,8 @@ class _Reader:
             return self._dict(hint, value, path)
         if origin is typing.Literal:
             return self._one_of(get_args(hint), value, path)
-        if hint in (str, int, bool, float):
-            return self._scalar(hint, value, path)
         if hint is bytes:
             return self._text(decode_base64, value, path)
-        if hint is Digest:
-            return self._text(Digest.parse, value, path)
         if isinstance(hint, type) and issubclass(hint, enum.Enum):
             return hint(self._one_of(tuple(member.value for member in hint), value, path))
         if dataclasses.is_dataclass(hint):
@@ -174,8 +179,8 @@ class _Reader:
         if not isinstance(value, dict):
             raise self._wrong(path, "an object", value)
         fields = _fields(kind)
-        unknown = sorted(str(key) for key in value.keys() - fields.keys())
-        if unknown:
+        if not value.keys() <= fields.keys():
+            unknown = sorted(str(key) for key in value.keys() - fields.keys())
             known = ", ".join(sorted(fields))
             raise self.error(f"{path}: unknown key {_short(unknown[0])}; known are {known}")
         given: dict[str, Any] = {}

@@ -26,6 +26,14 @@ MAX_VALUES: Final = 2_000_000
 and lists around nothing, take much more memory than their spelling."""
 _U32_BYTES: Final = 4
 
+_WORDS: Final = {None: "null", True: "true", False: "false"}
+
+_PLAIN: Final = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+)
+"""Python's own encoder, in C. It spells what was parsed as `encode_json` does where all is ASCII and there
+are no doubles, but knows no bound of depth."""
+
 
 def length_prefixed(data: bytes) -> bytes:
     """Returns ``u32(len(data)) ‖ data``, big endian: the LP() of the specification."""
@@ -39,10 +47,8 @@ def encode_json(value: Json) -> bytes:
         EncodingError: For NaN, infinities, integers beyond ±(2^53 − 1), lone surrogates, keys that are
             not text, types JSON has no word for, or nesting deeper than `MAX_DEPTH`.
     """
-    parts: list[str] = []
-    _write(value, parts, 0)
     try:
-        return "".join(parts).encode("utf-8")
+        return _spelled(value, 0).encode("utf-8")
     except UnicodeEncodeError as error:
         raise EncodingError(f"text is not valid Unicode: {error.reason}") from error
 
@@ -63,15 +69,22 @@ def decode_json(data: bytes, *, what: str, max_bytes: int) -> Json:
         raise EncodingError(f"{what}: expected at most {max_bytes} bytes, got {len(data)}")
     if values_in(data) > MAX_VALUES:
         raise EncodingError(f"{what}: expected at most {MAX_VALUES} values")
-    nesting.check(data, what=what, most=MAX_DEPTH)
+    depth = nesting.check(data, what=what, most=MAX_DEPTH)
+    doubles: list[str] = []
     try:
+        text = data.decode("utf-8")
         value: Json = json.loads(
-            data.decode("utf-8"), parse_int=_integer, parse_constant=functools.partial(_refuse_constant, what)
+            text,
+            parse_int=_integer,
+            parse_float=functools.partial(_double, doubles),
+            parse_constant=functools.partial(_refuse_constant, what),
         )
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise EncodingError(f"{what}: not a JSON document: {error}") from error
     except (RecursionError, ValueError) as error:  # ValueError: an integer with thousands of digits
         raise EncodingError(f"{what}: JSON out of bounds: {error}") from error
+    if depth <= MAX_DEPTH and not doubles and data.isascii() and _PLAIN.encode(value) == text:
+        return value
     try:
         canonical = encode_json(value)
     except EncodingError as error:
@@ -128,32 +141,35 @@ def decode_hex(text: str, *, what: str, length_bytes: int | None = None) -> byte
     return data
 
 
-def _write(value: Json, parts: list[str], depth: int) -> None:
+def _spelled(value: Json, depth: int) -> str:
     if depth > MAX_DEPTH:
         raise EncodingError(f"nesting deeper than {MAX_DEPTH}")
+    if isinstance(value, str):
+        return _text(value)
     if value is None or isinstance(value, bool):
-        parts.append({None: "null", True: "true", False: "false"}[value])
-    elif isinstance(value, str):
-        parts.append(_text(value))
-    elif isinstance(value, int):
+        return _WORDS[value]
+    if isinstance(value, dict):
+        inner = depth + 1
+        return "{" + ",".join([f"{_text(key)}:{_spelled(value[key], inner)}" for key in _keys(value)]) + "}"
+    if isinstance(value, list):
+        inner = depth + 1
+        return "[" + ",".join([_spelled(item, inner) for item in value]) + "]"
+    if isinstance(value, int):
         if abs(value) > MAX_INTEGER:
             raise EncodingError(f"integer beyond ±(2^53 - 1): {value:#x}")
-        parts.append(int.__repr__(value))
-    elif isinstance(value, float):
-        parts.append(_number(value))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            parts.append("," if index else "[")
-            _write(item, parts, depth + 1)
-        parts.append("]" if value else "[]")
-    elif isinstance(value, dict):
-        for index, key in enumerate(sorted(value, key=_utf16_key)):
-            parts.append("," if index else "{")
-            parts.append(_text(key) + ":")
-            _write(value[key], parts, depth + 1)
-        parts.append("}" if value else "{}")
-    else:
-        raise EncodingError(f"no JSON form for {type(value).__name__}")
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return _number(value)
+    raise EncodingError(f"no JSON form for {type(value).__name__}")
+
+
+def _keys(value: dict[str, Json]) -> list[str]:
+    """Returns an object's keys in the order of RFC 8785 section 3.2.3: by UTF-16 code units."""
+    try:
+        plain = "".join(value).isascii()
+    except TypeError:  # `_utf16_key` says which
+        plain = False
+    return sorted(value) if plain else sorted(value, key=_utf16_key)  # ASCII: code units are code points
 
 
 _text: Final = json.encoder.encode_basestring
@@ -196,6 +212,11 @@ def _integer(text: str) -> int | float:
     """Reads digits without exponent: beyond ±(2^53 − 1) they are how RFC 8785 spells a double."""
     value = int(text)
     return value if abs(value) <= MAX_INTEGER else float(text)
+
+
+def _double(seen: list[str], text: str) -> float:
+    seen.append(text)
+    return float(text)
 
 
 def _refuse_constant(what: str, name: str) -> Json:

@@ -37,7 +37,7 @@ def check(
     what: str,
     most: int = MAX_FOREIGN_DEPTH,
     error: type[InputError | PalmTorchError] = EncodingError,
-) -> None:
+) -> int:
     """Refuses JSON in which a value stands inside too many lists and objects.
 
     Whatever nests deeper than ``most + 4`` is refused, and nothing that keeps to ``most``: who needs the
@@ -55,22 +55,28 @@ def check(
         most: Lists and objects that a value may stand inside.
         error: Class of the error.
 
+    Returns:
+        A bound: no value of the document, if it is one, stands inside more lists and objects than that.
+
     Raises:
         EncodingError: Or `error`: if it nests deeper.
     """
     if len(data) <= most or _has_few(data, most):
-        return
-    depth = 0
+        return most
+    depth = deepest = 0
     for brackets in _outside(data):  # 1
         for _ in range(_ROUNDS):  # 2
             brackets = brackets.replace(b"[]", b"")  # noqa: PLW2901 (the same ones, fewer)
         steps = memoryview(brackets.translate(_STEPS)).cast("b")
         depths = list(itertools.accumulate(steps, initial=depth))
-        if max(depths) > most + 1:  # 3
+        highest = max(depths)
+        deepest = max(deepest, highest)
+        if deepest > most + 1:  # 3
             raise error(f"{what}: nesting deeper than {most}")
         if min(depths) < 0:
-            return
+            break
         depth = depths[-1]
+    return deepest + _ROUNDS
 
 
 def _outside(data: bytes) -> Iterator[bytes]:

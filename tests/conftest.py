@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -50,11 +51,26 @@ def pytest_configure(config: pytest.Config) -> None:
     _set_up_vectors(config)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test that asks for the vectors."""
+    """Marks every test that asks for the vectors; files that take long come first, then those of many tests.
+
+    Tests of a file run one after the other in one process: one that begins late is waited for.
+    """
     for item in items:
         if "vectors" in getattr(item, "fixturenames", ()):
             item.add_marker("vectors")
+    slow = {item.path for item in items if "slow" in item.keywords}
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Hides what other files of tests brought into the process."""
+    import own_file
+
+    own_file.begin(item)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -39,7 +39,9 @@ class Answering(Block):
         """Names the model whose answers the session is about; for ``attested("infer")`` and ``("session")``.
 
         Its weights are measured now; what `palm_torch.load_safetensors` loaded is not read again. A thread of
-        low priority measures all of them again now and then, and so does the end of the block.
+        low priority measures all of them again now and then, and so does the end of the block. What receipts
+        say of the code and of the machine is collected now as well, so that the first answer takes no longer
+        than any other.
 
         Args:
             model: The model, or tensors by name.
@@ -52,8 +54,12 @@ class Answering(Block):
         Raises:
             CoverageError: If the model cannot be measured.
             SessionError: If one was named before, or the operation gives no answers.
+            AttesterError: If the platform has no collateral at hand.
         """
-        return self._inference("run.model").name_model(model, every_answers=every_answers, every_s=every_s)
+        measured = self._inference("run.model")
+        root = measured.name_model(model, every_answers=every_answers, every_s=every_s)
+        self._sealer.prepare(self._segment.code_of_answers())
+        return root
 
     def begin_answer(self) -> None:
         """Says that the model begins to answer: its receipt will name the random generators' states now.

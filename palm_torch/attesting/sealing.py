@@ -13,7 +13,7 @@ import hashlib
 import secrets
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -54,6 +54,15 @@ LAST: Final = frozenset({FINAL_WEIGHTS, RESULT})
 """Types of a log's last entry, where a model was made and elsewhere: there is always room for it."""
 
 FAILED_TYPE: Final = "palm-torch/failed-seal/v1"
+
+
+class _SpelledCode(NamedTuple):
+    """What code ran, and the same without its files, each as it is and as canonical JSON."""
+
+    code: Code
+    empty: Code
+    spelled: bytes
+    empty_spelled: bytes
 
 
 class Sealer:
@@ -105,7 +114,7 @@ class Sealer:
         self._register: bytes | None = None
         self._begin: Phase | None = None
         self._issued = 0
-        self._code: tuple[Code, Code, bytes] | None = None
+        self._code: _SpelledCode | None = None
         self.segments: tuple[Segment, ...] = ()
 
     @property
@@ -253,17 +262,34 @@ class Sealer:
         self._issued += 1
         return envelope
 
+    def prepare(self, code: Code) -> None:
+        """Does now what the first receipt would have to do beside what all of them do.
+
+        Args:
+            code: The code loaded so far.
+
+        Raises:
+            AttesterError: If the platform has no collateral at hand.
+        """
+        self._spelled_code(code)
+        self._collateral  # noqa: B018 (collected, and kept)
+
     def _spelled(self, make: Callable[[Issued], Content], issued: Issued) -> bytes:
         """Returns a receipt's bytes; what code ran is spelled once, being most of it and seldom another."""
-        if self._code is None or self._code[0] is not issued.code:
-            empty = dataclasses.replace(issued.code, files=())
-            self._code = (issued.code, empty, encode_json(codec.to_json(issued.code)))
-        _, empty, spelled = self._code
-        around = receipt.encode_content(make(dataclasses.replace(issued, code=empty)))
-        parts = around.split(encode_json(codec.to_json(empty)))
+        code = self._spelled_code(issued.code)
+        around = receipt.encode_content(make(dataclasses.replace(issued, code=code.empty)))
+        parts = around.split(code.empty_spelled)
         if len(parts) != 2:  # noqa: PLR2004 (what stands before it, and what after)
             return receipt.encode_content(make(issued))
-        return spelled.join(parts)
+        return code.spelled.join(parts)
+
+    def _spelled_code(self, code: Code) -> _SpelledCode:
+        if self._code is None or self._code.code is not code:
+            empty = dataclasses.replace(code, files=())
+            self._code = _SpelledCode(
+                code, empty, encode_json(codec.to_json(code)), encode_json(codec.to_json(empty))
+            )
+        return self._code
 
     @functools.cached_property
     def _collateral(self) -> dict[str, str] | None:

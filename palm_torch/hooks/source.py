@@ -13,6 +13,7 @@ import functools
 import hashlib
 import os
 import sys
+import time
 from types import FunctionType
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,13 @@ _OURS: Final = "palm_torch"
 
 NOT_SEEN: Final = "not seen by the import hook"
 REPLACED: Final = "stands in the place of the module that the import hook saw"
+
+_SETTLED_NS: Final = 3_000_000_000
+"""How long a file has to be as it is for its times to say whether it was changed since, in nanoseconds: there
+are file systems that count them in steps of two seconds."""
+
+_digests: dict[str, tuple[tuple[int, ...], Digest]] = {}
+"""Digests of files that were read, by path, each with the state that the file was in."""
 
 
 def loaded_sources() -> tuple[SourceFile, ...]:
@@ -58,9 +66,10 @@ def loaded_sources() -> tuple[SourceFile, ...]:
     for name, module in list(sys.modules.items()):
         if name != "__main__" and module is sys.modules.get("__main__"):
             continue  # multiprocessing's second name for the script
-        if _path(module) in paths and (importing.installed() or name in names):
+        path = _path(module)
+        if path in paths and (importing.installed() or name in names):
             continue  # a second name for a module
-        listed = known.appraise(name, module)
+        listed = known.appraise(name, module, path)
         if listed is not None and name in names:
             listed = SourceFile(module=name, digest=None, reason=f"{REPLACED}: {listed.reason}")
         if listed is not None:
@@ -119,7 +128,7 @@ def _mark(name: str, module: ModuleType, hooked: bool) -> tuple[object, ...]:  #
         state = os.stat(path)  # noqa: PTH116 (many modules)
     except (OSError, ValueError):
         return known
-    return *known, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+    return *known, *_state(state)
 
 
 @functools.lru_cache(maxsize=16384)
@@ -152,9 +161,8 @@ class _Accounted:
             reason=_differs(distribution, expected),
         )
 
-    def appraise(self, name: str, module: ModuleType) -> SourceFile | None:
+    def appraise(self, name: str, module: ModuleType, path: str | None) -> SourceFile | None:
         """Returns the module's entry in the list, or None if it is accounted for."""
-        path = _path(module)
         if path is None:
             if self._covers_top(name) or self._covers_maker(module):
                 return None
@@ -235,14 +243,31 @@ def _differs(distribution: Distribution, expected: bytes | None) -> str:
 
 def _hashed(name: str, path: str) -> SourceFile:
     try:
-        with open(path, "rb") as stream:  # noqa: PTH123 (thousands of modules)
-            return SourceFile(
-                module=name,
-                digest=Digest(SHA256, hashlib.file_digest(stream, "sha256").digest()),
-                reason=None,
-            )
+        return SourceFile(module=name, digest=_digest_of(path), reason=None)
     except OSError as error:
         return SourceFile(module=name, digest=None, reason=f"file cannot be read: {error.strerror}")
+
+
+def _digest_of(path: str) -> Digest:
+    """Returns the digest of a file, which is read once for as long as it is the same file and unchanged.
+
+    A file that was changed a moment ago is read again: the next change might have the same time.
+    """
+    state = _state(os.stat(path))  # noqa: PTH116 (thousands of modules)
+    known = _digests.get(path)
+    if known is not None and known[0] == state:
+        return known[1]
+    with open(path, "rb") as stream:  # noqa: PTH123 (thousands of modules)
+        digest = Digest(SHA256, hashlib.file_digest(stream, "sha256").digest())
+        after = os.fstat(stream.fileno())
+    if _state(after) == state and time.time_ns() - after.st_ctime_ns > _SETTLED_NS:
+        _digests[path] = state, digest
+    return digest
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    """Returns what is another as soon as a file is: an edit may keep its size and its time, but not all."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _why_no_file(name: str, module: ModuleType) -> str | None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import struct
+from unittest import mock
 
 import pytest
 from hypothesis import assume, example, given
@@ -76,6 +77,37 @@ def test_any_bytes_are_refused_or_canonical(data: bytes) -> None:
     except EncodingError:
         return
     assert encoding.encode_json(value) == data
+
+
+spellings = st.builds(
+    json.dumps,
+    values,
+    ensure_ascii=st.booleans(),
+    sort_keys=st.booleans(),
+    separators=st.sampled_from([(",", ":"), (", ", ":")]),
+)
+
+
+@given(spellings.map(lambda text: text.encode("utf-8", "replace")) | values.map(encoding.encode_json))
+@example(b"[1.0]")
+@example(b"[1e+21,1e-7,0.5]")
+@example(b"[9007199254740993]")
+@example('{"\ue000":1,"\U0001f600":2}'.encode())
+@example('{"\U0001f600":1,"\ue000":2}'.encode())
+@example(b"[" * 33 + b"]" * 33)
+@example(b"[" * 33 + b"0" + b"]" * 33)
+@example(b'{"a":' * 32 + b"[]" + b"}" * 32)
+@example(b'{"a":' * 32 + b'["b"]' + b"}" * 32)
+def test_what_is_spelled_quickly_is_judged_as_what_is_spelled_with_care(data: bytes) -> None:
+    def judged() -> str:
+        try:
+            return repr(decode(data))
+        except EncodingError as error:
+            return str(error)
+
+    quick = judged()
+    with mock.patch.object(encoding, "_PLAIN", mock.Mock(encode=lambda _: None)):
+        assert judged() == quick
 
 
 @given(any_double)

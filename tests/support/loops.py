@@ -6,6 +6,7 @@ import contextlib
 import gc
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import _utils
 
 from palm_torch import evidence, statement
 from palm_torch.appraisal import verifier
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 VOCABULARY = 16
 LENGTH = 9
 RECORDS = 24
+
+PATIENCE_S = 0.5
+"""How long torch waits for the worker of a loader that was given up halfway; 5 s unless it is told."""
 
 
 class Net(nn.Module):
@@ -71,9 +76,10 @@ class Checked(NamedTuple):
 def fresh_process() -> Iterator[None]:
     """Hides what other tests left alive, as if the process had just begun: modules are found faster."""
     gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+    gc.freeze()  # for good: to thaw them would slow down every look of the tests that follow
+    with mock.patch.object(_utils, "MP_STATUS_CHECK_INTERVAL", PATIENCE_S):
+        yield
+        gc.collect()
 
 
 def corpus(folder: Path, *, records: int = RECORDS, shards: int = 2, seed: int = 0) -> Path:

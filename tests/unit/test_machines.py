@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from palm_torch.attesting.session import Session
     from palm_torch.evidence import Bundle
 
-pytestmark = pytest.mark.usefixtures("fresh_process")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fresh_process")]
 
 TDX_HARDWARE = ("tdx", "tdx v5")
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from palm_torch.data.dataset import AttestedMmapDataset
     from palm_torch.statement import Statement
 
-pytestmark = pytest.mark.usefixtures("fresh_process")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fresh_process")]
 
 PENDING = Reads("dataset7", bytes(8), bytes(32), b"")
 CLAIMS = ("architecture", "data", "configuration", "tokenizer", "initial", "model", "steps")

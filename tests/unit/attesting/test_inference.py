@@ -25,7 +25,7 @@ from palm_torch.errors import (
     MeasurementError,
     SessionError,
 )
-from palm_torch.hooks import weights
+from palm_torch.hooks import source, weights
 from palm_torch.properties import Infer
 from palm_torch.properties import Session as SessionProperty
 from palm_torch.result import Tier
@@ -89,6 +89,19 @@ def test_receipts_are_believed_alone_and_with_the_closing_evidence() -> None:
         assert {claim.name: claim.value for claim in closed.claims}[
             "answer"
         ] == f"number {number} of its session"
+
+
+def test_the_first_answer_finds_code_and_collateral_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        pytest.fail("the first answer waited for it")
+
+    with attested("session", attester="simulated") as run:
+        run.model(Talker())
+        with monkeypatch.context() as waiting:
+            waiting.setattr(source, "loaded_sources", refuse)
+            waiting.setattr(run._sealer.attester, "collateral", refuse)
+            signed = run.answer(query="q", response="a")
+    assert check(signed.receipt, run).session == "unclosed"
 
 
 def test_a_receipt_says_what_it_rests_on_and_chains_the_history() -> None:

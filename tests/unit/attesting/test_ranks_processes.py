@@ -13,6 +13,8 @@ import ranked
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = (
     ranked.MODEL
     + """

@@ -22,6 +22,8 @@ from palm_torch.result import Tier
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 RECORDS = 10
 SCRIPT = (
     ranked.MODEL

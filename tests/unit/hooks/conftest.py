@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 @pytest.fixture(scope="module")
-def few_live_objects() -> Iterator[None]:
+def few_live_objects() -> None:
     """Puts what other tests and imports left behind out of the collector's sight: looking gets quick."""
     gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+    gc.freeze()  # for good, as `loops.fresh_process` does
 
 
 @pytest.fixture

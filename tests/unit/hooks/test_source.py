@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
+import os
 import subprocess
 import sys
+import time
 import types
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 import palm_torch
-from palm_torch import statement
+from palm_torch import digest, statement
 from palm_torch.hooks import installed, source
 
 if TYPE_CHECKING:
@@ -65,6 +67,10 @@ def test_palm_torch_is_always_listed_and_installed_and_standard_code_is_not() ->
         assert name not in listed
 
 
+def test_files_of_other_tests_are_not_listed_though_pytest_imported_them() -> None:
+    assert {name for name in _listed() if name.startswith("tests.") and ".test_" in name} == {__name__}
+
+
 def test_list_is_sorted_by_module_name() -> None:
     names = [item.module for item in source.loaded_sources()]
     assert names == sorted(names)
@@ -75,6 +81,56 @@ def test_changed_file_changes_the_digest(folder: Path) -> None:
     before = statement.code_digest(source.loaded_sources())
     (folder / "palm_torch_test_script.py").write_text("x = 2\n", encoding="utf-8")
     assert statement.code_digest(source.loaded_sources()) != before
+
+
+def _reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns a list that grows by the name of every file that is read."""
+    read: list[str] = []
+    real = hashlib.file_digest
+
+    def file_digest(stream: Any, kind: str) -> Any:
+        read.append(stream.name)
+        return real(stream, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", file_digest)
+    return read
+
+
+def test_file_that_has_been_as_it_is_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _import(folder, "palm_torch_test_script", "x = 1\n")
+    path = folder / "palm_torch_test_script.py"
+    monkeypatch.setattr(source, "_SETTLED_NS", -1)
+    read = _reads(monkeypatch)
+    first = source.of_module("palm_torch_test_script")
+    assert source.of_module("palm_torch_test_script") == first
+    assert read == [str(path)]
+
+
+@pytest.mark.parametrize("how", ["written", "written, its time put back", "exchanged"])
+def test_file_that_was_changed_since_is_read_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    _import(folder, "palm_torch_test_script", "x = 1\n")
+    path = folder / "palm_torch_test_script.py"
+    monkeypatch.setattr(source, "_SETTLED_NS", -1)
+    before, times = source.of_module("palm_torch_test_script"), path.stat()
+    time.sleep(0.05)  # the times of files go in steps of some milliseconds
+    new = folder / "new" if how == "exchanged" else path
+    new.write_text("x = 2\n", encoding="utf-8")
+    if how != "written":
+        os.utime(new, ns=(times.st_atime_ns, times.st_mtime_ns))
+    new.replace(path)
+    after = source.of_module("palm_torch_test_script")
+    assert after.digest == digest.sha256_digest(b"x = 2\n") != before.digest
+
+
+def test_file_that_was_changed_a_moment_ago_is_read_each_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _import(folder, "palm_torch_test_script", "x = 1\n")
+    read = _reads(monkeypatch)
+    assert source.of_module("palm_torch_test_script") == source.of_module("palm_torch_test_script")
+    assert len(read) == 2
 
 
 def test_module_in_an_archive_has_a_reason(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
