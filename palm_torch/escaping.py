@@ -12,6 +12,15 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def encodable(text: str) -> str:
+    r"""Returns text that UTF-8 can spell, with lone surrogates written as escapes.
+
+    >>> print(encodable("data-\udcff.txt"))
+    data-\udcff.txt
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def file_name(name: str) -> str:
     r"""Returns a file's name as evidence lists it: unprintable characters as their number, in hex.
 

@@ -87,11 +87,13 @@ def beside(said: Iterable[tuple[int, Mapping[str, T]]]) -> dict[str, T]:
     """Returns what was named, each thing once: where a rank says another than before, under its number.
 
     Args:
-        said: Numbers of ranks, with what each says by name; no name has `MARK` in it but after merging.
+        said: Numbers of ranks, with what each says by name. A script's own names have no `MARK` in them,
+            names of files that it opened may: nothing takes the place of something else.
     """
     listed: dict[str, T] = {}
     for rank, items in said:
         for name, item in items.items():
-            if listed.setdefault(name, item) != item:
-                listed[f"{name}{MARK}{rank}"] = item
+            own = name
+            while listed.setdefault(own, item) != item:
+                own += f"{MARK}{rank}"
     return listed

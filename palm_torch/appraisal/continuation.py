@@ -182,3 +182,6 @@ def _check_use(what: str, before: DeliveredSoFar, after: DeliveredSoFar | Delive
         raise ClaimError(f"{what}: {before.delivered} records at the checkpoint, then {after.delivered}")
     if after.exact and not before.exact:
         raise ClaimError(f"{what}: not counted exactly at the checkpoint, then exactly")
+    if after.padded is not None and (before.padded is None or before.padded > after.padded):
+        was = "an unknown number" if before.padded is None else before.padded
+        raise ClaimError(f"{what}: {was} of padded records at the checkpoint, then {after.padded}")

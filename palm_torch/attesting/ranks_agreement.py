@@ -52,13 +52,14 @@ def check(shares: Sequence[RankShare]) -> None:
 def differing(shares: Sequence[RankShare]) -> tuple[str, ...]:
     """Returns the names of buffers that are not the same in all ranks, sorted.
 
-    Running statistics are such: each rank computes them from its own batches.
+    Running statistics are such: each rank computes them from its own batches. Which tensors are buffers is
+    what all ranks agree on (`check`): none can excuse a parameter by calling it one.
 
     Raises:
         CoverageError: If a parameter is not the same, naming the rank and the tensor.
     """
     first, *others = shares
-    buffers = {name for share in shares for name in share.buffers}
+    buffers = set(first.buffers)
     found: set[str] = set()
     for share in others:
         pairs = ((first.train.initial, share.train.initial), (first.train.model, share.train.model))
@@ -159,6 +160,7 @@ _COMPARED: Final = (
         lambda share: str(share.train.architecture.digest),
         "build the same model in every rank",
     ),
+    ("buffers", lambda share: list(share.buffers), "build the same model in every rank"),
     (
         "parts of parameters",
         lambda share: "some" if share.parted else "none",

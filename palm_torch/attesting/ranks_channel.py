@@ -65,11 +65,14 @@ class Leader:
         expected = set(range(place.first + 1, place.first + place.local_world_size))
         with ranks_meeting.listening(self._path, self._place.local_world_size) as listening:
             while missing := expected - self._others.keys():
+                connection = None
                 try:
                     listening.settimeout(max(until - time.monotonic(), 0.001))
                     connection = Connection(listening.accept()[0])
                     head, _ = connection.receive(until=until)
                 except (OSError, Gone) as error:
+                    if connection is not None:
+                        connection.close()
                     raise self._stopped(min(missing), "has not opened its session", BEGIN) from error
                 _, user = connection.peer()
                 if user != os.geteuid() or head.kind != "hello" or head.rank not in missing:

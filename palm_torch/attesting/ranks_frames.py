@@ -14,7 +14,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from palm_torch import codec
+from palm_torch import codec, escaping
 from palm_torch.encoding import decode_json, encode_json
 from palm_torch.errors import EncodingError, EvidenceError, InputError
 
@@ -30,6 +30,8 @@ MAX_ABOUT_CHARACTERS: Final = 20_000
 
 _LENGTH: Final = struct.Struct(">I")
 _PIECE_BYTES: Final = 1 << 20
+_GRACE_S: Final = 1.0
+"""Seconds after the end of a wait in which what has come already is still read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,8 @@ class Connection:
         Args:
             kind: As in `Head`.
             rank: As in `Head`.
-            about: As in `Head`; what is too long is cut.
+            about: As in `Head`; what is too long is cut, and what UTF-8 cannot spell is escaped: the reason
+                why a session ended may quote any text.
             parts: The bytes that follow.
             until: When to give up, in seconds of `time.monotonic`.
 
@@ -95,7 +98,8 @@ class Connection:
             Gone: If it cannot be sent by then.
         """
         sizes = tuple(memoryview(part).nbytes for part in parts)
-        head = Head(kind=kind, rank=rank, about=about[:MAX_ABOUT_CHARACTERS], parts=sizes)
+        about = escaping.encodable(about)[:MAX_ABOUT_CHARACTERS]
+        head = Head(kind=kind, rank=rank, about=about, parts=sizes)
         encoded = encode_json(codec.to_json(head))
         try:
             for part in (_LENGTH.pack(len(encoded)), encoded, *parts):
@@ -140,7 +144,10 @@ class Connection:
     def _read(self, size: int, until: float) -> bytes:
         received = bytearray()
         while len(received) < size:
-            self._socket.settimeout(max(until - time.monotonic(), 0.001))
+            left = until - time.monotonic()
+            if left < -_GRACE_S:  # one that dribbles would always come in time
+                raise TimeoutError
+            self._socket.settimeout(max(left, 0.001))
             piece = self._socket.recv(min(size - len(received), _PIECE_BYTES))
             if not piece:
                 raise Gone("its process has ended, or closed its session")

@@ -75,14 +75,18 @@ def _parameters(weights: Weights, buffers: Sequence[str]) -> Digest:
     return weights_root.claimed_root(tensor for tensor in weights.tensors if tensor.name not in buffers)
 
 
-def check(told: Sequence[bytes]) -> tuple[str, ...]:
+def check(told: Sequence[bytes], own: Agreed) -> tuple[str, ...]:
     """Returns the buffers that are not the same in all ranks of all machines.
+
+    What others told came through a store that nobody vouches for: a name that is no buffer here must not
+    excuse a parameter from being the same.
 
     Args:
         told: What each machine told, canonical JSON of `Agreed`, by the number of the machine.
+        own: What this machine told.
 
     Raises:
-        CoverageError: If the machines do not agree on what has to be the same.
+        CoverageError: If the machines do not agree on what has to be the same, or on what is a buffer.
     """
     found = [_read(item, machine) for machine, item in enumerate(told)]
     first = found[0]
@@ -94,6 +98,12 @@ def check(told: Sequence[bytes]) -> tuple[str, ...]:
                     f"machine {machine}: {name}: expected {expected}, as on machine 0, got {got}: train one "
                     "model alike in all ranks"
                 )
+        called = [*sorted(other.buffers), *other.differing]
+        if (stranger := next((name for name in called if name not in own.buffers), None)) is not None:
+            raise CoverageError(
+                f"machine {machine}: expected buffers of the model that is trained here, got "
+                f"{stranger[:160]!r}: train one model alike in all ranks"
+            )
     names = {name for item in found for name in item.buffers}
     unequal = {name for name in names if len({item.buffers.get(name) for item in found}) > 1}
     return tuple(sorted(unequal.union(*(item.differing for item in found))))

@@ -148,7 +148,7 @@ class LeadingSealer(Sealer):
             told = self._machines.exchange(
                 "what was trained", encode_json(codec.to_json(own)).decode("utf-8")
             )
-            differing = ranks_machines.check(told)
+            differing = ranks_machines.check(told, own)
         return Ranks(
             world_size=self._place.world_size,
             own=self._place.machine,

@@ -15,6 +15,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
+from palm_torch import escaping
 from palm_torch.digest import tagged_hash
 from palm_torch.errors import CoverageError
 
@@ -127,24 +128,34 @@ class Machines:
             value: Text, at most `MAX_VALUE_BYTES` of it.
 
         Raises:
-            CoverageError: If a machine does not give its own in time, or has ended the session.
+            CoverageError: If a machine does not give its own in time, or has ended the session, or the store
+                gives back another value than this machine's own.
         """
-        if len(value.encode("utf-8")) > MAX_VALUE_BYTES:
+        own = value.encode("utf-8")
+        if len(own) > MAX_VALUE_BYTES:
             raise CoverageError(
-                f"{point}: expected at most {MAX_VALUE_BYTES} bytes to exchange, got {len(value)}"
+                f"{point}: expected at most {MAX_VALUE_BYTES} bytes to exchange, got {len(own)}"
             )
         until = time.monotonic() + self._deadline_s
         try:
             self._store.set(self._key(point, self._place.machine), value)
-            return [self._get(point, machine, until) for machine in range(self._place.machines)]
+            found = [self._get(point, machine, until) for machine in range(self._place.machines)]
         except RuntimeError as error:  # all that torch's stores raise
             raise CoverageError(f"{point}: torchrun's store does not answer: {error}") from error
+        if found[self._place.machine] != own:
+            raise CoverageError(
+                f"{point}: torchrun's store gives back another value than this machine, number "
+                f"{self._place.machine}, gave: something in the network changes it, or two machines have one "
+                "number"
+            )
+        return found
 
     def stop(self, reason: str) -> None:
         """Tells the other machines that this one has ended the session."""
         under = self._word if self._meeting is None else self._meeting
         try:
-            self._store.set(f"{self._prefix}/stop/{under}", reason[:MAX_REASON_CHARACTERS])
+            said = escaping.encodable(reason)[:MAX_REASON_CHARACTERS]
+            self._store.set(f"{self._prefix}/stop/{under}", said)
         except RuntimeError:
             return  # they will find that it is silent
 

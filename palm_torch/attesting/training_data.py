@@ -192,10 +192,19 @@ class TrainingData:
         }
 
     def _ledger_of(self, info: DatasetInfo) -> Ledger:
-        """Returns the account of a dataset: that of the checkpoint, or a new one."""
+        """Returns the account of a dataset: that of the checkpoint, or a new one.
+
+        One with a manifest is the same dataset, however often it is opened: else a record that is delivered
+        through two openings would count once in each, and after a checkpoint none could tell them apart.
+        """
         found = Identity.of(info)
         if found.manifest is None:
             self._require_only(found, info.path)
+        else:
+            for ledger in self._ledgers:
+                if ledger.identity == found and ledger not in self._waiting:
+                    ledger.take_up(info)
+                    return ledger
         for ledger in self._waiting:
             if ledger.identity == found:
                 self._waiting.remove(ledger)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from palm_torch import private_files
 from palm_torch.commit import records
 from palm_torch.data import shards
 from palm_torch.data.formats import huggingface, table
@@ -103,6 +104,8 @@ def reopened(state: dict[str, Any]) -> list[shards.ShardFile]:
     if [_seen(file) for file in files] != state["seen"]:
         kind = DataError if state["table"] is None else ManifestError
         raise kind(f"{path}: the dataset's files changed while it was on its way to a worker")
+    if state["key"] != records.record_key(kind=layout.kind):  # of a salt
+        private_files.keep(file.path for file in files)
     return files
 
 

@@ -157,7 +157,9 @@ def leave(note: Note) -> None:
         CoverageError: In a worker of a loader that has no carrier.
         SessionError: In a thread or process that the session does not own.
     """
-    notes = _notes()
+    notes = _Worker.notes
+    if notes is None:
+        notes = _here.notes
     if notes is not None:
         notes.append(note)
         return
@@ -215,16 +217,18 @@ def note_failure(error: Exception) -> None:
 
 def reads_of(notes: Sequence[Note], *, exact: bool = False) -> tuple[recorder.Reads, ...]:
     """Sums notes up to one item per dataset, in the order first read, and multiplies where needed."""
-    by_dataset: dict[str, list[Note]] = {}
-    for note in notes:
-        by_dataset.setdefault(note.dataset, []).append(note)
-    summed: list[recorder.Reads] = []
-    for dataset, parts in by_dataset.items():
-        digests = b"".join([part.digests for part in parts])
-        product = multiset.product_of(digests, number=NUMBER) if parts[0].multiply else b""
-        indices = b"".join([part.indices for part in parts])
-        summed.append(recorder.Reads(dataset, indices, digests, product, exact))
-    return tuple(summed)
+    if not notes:
+        return ()
+    names, indices, digests, multiply = zip(*notes, strict=True)
+    if names.count(names[0]) < len(names):  # several: seldom
+        return tuple(
+            reads
+            for name in dict.fromkeys(names)
+            for reads in reads_of([note for note in notes if note.dataset == name], exact=exact)
+        )
+    joined = b"".join(digests)
+    product = multiset.product_of(joined, number=NUMBER) if multiply[0] else b""
+    return (recorder.Reads(names[0], b"".join(indices), joined, product, exact),)
 
 
 def _carrier(

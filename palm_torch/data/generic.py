@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import secrets
 import struct
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import torch.utils.data
 
-from palm_torch import recorder
+from palm_torch import private_files, recorder
 from palm_torch.commit import manifest as manifests
 from palm_torch.data import carrier, expected_manifest, open_datasets, wrapped
 from palm_torch.data.item_digests import ItemDigests
@@ -25,6 +26,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 _PART: Final = 64
 """Items that are read at once when a manifest is made."""
+
+_AS_IT_IS: Final = contextlib.nullcontext()
 
 
 class AttestedDataset(torch.utils.data.Dataset[T_co]):
@@ -121,7 +124,9 @@ class AttestedDataset(torch.utils.data.Dataset[T_co]):
             RecordError: If it is not the item of the manifest.
         """
         number = self._number(index)
-        item: T_co = self._hand_on([number], [self.inner[number]])[0]
+        with self._reading():
+            found = self.inner[number]
+        item: T_co = self._hand_on([number], [found])[0]
         return item
 
     def __getitems__(self, indices: Sequence[int]) -> list[T_co]:
@@ -173,10 +178,15 @@ class AttestedDataset(torch.utils.data.Dataset[T_co]):
 
     def _inner_items(self, numbers: list[int]) -> list[Any]:
         at_once = getattr(self.inner, "__getitems__", None)
-        found = at_once(numbers) if callable(at_once) else [self.inner[number] for number in numbers]
+        with self._reading():
+            found = at_once(numbers) if callable(at_once) else [self.inner[number] for number in numbers]
         if len(found) != len(numbers):
             raise DataError(f"{self.info.path}: expected {len(numbers)} items, got {len(found)}")
         return list(found)
+
+    def _reading(self) -> contextlib.AbstractContextManager[None]:
+        """Returns the block in which the inner dataset is asked: files that it opens may be private."""
+        return private_files.reading() if self._salted else _AS_IT_IS
 
     def _hand_on(self, numbers: list[int], found: list[Any]) -> list[Any]:
         """Hashes items, compares them with the manifest, leaves a note, and returns the private copies."""

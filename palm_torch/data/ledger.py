@@ -50,16 +50,19 @@ class Ledger:
         dataset: The dataset, or what tells it from others while it is not open.
 
     Attributes:
-        info: The dataset; None while a dataset of a checkpoint has not been opened again.
+        info: The dataset, as it was opened last; None while one of a checkpoint has not been opened again.
         identity: What tells it from others.
     """
 
-    __slots__ = ("_uses", "identity", "info")
+    __slots__ = ("_uids", "_uses", "identity", "info")
 
     def __init__(self, dataset: DatasetInfo | Identity) -> None:
-        self.info = None if isinstance(dataset, Identity) else dataset
+        self.info: DatasetInfo | None = None
         self.identity = dataset if isinstance(dataset, Identity) else Identity.of(dataset)
+        self._uids: set[str] = set()
         self._uses: dict[str, Account] = {}
+        if not isinstance(dataset, Identity):
+            self.take_up(dataset)
 
     @classmethod
     def resumed(cls, held: DatasetAccount, counts: Mapping[str, bytes]) -> Ledger:
@@ -85,8 +88,9 @@ class Ledger:
         return ledger
 
     def take_up(self, info: DatasetInfo) -> None:
-        """Goes on with this dataset, which has the same identity."""
+        """Goes on with this dataset, which has the same identity; what was opened before it still counts."""
         self.info = info
+        self._uids.add(info.uid)
 
     def add(self, reads: Reads, use: str) -> None:
         """Counts the records of one delivered batch.
@@ -94,8 +98,8 @@ class Ledger:
         Raises:
             CoverageError: If the reads are of another dataset, or do not fit it.
         """
-        expected = None if self.info is None else self.info.uid
-        if reads.dataset != expected:
+        if reads.dataset not in self._uids:
+            expected = ", ".join(sorted(self._uids)) or None
             raise CoverageError(f"{self._where}: expected reads of dataset {expected}, got {reads.dataset}")
         self.add_held(reads, use)
 

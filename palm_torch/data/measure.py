@@ -11,6 +11,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from palm_torch import private_files
 from palm_torch.commit import records
 from palm_torch.data import opening, shards
 from palm_torch.data.formats import table
@@ -82,6 +83,8 @@ def measure(  # noqa: PLR0913 (options that are independent of each other)
     files = shards.open_all(where, wanted)
     layout = files[0].view.layout
     key = records.record_key(salt, kind=layout.kind)
+    if salt is not None:
+        private_files.keep(file.path for file in files)
     target = shards.manifest_beside(where, format)
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(ManifestWriter(target))

@@ -158,19 +158,20 @@ class AttestedMemmap:
             TypeError: For indices other than numbers and slices along the first axis.
             RecordError: If a chunk's bytes are not those of the manifest.
         """
+        if isinstance(key, slice):
+            start, stop, step = key.indices(self.shape[0])
+            size = self._row_bytes
+            if step != 1 or start >= stop or not size:
+                return self._slice(range(start, stop, step))
+            offset = self.offset
+            part = self._file.read_part(offset + start * size, offset + stop * size)
+            found = np.frombuffer(part, self.dtype)
+            return found if len(self.shape) == 1 else found.reshape(stop - start, *self.shape[1:])
         if isinstance(key, tuple):
             if not key:
                 return self[:]
             first, rest = self[key[0]], key[1:]
             return first[(slice(None), *rest) if isinstance(key[0], slice) else rest] if rest else first
-        if isinstance(key, slice):
-            rows = range(*key.indices(self.shape[0]))
-            if rows.step != 1 or not rows or not self._row_bytes:
-                return self._slice(rows)
-            size, offset = self._row_bytes, self.offset
-            part = self._file.read([(offset + rows.start * size, offset + rows.stop * size)])[0]
-            found = np.frombuffer(part, self.dtype)
-            return found if len(self.shape) == 1 else found.reshape(len(rows), *self.shape[1:])
         try:
             row = operator.index(key)
         except TypeError:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palm_torch import private_files
 from palm_torch.data import shards
 from palm_torch.data.formats import huggingface, table
 from palm_torch.data.group_table import GroupTable
@@ -38,9 +39,12 @@ def open_all(
     """
     authentic = _open_table(where, manifest, wanted.format)
     if authentic is None:
-        return shards.open_all(where, dataclasses.replace(wanted, fresh=True)), None
-    files = shards.open_all(where, _agreeing(wanted, authentic, salt))
-    _check_same_dataset(where, files, authentic)
+        files = shards.open_all(where, dataclasses.replace(wanted, fresh=True))
+    else:
+        files = shards.open_all(where, _agreeing(wanted, authentic, salt))
+        _check_same_dataset(where, files, authentic)
+    if salt is not None:
+        private_files.keep(file.path for file in files)
     return files, authentic
 
 

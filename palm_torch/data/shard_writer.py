@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from blake3 import blake3
 
-from palm_torch import recorder
+from palm_torch import private_files, recorder
 from palm_torch.commit import manifest as manifests
 from palm_torch.commit import manifest_file, records
 from palm_torch.data import described, written_records
@@ -190,6 +190,8 @@ class ShardWriter:
             for part in (head, data):
                 _write(stream.fileno(), part)
             os.fsync(stream.fileno())
+        if self._salt is not None:
+            private_files.keep([self._path / name])
         self._shards.append(
             manifests.Shard(
                 name,

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import torch.utils.data
 from torch.utils.data import get_worker_info
 
-from palm_torch import recorder
+from palm_torch import private_files, recorder
 from palm_torch.data import carrier, open_datasets, wrapped
 from palm_torch.data.item_digests import ItemDigests
 from palm_torch.errors import DataError, PalmTorchError, prefixed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -67,6 +67,7 @@ class AttestedIterableDataset(torch.utils.data.IterableDataset[T_co]):
             )
         self.inner = inner
         self._digests = ItemDigests.of(encode, salt)
+        self._salted = salt is not None
         token = secrets.token_hex(16)
         self.info = open_datasets.DatasetInfo(
             name=token,
@@ -103,7 +104,7 @@ class AttestedIterableDataset(torch.utils.data.IterableDataset[T_co]):
 
     def _items(self) -> Iterator[T_co]:
         take, uid = self._digests.take, self.uid
-        for number, item in enumerate(self.inner):
+        for number, item in enumerate(_read(self.inner) if self._salted else self.inner):
             try:
                 with prefixed(f"{self.info.path}, item {number} of a pass"):
                     copy, digest, _ = take(item)
@@ -132,3 +133,16 @@ class AttestedIterableDataset(torch.utils.data.IterableDataset[T_co]):
         """Takes up a copy; in the process that opened the stream it is listed as open too."""
         self.__dict__.update(state)
         open_datasets.register(self)
+
+
+def _read(inner: Iterable[T_co]) -> Iterator[T_co]:
+    """Yields the items of a private stream; files that its code opens meanwhile are taken for private."""
+    with private_files.reading():
+        items = iter(inner)
+    while True:
+        try:
+            with private_files.reading():
+                item = next(items)
+        except StopIteration:
+            return
+        yield item

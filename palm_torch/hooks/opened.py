@@ -5,17 +5,18 @@ for reading through Python (``np.memmap`` and `sqlite3` included) is listed with
 moment. What has no digest is listed without one: pipes, devices, descriptors and a standard input that were
 there before the script, and files that could not be hashed.
 
-What this proves: which files, with which content, the script had before it when it opened them. What it
-does not: that these bytes were used, or how often, or that the same bytes came when they were read; a
-mapped file may change afterwards. Not seen are files that native code opens by itself (Rust and C++ readers,
+What this proves: which files, with which content, the script had before it when it opened them. What it does
+not: that these bytes were used, or how often, or that the same bytes came when they were read; a mapped file
+may change afterwards. Not seen are files that native code opens by itself (Rust and C++ readers,
 ``torch.save``, ``torch.jit.load``), sockets, pipes that the script makes, what processes open that are no
-workers of `palm_torch.DataLoader`, and a file that comes into being between this look at it and the script's;
-of a path relative to a descriptor (``dir_fd``) Python does not tell the folder, and the file of that name in
-the working folder is listed in its place. Left out are the standard library, installed files that hold what
-their RECORD says, the kernel's own files under their own names, what palm-torch reads (it has its own account
-of it), and sources that `linecache` shows the lines of, while their bytes are those that were compiled. Files
-that the script wrote itself are listed like any other when it reads them: the host may have written to them
-since.
+workers of `palm_torch.DataLoader`, and a file that comes into being between this look at it and the
+script's; of a path relative to a descriptor (``dir_fd``) Python does not tell the folder, and the file of
+that name in the working folder is listed in its place. Files of datasets with a salt, and what code opens
+while it reads for one, are listed without a digest, which would let others test what they guess of them.
+Left out are the standard library, installed files that hold what their RECORD says, the kernel's own files
+under their own names, what palm-torch reads (it has its own account of it), and sources that `linecache`
+shows the lines of, while their bytes are those that were compiled. Files that the script wrote itself are
+listed like any other when it reads them: the host may have written to them since.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Final
 
-from palm_torch import escaping
+from palm_torch import escaping, private_files
 from palm_torch.digest import SHA256, Digest
 from palm_torch.hooks import accounted, auditing, importing, installed
 from palm_torch.roles import EMPTY, OPENED, Artifact, Source
@@ -42,6 +43,7 @@ MAX_FILES: Final = 1_000
 MAX_NAME_CHARACTERS: Final = 150
 NOT_LISTED: Final = "further openings not listed"
 NOT_HASHED: Final = "(could not be hashed)"
+PRIVATE: Final = "(private)"
 STANDARD_INPUT: Final = "(standard input)"
 
 _KERNEL: Final = ("/proc/", "/sys/")
@@ -66,13 +68,14 @@ class OpenedFiles(auditing.Listener):
         self._vouched: set[tuple[object, ...]] = set()
         self._seen: dict[tuple[object, ...], None] = {}
         self._found: dict[str, bytes | None] = {}
+        self._places: dict[str, str] = {}
         self._told: dict[tuple[str, bytes | None], None] = {}
         self._further = 0
 
     def result(self) -> dict[str, Artifact]:
         """Returns the files as inputs of the run: role → digest."""
         with self._lock:
-            listed, further = dict(self._found), self._further
+            listed, further = self._without_private(), self._further
         if further:
             listed[f"{further} {NOT_LISTED}"] = None
         return {PREFIX + name: _artifact(digest) for name, digest in listed.items()}
@@ -90,8 +93,15 @@ class OpenedFiles(auditing.Listener):
         """Returns what was listed, in order, as `take` takes it in another process."""
         return tuple(self._told)
 
-    def take(self, name: str, digest: bytes | None) -> None:
-        """Lists a file by its name and SHA-256; without one if there is none."""
+    def take(self, name: str, digest: bytes | None, place: str | None = None) -> None:
+        """Lists a file by its name and SHA-256; without one if there is none.
+
+        Args:
+            name: Its name.
+            digest: Its SHA-256.
+            place: Where it lies, without links, if it was opened in this process: it may turn out to be
+                private.
+        """
         with self._lock:
             if (name, digest) in self._told:
                 return
@@ -103,6 +113,8 @@ class OpenedFiles(auditing.Listener):
             unique, number = name, 1
             while self._found.setdefault(unique, digest) != digest:
                 unique = f"{name}#{(number := number + 1)}"
+            if place is not None:
+                self._places[unique] = place
 
     # What the interpreter tells ---------------------------------------------------------------------------
 
@@ -182,7 +194,22 @@ class OpenedFiles(auditing.Listener):
                 installed.vouch(record[0])
             elif not (traceback and importing.was_compiled(importing.resolved(path), digest)):
                 self._seen[key] = None
-                self.take(self._named(real), digest)
+                if private_files.is_being_read():
+                    private_files.keep([real])
+                if private_files.is_private(real):
+                    self.take(f"{self._named(real)} {PRIVATE}", None)
+                else:
+                    self.take(self._named(real), digest, real)
+
+    def _without_private(self) -> dict[str, bytes | None]:
+        """Returns what was found, without the digests of files that turned out to be private since."""
+        private = [name for name, place in self._places.items() if private_files.is_private(place)]
+        listed = {name: digest for name, digest in self._found.items() if name not in private}
+        for name in private:
+            unique, number = f"{name} {PRIVATE}", 1
+            while listed.setdefault(unique, None) is not None:
+                unique = f"{name} {PRIVATE}#{(number := number + 1)}"
+        return listed
 
     def _list_without(self, path: str) -> None:
         self.take(f"{self._named(path)} {NOT_HASHED}", None)

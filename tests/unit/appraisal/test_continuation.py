@@ -179,6 +179,20 @@ CASES: dict[str, tuple[str, int, dict[str, Any], type[RejectedError], str]] = {
         ClaimError,
         "after segment 1: data.dataset1.train: not counted exactly at the checkpoint, then exactly",
     ),
+    "padded records of a checkpoint forgotten": (
+        "receipt",
+        1,
+        {f"{TRAIN}.padded": 1},
+        ClaimError,
+        "after segment 1: data.dataset1.train: 1 of padded records at the checkpoint, then 0",
+    ),
+    "an unknown number of padded records known later": (
+        "receipt",
+        1,
+        {f"{TRAIN}.padded": None},
+        ClaimError,
+        "after segment 1: data.dataset1.train: an unknown number of padded records at the checkpoint, then 0",
+    ),
     # accounts that do not add up
     "a product of other records": (
         "receipt",

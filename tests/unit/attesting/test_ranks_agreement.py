@@ -130,6 +130,9 @@ def test_another_model_is_named(share: RankShare) -> None:
         CoverageError, match="rank 1: parts of parameters: expected 'none', as in rank 0, got 'some'"
     ):
         merged(share, dataclasses.replace(bent(share), parted=True))
+    named = dataclasses.replace(weights_with(share, "model", "dec.bias"), buffers=("dec.bias", "seen"))
+    with pytest.raises(CoverageError, match="rank 1: buffers: expected 1 of them, as in rank 0, got 2"):
+        merged(share, named)
     steps = dataclasses.replace(share.train.steps, taken=7)
     with pytest.raises(CoverageError, match=r"rank 1: steps\.taken: expected 2, as in rank 0, got 7"):
         merged(share, bent(share, steps=steps))
@@ -303,22 +306,27 @@ def test_machines_compare_before_the_first_step(share: RankShare) -> None:
 # Machines ------------------------------------------------------------------------------------------------
 
 
-def told(share: RankShare) -> bytes:
-    return encode_json(codec.to_json(ranks_machines.agreed(merged(share)[2], share)))
+def agreed(share: RankShare) -> ranks_machines.Agreed:
+    return ranks_machines.agreed(merged(share)[2], share)
+
+
+def told(share: RankShare, **changes: Any) -> bytes:
+    return encode_json(codec.to_json(dataclasses.replace(agreed(share), **changes)))
 
 
 def test_machines_agree_on_the_model_and_list_buffers(share: RankShare) -> None:
-    assert ranks_machines.check([told(share)] * 2) == ()
-    assert ranks_machines.check([told(share), told(weights_with(share, "model", "seen"))]) == ("seen",)
+    own = agreed(share)
+    assert ranks_machines.check([told(share)] * 2, own) == ()
+    assert ranks_machines.check([told(share), told(weights_with(share, "model", "seen"))], own) == ("seen",)
     for other, says in (
         (weights_with(share, "model", "dec.bias"), "model"),
         (weights_with(share, "initial", "dec.bias"), "initial"),
         (bent(share, steps=dataclasses.replace(share.train.steps, taken=7)), "optimizers"),
     ):
         with pytest.raises(CoverageError, match=f"machine 1: {says}: expected .*, as on machine 0, got"):
-            ranks_machines.check([told(share), told(other)])
+            ranks_machines.check([told(share), told(other)], own)
     with pytest.raises(CoverageError, match="machine 1: what it says of the run"):
-        ranks_machines.check([told(share), b"{}"])
+        ranks_machines.check([told(share), b"{}"], own)
 
 
 def test_the_first_difference_is_named() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch.distributed
 
-from palm_torch.attesting import ranks, ranks_meeting
+from palm_torch.attesting import ranks, ranks_frames, ranks_meeting
 from palm_torch.attesting.ranks import Place
 from palm_torch.attesting.ranks_channel import Follower, Leader
 from palm_torch.attesting.ranks_frames import Connection, Gone
@@ -127,6 +127,31 @@ def test_one_that_stops_says_why(ends: Callable[..., list[object]]) -> None:
     assert "rank 1 has ended the session: the block raised ValueError: no" in str(told)
 
 
+def test_a_reason_that_utf_8_cannot_spell_reaches_all(ends: Callable[..., list[object]]) -> None:
+    reason = "the block raised FileNotFoundError: data-\udcff.bin"
+
+    def stops(follower: Follower) -> None:
+        follower.meet()
+        follower.stop(reason)
+
+    spelled = "rank 1 has ended the session: the block raised FileNotFoundError: data-\\udcff.bin"
+    said, _, told = ends(leads, stops, follows)
+    assert spelled in str(said)
+    assert spelled in str(told)
+
+    def raises(leader: Leader) -> None:
+        leader.meet()
+        leader.welcome()
+        leader.stop(reason)
+
+    for told in ends(raises, follows, follows)[1:]:
+        assert str(told).endswith("data-\\udcff.bin")
+    first, second = met(Table())
+    second.stop(reason)
+    with pytest.raises(CoverageError, match=r"data-\\udcff\.bin"):
+        first.exchange("x", "")
+
+
 def test_one_that_is_elsewhere_is_named(ends: Callable[..., list[object]]) -> None:
     def elsewhere(follower: Follower) -> None:
         follower.meet()
@@ -236,6 +261,31 @@ def test_what_is_no_message_is_refused(data: bytes, says: str) -> None:
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises(Gone, match=says):
             Connection(ours).receive(until=time.monotonic() + 5)
+
+
+def test_one_that_dribbles_does_not_make_others_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks_frames, "_GRACE_S", 0.1)
+    ours, theirs = socket.socketpair()
+    until = time.monotonic() + 0.1
+    over = threading.Event()
+
+    def dribble() -> None:
+        theirs.sendall(struct.pack(">I", 1 << 20))
+        with contextlib.suppress(OSError):
+            while not over.is_set():
+                theirs.sendall(b"{")
+
+    thread = threading.Thread(target=dribble)
+    monkeypatch.setattr(ranks_frames, "_PIECE_BYTES", 1)
+    with ours, theirs:
+        thread.start()
+        try:
+            with pytest.raises(Gone, match="did not answer in time"):
+                Connection(ours).receive(until=until)
+        finally:
+            over.set()
+            ours.close()
+            thread.join()
 
 
 def test_a_message_larger_than_a_pipe_arrives_whole() -> None:
@@ -353,6 +403,17 @@ def test_machines_exchange_what_they_have() -> None:
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda one: one.exchange("x", f"of {one._place.machine}"), met(Table())))
     assert found == [[b"of 0", b"of 1"]] * 2
+
+
+def test_a_store_that_gives_back_what_nobody_gave() -> None:
+    class Changes(Table):
+        def get(self, key: str) -> bytes:
+            return b"of 1" if key.endswith("/x/0") else super().get(key)
+
+    first, second = met(Changes())
+    second._store.set(second._key("x", 1), "of 1")
+    with pytest.raises(CoverageError, match="x: torchrun's store gives back another value than this machine"):
+        first.exchange("x", "of 0")
 
 
 def test_a_machine_that_does_not_answer_is_named() -> None:
