@@ -7,10 +7,11 @@ look at the same activations:
 exact        runs the claimed model over the claimed tokens on this machine and compares commitments. Bars:
              every attack found out in every run, no honest run accused.
 audit        draws a nonce and recomputes the operations at the places that follow from it, from what is
-             opened. How often it should notice follows from how many places an attack breaks, which the
-             attack says by itself. Bars: no honest run accused; for each attack, as many audits that notice
-             as the 95 % interval of that prediction has. One in twenty such intervals is missed by chance:
-             the exit code is that of intervals which all hold together with 95 %.
+             opened. How often it should notice follows from rho, the share of places that an attack breaks,
+             which the attack says by itself, and from delta, the share of these that is noticed, which is
+             counted on traces of other prompts. Bars: no honest run accused; for each attack, as many audits
+             that notice as predicted. Of 95 % intervals one in twenty is missed by chance, so the bar and the
+             exit code are those of intervals which all hold together with 95 %; both stand in the table.
 fingerprint  our tolerant fingerprint against a run of the verifier's own, in another setting. No bar.
 TOPLOC       restated from its paper, no program of its authors, against the same run, its threshold made
              in the same way from the same honest runs; and with the limits of published examples of its use.
@@ -23,6 +24,7 @@ TOPLOC       restated from its paper, no program of its authors, against the sam
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HONEST: Final = "honest"
+JOINTLY: Final = odds.together(len(cheats.ATTACKS))
+"""Confidence of the interval of each attack, so that all of them hold with 95 %."""
 COST_AUDITS: Final = 5
 HONEST_TIMES: Final = 4
 """How many times as many honest runs there are as of each attack: false alarms are rare."""
@@ -61,12 +65,12 @@ def main() -> int:
         equal = _costs(world, auditor, verifiers)
         print(_head(words, equal))
         rows = [verifiers.row(HONEST, cheats.honest, runs=HONEST_TIMES * words.runs, draws=words.draws)]
-        _print(rows[0], words.queries, equal)
+        _print(rows[0], equal)
         preferred = layer_scores.weights(scores)
         for name, make in cheats.ATTACKS.items():
             weights = preferred if name == cheats.LOWEST else None
             rows.append(verifiers.row(name, make, runs=words.runs, draws=words.draws, weights=weights))
-            _print(rows[-1], words.queries, equal)
+            _print(rows[-1], equal)
     missed = _verdict(rows)
     print(f"{(time.perf_counter() - began) / 60:.1f} minutes in all")
     return int(missed)
@@ -81,7 +85,7 @@ def _words() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=16, help="places of each audit")
     parser.add_argument("--prompts", type=int, default=24, help="honest prompts to calibrate on")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of training")
-    parser.add_argument("--quick", action="store_true", help="barely trained, few runs: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="barely trained, few runs: a few minutes")
     words = parser.parse_args()
     if words.quick:
         words.runs, words.draws, words.prompts = 2, 12, 6
@@ -115,24 +119,32 @@ def _head(words: argparse.Namespace, equal: int) -> str:
     return (
         f"\n{words.runs} runs and {words.draws} audits of {words.queries} places for each attack; tolerant "
         f"thresholds from {words.prompts} honest prompts\n"
-        "rho: share of places that are broken; p: predicted share of audits that notice, the same for audits "
-        f"of {equal} places;\nnoticed: audits that did, the number expected (95 %), the share that they show "
-        "(95 %); TOPLOC*: with published limits\n"
-        f"{'':38} {'exact':>7} {'ours':>7} {'TOPLOC':>7} {'TOPLOC*':>7} "
-        f"{'rho':>8} {'p':>6} {'p equal':>7} {'noticed':>9} {'expected':>9}  shown"
+        "rho: share of places that are broken; delta: of the broken places of other traces, the share that\n"
+        "is noticed (95 % for the mean over traces); p: predicted share of audits that notice, and with "
+        f"{equal};\nnoticed: audits that did; 95 %: the number expected; joint: with intervals that "
+        "hold for all attacks together;\nshown: what audits say of p (95 %); TOPLOC*: with published limits\n"
+        f"{'':38} {'exact':>7} {'ours':>7} {'TOPLOC':>7} {'TOPLOC*':>7} {'rho':>8} "
+        f"{'delta':>19} {'p':>6} {'p equal':>7} {'noticed':>9} {'95 %':>9} {'joint':>9}  shown"
     )
 
 
-def _print(row: Row, queries: int, equal: int) -> None:
+def _print(row: Row, equal: int) -> None:
     audited = row.audited
     draws = len(audited.outcomes)
-    first, last = row.expected()
     low, high = odds.interval(audited.noticed, draws)
     counts = " ".join(f"{f'{count}/{row.runs}':>7}" for count in (row.exact, *row.tolerant, row.published))
+    if math.isnan(row.counted.delta):
+        delta = "-"
+    else:
+        first, last = row.known.mean()
+        delta = f"{row.counted.delta:.3f} {first:.3f}-{last:.3f}"
+    expected = " ".join(
+        f"{'-'.join(map(str, row.expected(confidence))):>9}" for confidence in (0.95, JOINTLY)
+    )
     print(
-        f"{row.name:38} {counts} {sum(row.rhos) / row.runs:8.5f} {row.predicted(queries):6.4f} "
-        f"{row.predicted(equal):7.4f} {f'{audited.noticed}/{draws}':>9} {f'{first}-{last}':>9}  "
-        f"{low:.3f}-{high:.3f}{'' if row.inside() else ' OUTSIDE'}",
+        f"{row.name:38} {counts} {row.rho:8.5f} {delta:>19} {row.predicted(row.queries):6.4f} "
+        f"{row.predicted(equal):7.4f} {f'{audited.noticed}/{draws}':>9} {expected}  {low:.3f}-{high:.3f}"
+        f"{'' if row.inside() else ' outside'}{'' if row.inside(JOINTLY) else ' OUTSIDE'}",
         flush=True,
     )
 
@@ -140,18 +152,20 @@ def _print(row: Row, queries: int, equal: int) -> None:
 def _verdict(rows: list[Row]) -> bool:
     """Prints each bar beside its figure, and where ours is worse; returns whether a bar was missed."""
     honest, *attacks = rows
-    together = 1 - 0.05 / len(rows)
     exact = sum(row.exact for row in attacks), sum(row.runs for row in attacks)
     inside = sum(row.inside() for row in attacks)
-    outside = [row.name for row in attacks if not row.inside(together)]
+    outside = [row.name for row in attacks if not row.inside(JOINTLY)]
+    wronged = sum(row.audited.wronged + row.counted.wronged for row in rows)
+    by_chance = odds.expected([0.05] * len(attacks))[1]
     print(
         f"\nexact: {exact[0]} of {exact[1]} runs of attacks found out (bar: all); "
         f"{honest.exact} of {honest.runs} honest runs accused (bar: 0)\n"
         f"audit: {honest.audited.noticed} of {len(honest.audited.outcomes)} audits of honest runs accuse "
-        f"(bar: 0), largest margin {honest.audited.margin:.4f}; {inside} of {len(attacks)} attacks within "
-        f"their 95 % interval (bar: all; {0.05 * len(attacks):.1f} are not by chance), "
-        f"{len(attacks) - len(outside)} within intervals that hold together{', not: ' if outside else ''}"
-        f"{', '.join(outside)}"
+        f"(bar: 0), {wronged} places accused that nobody broke (bar: 0), largest margin "
+        f"{honest.audited.margin:.4f};\n{len(attacks) - len(outside)} of {len(attacks)} attacks within the "
+        f"intervals of {100 * JOINTLY:.2f} % that hold together (bar: all){', not: ' if outside else ''}"
+        f"{', '.join(outside)}; {inside} within their own 95 %: chance leaves {0.05 * len(attacks):.1f} "
+        f"outside on average, and up to {by_chance}"
     )
     for number, method in enumerate(tolerant.METHODS):
         alarms = honest.tolerant[number]
@@ -164,7 +178,7 @@ def _verdict(rows: list[Row]) -> bool:
     ours, theirs = range(len(tolerant.METHODS))
     worse = [row.name for row in attacks if row.tolerant[ours] < row.tolerant[theirs]]
     print(f"our fingerprint finds less than TOPLOC: {', '.join(worse) or 'nowhere'}")
-    return exact[0] < exact[1] or bool(honest.exact or honest.audited.noticed or outside)
+    return exact[0] < exact[1] or bool(honest.exact or honest.audited.noticed or wronged or outside)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from palm_torch.data import measure
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-FILES = 24
+FILES = 40
 FILE_BYTES = 256 << 20
 READ_BYTES = 1 << 20
 LARGE, SMALL = 65536, 512

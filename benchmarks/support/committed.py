@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from palm_torch.commit import merkle_nodes
 from palm_torch.commit.trace import ModuleCoverage, Site
 from palm_torch.committing.capture import Capture
 from palm_torch.committing.proof import Proof
 from palm_torch.committing.spill import Kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from palm_torch.commit.trace import NotCaptured
     from palm_torch.digest import Digest
     from support.serving import Served
@@ -57,30 +53,6 @@ class Replayed:
     def not_captured(self) -> tuple[NotCaptured, ...]:
         """Nothing."""
         return ()
-
-
-@contextlib.contextmanager
-def remembering(nodes: dict[tuple[int, int, int], bytes]) -> Iterator[None]:
-    """Lets provers who answer many audits of one trace hash no node of its trees twice.
-
-    The library hashes the lowest nodes again for each opening, which is cheap for one answer.
-
-    Args:
-        nodes: What was hashed; to be used for trees that stay as they are, while they are there.
-    """
-    hashed = merkle_nodes.node_of_leaves
-
-    def remembered(leaves: bytes | bytearray, level: int, index: int) -> bytes:
-        at = id(leaves), level, index
-        if at not in nodes:
-            nodes[at] = hashed(leaves, level, index)
-        return nodes[at]
-
-    merkle_nodes.node_of_leaves = remembered
-    try:
-        yield
-    finally:
-        merkle_nodes.node_of_leaves = hashed
 
 
 def commit(served: Served, *, model: Any = None, root: Digest | None = None) -> Proof:  # noqa: ANN401 (transformers has no types)

@@ -36,6 +36,11 @@ def expected(probabilities: Sequence[float], confidence: float = 0.95) -> tuple[
     return first, last
 
 
+def together(intervals: int, confidence: float = 0.95) -> float:
+    """Returns the confidence of each of some independent intervals that all hold with this one (Šidák)."""
+    return float(confidence ** (1 / intervals))
+
+
 def interval(count: int, draws: int, confidence: float = 0.95) -> tuple[float, float]:
     """Returns the probabilities that do not make such a count unlikely (Clopper and Pearson).
 

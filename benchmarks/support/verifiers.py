@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
-from support import cheats, odds, reexecuted, rerunning, tolerant, toploc
+from support import cheats, noticing, reexecuted, rerunning, tolerant, toploc
 from support.audits import Audited
 
 if TYPE_CHECKING:
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     from support.world import World
 
 
-@dataclass(frozen=True, slots=True)
+COUNTED_FROM: Final = 64
+"""Number of the first prompt on which delta is counted; no audit is of it, and no calibration."""
+
+
+@dataclass(frozen=True)
 class Row:
     """What was found of one attack.
 
@@ -27,8 +32,10 @@ class Row:
         exact: How many of them the exact check found out.
         tolerant: The same for each tolerant method.
         published: The same for TOPLOC with published limits.
-        rhos: Of each run, the probability that one drawn place is a broken one.
+        shown: Of each run, the probability that one drawn place is a broken one, and how many there are.
+        counted: On traces of other prompts, how many broken places were noticed.
         audited: The audits.
+        queries: Places in each of them.
     """
 
     name: str
@@ -36,21 +43,42 @@ class Row:
     exact: int
     tolerant: tuple[int, ...]
     published: int
-    rhos: tuple[float, ...]
+    shown: tuple[tuple[float, int], ...]
+    counted: noticing.Counted
     audited: Audited
+    queries: int
+
+    @property
+    def rho(self) -> float:
+        """Mean over the runs."""
+        return sum(rho for rho, _ in self.shown) / self.runs
 
     def predicted(self, queries: int) -> float:
-        """Returns how likely an audit of so many places is to notice, mean over the runs."""
-        return sum(1 - (1 - rho) ** queries for rho in self.rhos) / self.runs
+        """Returns how likely an audit of so many places is to notice, mean over all that may be."""
+        return float(self.known.predicted(*self._traces, queries).mean())
 
     def expected(self, confidence: float = 0.95) -> tuple[int, int]:
         """Returns how many audits should notice, as the first and the last number."""
-        return odds.expected(self.audited.chances, confidence)
+        return noticing.within(self._counts, confidence)
 
     def inside(self, confidence: float = 0.95) -> bool:
         """Says whether as many audits noticed as should."""
         first, last = self.expected(confidence)
         return first <= self.audited.noticed <= last
+
+    @cached_property
+    def known(self) -> noticing.Noticing:
+        """What is known of delta."""
+        return noticing.Noticing(self.counted)
+
+    @cached_property
+    def _counts(self) -> noticing.Counts:
+        chances = self.known.predicted(*self._traces, self.queries)
+        return self.known.counts(chances, len(self.audited.outcomes))
+
+    @property
+    def _traces(self) -> tuple[tuple[float, ...], tuple[int, ...]]:
+        return tuple(rho for rho, _ in self.shown), tuple(broken for _, broken in self.shown)
 
 
 class Verifiers:
@@ -81,7 +109,7 @@ class Verifiers:
         Args:
             name: The attack.
             make: What makes its claims.
-            runs: How many claims.
+            runs: How many claims; delta is counted on as many others.
             draws: How many audits, spread over them.
             weights: How often the audit draws each part; None for all equally often.
         """
@@ -101,8 +129,14 @@ class Verifiers:
             exact=sum(map(self._found_out, shown)),
             tolerant=tuple(counts),
             published=published,
-            rhos=tuple(item.rho for item in shown),
+            shown=tuple((item.rho, item.broken) for item in shown),
+            counted=auditor.counted(
+                item
+                for run in range(COUNTED_FROM, COUNTED_FROM + runs)
+                if (item := auditor.shown(make(self._world, run))).rho
+            ),
             audited=auditor.audit(shown, draws),
+            queries=auditor.queries,
         )
 
     def sizes(self) -> list[int]:

@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("ml_dtypes")
 sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 
-from support import audits, cheats, committed, layer_scores, odds, tolerant, toploc, verifiers, world
+from support import audits, cheats, layer_scores, noticing, odds, tolerant, toploc, verifiers, world
 from support.trained import Size
 
 NEW = 9
@@ -37,7 +37,7 @@ def test_honest_claims_are_consistent(at_hand: world.World, auditor: audits.Audi
     shown = [auditor.shown(cheats.honest(at_hand, run)) for run in range(2)]
     found = auditor.audit(shown, 4)
     assert found.outcomes == ("consistent",) * 4
-    assert found.chances == (0,) * 4
+    assert (found.broken, found.seen, found.wronged) == (0, 0, 0)
     assert 0 < found.margin <= 1
 
 
@@ -47,7 +47,10 @@ def test_honest_claims_are_consistent(at_hand: world.World, auditor: audits.Audi
 def test_what_breaks_many_places_is_noticed(name: str, at_hand: world.World, auditor: audits.Auditor) -> None:
     item = auditor.shown(cheats.ATTACKS[name](at_hand, 0))
     assert item.rho > 0.2
-    assert auditor.audit([item], 2).outcomes == ("inconsistent",) * 2
+    found = auditor.audit([item], 2)
+    assert found.outcomes == ("inconsistent",) * 2
+    assert found.seen == found.broken > 0
+    assert found.wronged == 0
 
 
 def test_an_old_root_is_refused(at_hand: world.World, auditor: audits.Auditor) -> None:
@@ -61,32 +64,48 @@ def test_the_share_of_broken_places_is_that_of_the_draw(
 ) -> None:
     fed = world.PROMPT + NEW - 1
     edited = cheats.ATTACKS["an activation edited, rest re-derived"](at_hand, 0)
-    assert auditor.rho(edited) == pytest.approx(1 / 4 / fed)
-    assert auditor.drawing((1, 5, 5, 1)).rho(edited) == pytest.approx(5 / 12 / fed)
+    assert auditor.rho(edited) == (pytest.approx(1 / 4 / fed), 1)
+    assert auditor.drawing((1, 5, 5, 1)).rho(edited) == (pytest.approx(5 / 12 / fed), 1)
     of_heads = replace(edited, broken=lambda kind, _, at: kind == "head" and at == world.PROMPT)
-    assert auditor.rho(of_heads) == pytest.approx(1 / 4 / NEW)
+    assert auditor.rho(of_heads) == (pytest.approx(1 / 4 / NEW), 1)
 
 
-def test_a_prover_who_remembers_nodes_opens_the_same(at_hand: world.World) -> None:
-    proof = committed.commit(cheats.honest(at_hand, 0).served)
-    plain = proof.open("model.layers.1", tokens=3)
-    nodes: dict[tuple[int, int, int], bytes] = {}
-    for _ in range(2):
-        with committed.remembering(nodes):
-            assert proof.open("model.layers.1", tokens=3) == plain
-    assert nodes
-    assert proof.open("model.layers.1", tokens=3) == plain
+def test_delta_is_counted_on_broken_places(at_hand: world.World, auditor: audits.Auditor) -> None:
+    makers = [cheats.ATTACKS[name] for name in ("one block steered", "context truncated")]
+    shown = [auditor.shown(make(at_hand, 3)) for make in makers]
+    counted = auditor.counted(shown)
+    assert counted.wronged == 0
+    for item, checked, noticed in zip(shown, counted.checked, counted.noticed, strict=True):
+        assert 0 < checked <= min(audits.PLACES, item.broken)
+        assert noticed == checked
+    assert counted.delta == 1
+
+
+def test_the_one_broken_place_of_a_trace_is_looked_at(at_hand: world.World, auditor: audits.Auditor) -> None:
+    item = auditor.shown(cheats.ATTACKS["an activation edited, rest re-derived"](at_hand, 3))
+    assert item.broken == 1
+    assert auditor.counted([item]) == noticing.Counted((1,), (1,), 0)
+
+
+def test_what_is_refused_is_noticed_everywhere(at_hand: world.World, auditor: audits.Auditor) -> None:
+    counted = auditor.counted([auditor.shown(cheats.ATTACKS["an old root"](at_hand, 3))])
+    assert counted.noticed == counted.checked != (0,)
+    assert counted.wronged == 0
 
 
 def test_a_row_says_what_everybody_found(at_hand: world.World, auditor: audits.Auditor) -> None:
     everybody = verifiers.Verifiers(at_hand, auditor, 3)
     honest = everybody.row("honest", cheats.honest, runs=1, draws=1)
     assert (honest.exact, honest.published, honest.audited.noticed) == (0, 0, 0)
+    assert honest.expected() == (0, 0)
+    assert honest.counted == noticing.Counted()
     assert honest.inside()
     row = everybody.row("other weights", cheats.ATTACKS["other weights"], runs=2, draws=3)
     assert (row.exact, row.tolerant, row.published) == (2, (2, 2), 2)
-    assert row.rhos == (1, 1)
-    assert row.predicted(1) == 1
+    assert row.rho == 1
+    assert row.shown == ((1, 3 * (world.PROMPT + NEW - 1) + NEW),) * 2
+    assert row.counted.delta == 1
+    assert row.predicted(1) > 0.98
     assert row.expected() == (3, 3)
     assert row.inside()
     assert everybody.sizes()[1] == toploc.PROOF_BYTES * 2
@@ -94,7 +113,9 @@ def test_a_row_says_what_everybody_found(at_hand: world.World, auditor: audits.A
 
 
 def test_a_count_outside_of_what_is_expected_is_told() -> None:
-    audited = audits.Audited(("consistent",) * 20, (0.5,) * 20, 0.0, 0.0, 0)
-    row = verifiers.Row("x", 1, 0, (0, 0), 0, (0.5,), audited)
+    audited = audits.Audited(("consistent",) * 20, 0, 0, 0, 0.0, 0.0, 0)
+    counted = noticing.Counted((500,) * 8, (500,) * 8)
+    row = verifiers.Row("x", 1, 0, (0, 0), 0, ((0.5, 100),), counted, audited, 1)
     assert row.expected() == odds.expected([0.5] * 20)
     assert not row.inside()
+    assert row.expected(0.9999)[0] < row.expected()[0]
