@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import struct
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -24,20 +25,50 @@ _TAG: Final = "palm-torch/generators/v1"
 _PYTHON: Final = struct.Struct(">625I")  # 624 words of the Mersenne Twister, and the position among them
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generators:
+    """States of the global generators.
+
+    Attributes:
+        seed: `torch.initial_seed`, in decimal.
+        torch: Torch's default generators, CPU first.
+        python: Python's: version, words and kept normal number, each with its length.
+        numpy: NumPy's by name, each part with its length; empty before it is imported.
+    """
+
+    seed: str
+    torch: tuple[bytes, ...]
+    python: bytes
+    numpy: bytes
+
+
 def generators_digest() -> Digest:
     """Returns the digest of torch's, Python's and NumPy's global generators; reading them draws nothing.
 
     Raises:
         MeasurementError: If NumPy's has a state of unknown form.
     """
+    return digest_of(generators())
+
+
+def digest_of(states: Generators) -> Digest:
+    """Returns the digest of states, those of now or others."""
+    joined = b"".join(map(length_prefixed, states.torch))
+    return tagged_digest(_TAG, states.seed.encode("ascii"), joined, states.python, states.numpy)
+
+
+def generators() -> Generators:
+    """Returns the states themselves: whoever has them can draw again what is drawn from them.
+
+    Raises:
+        MeasurementError: If NumPy's has a state of unknown form.
+    """
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    states = [state.numpy().tobytes() for state in (torch.get_rng_state(), *cuda)]
-    return tagged_digest(
-        _TAG,
-        str(torch.initial_seed()).encode("ascii"),
-        b"".join(map(length_prefixed, states)),
-        _python(),
-        _numpy(),
+    return Generators(
+        seed=str(torch.initial_seed()),
+        torch=tuple(state.numpy().tobytes() for state in (torch.get_rng_state(), *cuda)),
+        python=_python(),
+        numpy=_numpy(),
     )
 
 

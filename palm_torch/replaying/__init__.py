@@ -1,0 +1,1 @@
+"""Replays: what no bound is derived for, computed again in torch and compared with what a trace binds."""

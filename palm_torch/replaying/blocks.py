@@ -1,0 +1,257 @@
+"""Replaying blocks of any causal model: the verifier's own copy computes them again from opened inputs.
+
+A block is called twice, in the model's dtype and in float64; what was committed is held against float64, in
+units of what the model itself loses to rounding there. No bound is derived for a block that nothing is known
+of. Specification: docs/spec/59-audit-results.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from palm_torch.audit import findings, opened
+from palm_torch.challenge import answer as answers
+from palm_torch.challenge import tokens as audit_tokens
+from palm_torch.commit import trace
+from palm_torch.errors import ArtifactError, BindingError, DataError
+from palm_torch.hooks import weights
+from palm_torch.replaying import calls, result
+from palm_torch.replaying import request as requests
+from palm_torch.replaying.result import Replayed, ReplayResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+    from palm_torch.audit.opened import Opened
+    from palm_torch.challenge.answer import AuditAnswer
+    from palm_torch.challenge.places import Place
+    from palm_torch.challenge.tokens import Tokens
+    from palm_torch.commit.trace import Context
+    from palm_torch.replaying.request import Asked, ReplayRequest
+
+WITHIN: Final = 8.0
+"""How many times the model's own rounding a row may be off, unless the verifier says otherwise: chosen, not
+derived. Honest runs that generated with a cache were off by 1 to 2 times in the small models tried."""
+
+_PADDED: Final = "the sequence has padding before the token, and how the model was told so is not bound"
+_EXPERTS: Final = "_experts_implementation"
+
+
+def check(
+    request: ReplayRequest, context: bytes, answer: AuditAnswer, model: nn.Module, *, within: float = WITHIN
+) -> ReplayResult:
+    """Checks an answer against the trace root, and replays what it opens.
+
+    Algorithm:
+        1. The context has the root that the request names, and is well formed. *(Stops: another trace.)*
+        2. Places follow from request and context; the answer opens exactly their rows. *(Stops: a prover who
+           chooses what is looked at.)*
+        3. The ids of the tokens are those that the trace binds.
+        4. Every opening is checked against the trace root.
+        5. The model has the weights that the trace names. *(Stops: a replay of another model.)*
+        6. At each place the model runs over the ids, which says how it calls the block. The block is called
+           with the opened rows instead, in its own dtype and in float64, and compared.
+
+    Args:
+        request: What was asked; the nonce is the verifier's own.
+        context: The bytes of the trace's context.
+        answer: What the prover shows.
+        model: The verifier's own copy of the model, in evaluation mode.
+        within: Most that a row may be off, in units of the model's own rounding.
+
+    Raises:
+        RejectedError: At steps 1 to 5: something is not what the roots say.
+        DataError: If the trace is not one that can be replayed so, or the model not one whose blocks can be.
+        EvidenceError: If something that is shown is malformed.
+        MissingExtraError: If the trace needs the extra ``kzg``.
+    """
+    if not 1 <= within < math.inf:
+        raise DataError(f"within: expected a finite number from 1, got {within}")
+    if any(module.training for module in model.modules()):
+        raise DataError("model: expected one in evaluation mode: call model.eval()")
+    if (found := trace.root(context)) != request.trace:  # 1
+        raise BindingError(f"trace context: expected the root {request.trace}, got {found}: another trace's")
+    decoded = trace.decode(context, what="trace context")
+    asked = requests.asked(request, decoded)  # 2
+    answers.check_asked(answer, request, asked.questions, decoded)
+    if answer.weights or answer.decoding is not None:
+        raise BindingError(
+            "answer: expected neither weights nor parameters of decoding, which no replay asks for"
+        )
+    ids = _ids(answer, decoded, asked)  # 3
+    rows = opened.verified(request.trace, decoded, asked.questions, answer.openings)  # 4
+    _require_weights(model, decoded)  # 5
+    return ReplayResult(
+        media_type=result.MEDIA_TYPE,
+        request=request.digest,
+        trace=request.trace,
+        sealed=request.claims is not None,
+        within=float(within),
+        findings=tuple(_findings(request, asked, model, rows, ids, within)),  # 6
+        detection=findings.detection(len(asked.places)),
+        not_checked=tuple(_unseen(request, decoded, asked)),
+    )
+
+
+def _ids(answer: AuditAnswer, context: Context, asked: Asked) -> Tokens:
+    if answer.tokens is None:
+        raise DataError(
+            "trace: it binds no tokens, and without them nobody knows how a block was called: call "
+            "proof.bind_tokens before the root is taken"
+        )
+    ids = audit_tokens.verify(answer.tokens, context.facts.get(audit_tokens.FACT))
+    ids.require_fit(asked.batch, asked.tokens)
+    return ids
+
+
+def _require_weights(model: nn.Module, context: Context) -> None:
+    if context.model is None:
+        return
+    root = weights.WeightsMeter().measure(weights.canonical_tensors(model)).root
+    if root != context.model:
+        raise ArtifactError(
+            f"model: expected the weights root {context.model}, which the trace names, got {root}"
+        )
+
+
+def _findings(
+    request: ReplayRequest, asked: Asked, model: nn.Module, rows: Opened, ids: Tokens, within: float
+) -> Iterator[Replayed]:
+    places = sorted(dict.fromkeys(asked.places), key=lambda place: place.part)
+    number, exact = -1, None
+    for place in places:
+        if exact is None or place.part != number:  # one copy of a block at a time
+            number, exact = place.part, _exact(calls.module_of(model, request.blocks[place.part]))
+        known = ids.rows[place.sequence][: place.token + 1]
+        if audit_tokens.PADDING in known:
+            yield _unknown(request, place, _PADDED)
+        else:
+            yield _replayed(request, place, model, exact, rows, known, within)
+
+
+def _replayed(
+    request: ReplayRequest,
+    place: Place,
+    model: nn.Module,
+    exact: nn.Module,
+    rows: Opened,
+    ids: tuple[int, ...],
+    within: float,
+) -> Replayed:
+    block = request.blocks[place.part]
+    before = request.blocks[place.part - 1] if place.part else None
+    call, returned = calls.of(model, ids, block, before)
+    if before is not None and returned is not None:
+        given = _tensor(rows, before, place.sequence, range(place.token + 1), like=returned)
+        call = calls.exchanged(call, returned, given, block=block)
+    native = call.result_of(calls.module_of(model, block))
+    reference = call.changed(_widened).result_of(exact)[0, -1].double()
+    last = range(place.token, place.token + 1)
+    committed = _tensor(rows, block, place.sequence, last, like=native[:, -1:])[0, -1].double()
+    own = native[0, -1].double()
+    if not (reference.isfinite().all() and own.isfinite().all()):
+        return _unknown(request, place, "what follows from the opened inputs is not finite", blind=True)
+    return _compared(request, place, committed, own, reference, torch.finfo(native.dtype).eps, within)
+
+
+def _compared(
+    request: ReplayRequest,
+    place: Place,
+    committed: torch.Tensor,
+    own: torch.Tensor,
+    reference: torch.Tensor,
+    eps: float,
+    within: float,
+) -> Replayed:
+    off = (committed - reference).abs()
+    rounding = max(float((own - reference).abs().max()), eps / 2 * float(reference.abs().max()))
+    difference = float(off.max())
+    finite = math.isfinite(difference)
+    ratio = None
+    if finite and (rounding or not difference):
+        ratio = difference / rounding if rounding else 0.0
+    words = ""
+    if ratio is None or ratio > within:
+        channel = int(off.argmax())
+        far = (
+            f"{ratio:.4g} times the model's own rounding, {rounding:.4g}" if ratio else "far beyond rounding"
+        )
+        words = f"channel {channel}: committed {float(committed[channel]):.6g}, float64 gives "
+        words += f"{float(reference[channel]):.6g}: {far}"
+    return Replayed(
+        block=request.blocks[place.part],
+        sequence=place.sequence,
+        token=place.token,
+        verdict="differs" if words else "replayed",
+        difference=difference if finite else None,
+        rounding=rounding,
+        ratio=ratio,
+        words=words,
+    )
+
+
+def _unknown(request: ReplayRequest, place: Place, why: str, *, blind: bool = False) -> Replayed:
+    return Replayed(
+        block=request.blocks[place.part],
+        sequence=place.sequence,
+        token=place.token,
+        verdict="not checked",
+        difference=None,
+        rounding=None,
+        ratio=None,
+        words=why,
+        blind=blind,
+    )
+
+
+def _tensor(rows: Opened, module: str, sequence: int, tokens: range, *, like: torch.Tensor) -> torch.Tensor:
+    """Returns opened rows as a tensor [1, tokens, channels] like one of the model's own."""
+    dtype: torch.dtype = getattr(torch, rows.dtype(module))
+    array = rows.rows(module, sequence, tokens)
+    shape = (1, *array.shape)
+    if dtype != like.dtype or shape != tuple(like.shape):
+        raise DataError(
+            f"{module}: expected rows like those of the model, {like.dtype} {tuple(like.shape)}, the trace "
+            f"has {dtype} {shape}"
+        )
+    return torch.frombuffer(bytearray(array.tobytes()), dtype=dtype).reshape(shape).to(like.device)
+
+
+def _exact(block: nn.Module) -> nn.Module:
+    """Returns a copy of a block that computes in float64, with its experts one after the other."""
+    made = copy.deepcopy(block).to(torch.float64)
+    for module in made.modules():
+        config: Any = getattr(module, "config", None)
+        if getattr(config, _EXPERTS, None) is not None:
+            setattr(config, _EXPERTS, "eager")  # grouped products know no float64
+    return made
+
+
+def _widened(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _unseen(request: ReplayRequest, context: Context, asked: Asked) -> Iterator[str]:
+    if request.claims is None:
+        yield (
+            "nothing that was sealed is named: whoever made the trace may have made it for this request, and "
+            "may have answered others with something else"
+        )
+    if context.model is None:
+        yield "the trace names no weights: it was compared with those of the model at hand"
+    total = len(request.blocks) * asked.batch * asked.tokens
+    looked = len(dict.fromkeys(asked.places))
+    yield f"{total - looked} of {total} places were not drawn: a change at one of them alone is not seen"
+    yield (
+        "no bound is derived: changes within the allowed multiple of the model's own rounding are not seen, "
+        "and something beyond it may be another kernel's doing"
+    )
+    yield "masks, positions and buffers: those of the model at hand, as its code makes them"
+    yield "what lies outside of the blocks: embedding, last norm, head, and how tokens were chosen"
+    yield "that the ids which the trace binds are those of the question and the answer you know"

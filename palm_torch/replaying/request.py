@@ -1,0 +1,203 @@
+"""A replay's request: which rows of which blocks a prover has to open, for models that no audit describes.
+
+It is drawn as an audit's request is, from the sealed claims, the trace root and a nonce of the verifier's.
+Specification: docs/spec/59-audit-results.md.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from palm_torch import codec, files
+from palm_torch.challenge import drawing, extents, questions
+from palm_torch.challenge.places import Place
+from palm_torch.commit import trace
+from palm_torch.commit.trace_rows import Question
+from palm_torch.digest import TAGGED_SHA256, Digest, tagged_digest
+from palm_torch.encoding import decode_hex, encode_json
+from palm_torch.errors import DataError, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from palm_torch.commit.trace import Context
+
+MEDIA_TYPE: Final = "application/vnd.palm-torch.replay-request+json;version=1"
+SUFFIX: Final = ".palm-replay.json"
+
+MAX_BYTES: Final = 1 << 20
+MAX_BLOCKS: Final = 1 << 12
+MAX_QUERIES: Final = 256
+"""Most places of one request: each costs the verifier a forward pass."""
+
+_NONCE_BYTES: Final = 32
+_TAG: Final = "palm-torch/replay-request/v1"
+_LABEL: Final = "replay/places"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRequest:
+    """What a verifier asks of a trace.
+
+    Attributes:
+        media_type: `MEDIA_TYPE`, which carries the version.
+        claims: What was sealed about the run, as in an audit's request; None if nothing was.
+        trace: The trace root.
+        nonce: 32 bytes in hex, drawn by the verifier when it had all of that, and used once.
+        blocks: Paths of the model's blocks, each fed with what the one before returned; the first one is that
+            of the model.
+        queries: How many places are looked at, with repeats.
+
+    Raises:
+        RequestError: If it asks for what no answer could show.
+    """
+
+    media_type: str
+    claims: Digest | None
+    trace: Digest
+    nonce: str
+    blocks: tuple[str, ...]
+    queries: int
+
+    def __post_init__(self) -> None:
+        """Refuses another version, and numbers out of range."""
+        if self.media_type != MEDIA_TYPE:
+            raise RequestError(f"media_type: expected {MEDIA_TYPE!r}, got {self.media_type[:80]!r}")
+        if self.trace.algorithm != TAGGED_SHA256:
+            raise RequestError(f"trace: expected a {TAGGED_SHA256} root, got {self.trace}")
+        decode_hex(self.nonce, what="nonce", length_bytes=_NONCE_BYTES)
+        if not 1 <= len(self.blocks) <= MAX_BLOCKS or len(set(self.blocks)) != len(self.blocks):
+            raise RequestError(f"blocks: expected 1 to {MAX_BLOCKS} different paths, got {len(self.blocks)}")
+        if not 1 <= self.queries <= MAX_QUERIES:
+            raise RequestError(f"queries: expected a number from 1 to {MAX_QUERIES}, got {self.queries}")
+
+    @property
+    def digest(self) -> Digest:
+        """What an answer names the request by."""
+        return tagged_digest(_TAG, self.encode())
+
+    def encode(self) -> bytes:
+        """Returns the file's bytes, canonical JSON."""
+        return encode_json(codec.to_json(self))
+
+    def save(self, path: str | Path) -> None:
+        """Writes the request to a file, whole or not at all.
+
+        Raises:
+            RequestError: If it cannot be written.
+        """
+        files.write_atomically(Path(path), [self.encode()], error=RequestError)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks of a trace.
+
+    Attributes:
+        batch: How many sequences the trace has.
+        tokens: How many tokens of each were fed.
+        places: The places, in the order of the draw; `part` counts the request's blocks from 0.
+        questions: The openings that answer the request, in this order.
+    """
+
+    batch: int
+    tokens: int
+    places: tuple[Place, ...]
+    questions: tuple[Question, ...]
+
+
+def draw(
+    context: bytes,
+    blocks: Sequence[str],
+    *,
+    claims: Digest | None,
+    queries: int = 8,
+    nonce: bytes | None = None,
+) -> ReplayRequest:
+    """Returns a request with a fresh nonce; call it when you hold the sealed evidence, and not before.
+
+    Args:
+        context: The bytes of the trace's context.
+        blocks: As in `ReplayRequest`, from your own copy of the model.
+        claims: As in `ReplayRequest`; None only if nothing was sealed.
+        queries: As in `ReplayRequest`.
+        nonce: 32 bytes; None draws them.
+
+    Raises:
+        RequestError: If it asks for what no answer could show.
+    """
+    return ReplayRequest(
+        media_type=MEDIA_TYPE,
+        claims=claims,
+        trace=trace.root(context),
+        nonce=(secrets.token_bytes(_NONCE_BYTES) if nonce is None else nonce).hex(),
+        blocks=tuple(blocks),
+        queries=queries,
+    )
+
+
+def asked(request: ReplayRequest, context: Context) -> Asked:
+    """Returns what a request asks of a trace; prover and verifier compute the same.
+
+    Args:
+        request: The request.
+        context: The context of the trace that it names; whoever calls has compared the root.
+
+    Raises:
+        DataError: If the trace lacks a block, or is of more than one forward pass or generation.
+    """
+    batch, tokens = _extent(request, context)
+    seed = drawing.seed(request.claims, request.trace, decode_hex(request.nonce, what="nonce"))
+    stream = drawing.Stream(seed, _LABEL)
+    places = tuple(
+        Place(stream.below(len(request.blocks)), stream.below(batch), stream.below(tokens))
+        for _ in range(request.queries)
+    )
+    wanted = questions.of_runs(context, batch, _needed(request, places))
+    return Asked(batch, tokens, places, tuple(wanted))
+
+
+def read(path: Path) -> ReplayRequest:
+    """Reads a request.
+
+    Raises:
+        RequestError: If the file cannot be read or is not exactly a request.
+    """
+    data = files.read_bounded(path, what="the request", max_bytes=MAX_BYTES, error=RequestError)
+    return codec.from_bytes(ReplayRequest, data, what=str(path), max_bytes=MAX_BYTES, error=RequestError)
+
+
+def _extent(request: ReplayRequest, context: Context) -> tuple[int, int]:
+    """Returns how many sequences all blocks have, and of how many tokens."""
+    first = extents.group_of(context, request.blocks[0]).schedule
+    batch, call = first[0].batch, 0
+    for block in request.blocks[1:]:
+        if extents.group_of(context, block).schedule != first:
+            raise DataError(
+                f"{block}: expected the calls of {request.blocks[0]}, got others: name blocks of one chain"
+            )
+    for run in first:
+        if run.first != call or run.batch != batch or not run.rows:
+            raise DataError(
+                f"{request.blocks[0]}: expected one forward pass, or one generation of one batch: calls "
+                f"{run.first} to {run.end - 1} have {run.batch} sequences of {run.tokens} tokens"
+            )
+        call = run.end
+    tokens = sum(run.count * run.tokens for run in first)
+    if tokens > extents.MAX_TOKENS or batch > extents.MAX_SEQUENCES:
+        raise DataError(
+            f"trace: expected at most {extents.MAX_SEQUENCES} sequences of {extents.MAX_TOKENS} tokens, got "
+            f"{batch} of {tokens}"
+        )
+    return batch, tokens
+
+
+def _needed(request: ReplayRequest, places: Sequence[Place]) -> Iterator[tuple[str, int, tuple[int, int]]]:
+    """Yields the rows that each place takes: all up to the token of what went in, one of what came out."""
+    for place in places:
+        if place.part:
+            yield request.blocks[place.part - 1], place.sequence, (0, place.token + 1)
+        yield request.blocks[place.part], place.sequence, (place.token, place.token + 1)
