@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from palm_torch.commit import merkle_nodes
+from palm_torch.commit import merkle_blocks, merkle_nodes
 from palm_torch.errors import BindingError, DataError, EvidenceError
 
 if TYPE_CHECKING:
@@ -41,15 +41,17 @@ class TreeBuilder:
     """Collects leaves one by one; a leaf can be replaced later.
 
     It keeps 32 bytes for each leaf and 64 bytes for each complete block of 1,024, so that a root, a proof or
-    a replaced leaf costs one block and a path, not the whole tree.
+    a replaced leaf costs one block and a path, not the whole tree. While no leaf changes it also keeps the
+    nodes inside of the blocks that proofs were from last, 3 MiB at most: those cost no hash again.
     """
 
-    __slots__ = ("_leaves", "_levels")
+    __slots__ = ("_blocks", "_leaves", "_levels")
 
     def __init__(self) -> None:
         self._leaves = bytearray()
         # _levels[k]: the complete nodes of level BLOCK_LEVELS + k, one after the other.
         self._levels: list[bytearray] = []
+        self._blocks = merkle_blocks.Blocks()
 
     def __len__(self) -> int:
         """Returns the number of leaves so far."""
@@ -62,6 +64,7 @@ class TreeBuilder:
             DataError: If the digest is not 32 bytes.
         """
         _check_leaf(leaf)
+        self._blocks.forget()
         leaves = self._leaves
         leaves += leaf
         count = len(leaves) // HASH_BYTES
@@ -76,6 +79,7 @@ class TreeBuilder:
             DataError: If the length is not a multiple of 32.
         """
         _count(leaves)
+        self._blocks.forget()
         before = len(self)
         self._leaves += leaves
         for block in range(before >> merkle_nodes.BLOCK_LEVELS, len(self) >> merkle_nodes.BLOCK_LEVELS):
@@ -89,6 +93,7 @@ class TreeBuilder:
         """
         if not 0 <= count <= len(self):
             raise DataError(f"merkle leaves: expected to keep at most {len(self)}, got {count}")
+        self._blocks.forget()
         del self._leaves[count * HASH_BYTES :]
         for level, nodes in enumerate(self._levels, merkle_nodes.BLOCK_LEVELS):
             del nodes[(count >> level) * HASH_BYTES :]
@@ -110,6 +115,7 @@ class TreeBuilder:
         """
         _check_leaf(leaf)
         merkle_nodes.check_positions([position], len(self), DataError)
+        self._blocks.forget()
         self._leaves[position * HASH_BYTES : (position + 1) * HASH_BYTES] = leaf
         block = position >> merkle_nodes.BLOCK_LEVELS
         if (block + 1) << merkle_nodes.BLOCK_LEVELS <= len(self):
@@ -132,9 +138,10 @@ class TreeBuilder:
         """Returns the proof for a set of positions; see `open_positions`."""
         wanted = sorted(positions)
         merkle_nodes.check_positions(wanted, _count(self._leaves), DataError)
-        return b"".join(
-            self._node(level, index) for level, index in merkle_nodes.proof_nodes(wanted, len(self))
-        )
+        asked = merkle_nodes.proof_nodes(wanted, len(self))
+        # from left to right, so that each block is come to once, however many there are
+        made = {node: self._node(*node) for node in sorted(asked, key=lambda at: at[1] << at[0])}
+        return b"".join(map(made.__getitem__, asked))
 
     def _hash_block(self, index: int) -> None:
         """Hashes a complete block again, and all complete nodes above it."""
@@ -162,7 +169,7 @@ class TreeBuilder:
         if index << level >= len(self):
             return MISSING
         if kept <= 0:
-            return merkle_nodes.node_of_leaves(self._leaves, level, index)
+            return self._blocks.node(self._leaves, level, index)
         return merkle_nodes.node_hash(
             level, self._node(level - 1, 2 * index), self._node(level - 1, 2 * index + 1)
         )

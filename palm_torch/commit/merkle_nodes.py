@@ -77,6 +77,25 @@ def node_of_leaves(leaves: bytes | bytearray, level: int, index: int) -> bytes:
     return _climb(b"".join(tops), low, level)
 
 
+def levels_of_block(leaves: bytes | bytearray, block: int) -> list[bytes]:
+    """Returns all nodes of a block of 2^10 leaves, level by level from 1 up to its top, or to the tree's.
+
+    Args:
+        leaves: All leaf digests of the tree, n × 32 bytes.
+        block: Number of the block; it has a leaf.
+
+    Returns:
+        For each level: the hashes of its nodes that cover a leaf, one after the other.
+    """
+    block_bytes = HASH_BYTES << BLOCK_LEVELS
+    nodes = bytes(leaves[block * block_bytes : (block + 1) * block_bytes])
+    levels: list[bytes] = []
+    for level in range(1, 1 + min(BLOCK_LEVELS, height(len(leaves) // HASH_BYTES))):
+        nodes = _next_level(nodes, level)
+        levels.append(nodes)
+    return levels
+
+
 def check_positions(positions: list[int], count: int, error: type[DataError | EvidenceError]) -> None:
     """Raises the error unless sorted positions are some, lie below `count` and none stands there twice."""
     if not positions:
