@@ -211,7 +211,11 @@ def _number(value: float) -> str:
 def _integer(text: str) -> int | float:
     """Reads digits without exponent: beyond ±(2^53 − 1) they are how RFC 8785 spells a double."""
     value = int(text)
-    return value if abs(value) <= MAX_INTEGER else float(text)
+    if abs(value) <= MAX_INTEGER:
+        return value
+    if math.isinf(number := float(text)):
+        raise ValueError(f"an integer of {len(text)} digits is more than a double holds")
+    return number
 
 
 def _double(seen: list[str], text: str) -> float:

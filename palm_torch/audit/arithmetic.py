@@ -150,7 +150,10 @@ def _operand(form: Form, environment: Mapping[str, str], told: list[str]) -> flo
     if precision not in _OPERANDS:
         raise DataError(f"environment, {name}: expected one of {', '.join(_OPERANDS)}, got {precision!r}")
     if precision != "highest":
-        told.append(f"{name} is {precision!r}: operands of matrix products may have been rounded first")
+        told.append(
+            f"{name} is {precision!r}: operands of matrix products may have been rounded first, and weights "
+            "rounded to 8 bits lie within the bounds"
+        )
     return _OPERANDS[precision]
 
 
@@ -166,7 +169,10 @@ def _reduction(form: Form, environment: Mapping[str, str], told: list[str]) -> f
         raise DataError(f"environment, {name}: expected 'False' or 'True', got {allowed!r}")
     if allowed == "False":
         return 0.0
-    told.append(f"{name}: up to {PARTIAL_SUMS} partial sums may have been added in {form.name}")
+    told.append(
+        f"{name}: up to {PARTIAL_SUMS} partial sums may have been added in {form.name}: weights rounded to 8 "
+        "bits lie within such bounds, in wide layers to 4, and an audit that is to find them needs it off"
+    )
     return _more(PARTIAL_SUMS * form.unit)
 
 

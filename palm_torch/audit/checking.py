@@ -52,6 +52,7 @@ def check(
     *,
     weights: WeightsFile | None = None,
     spoken_openings: Sequence[SaltedOpening] = (),
+    decoding: dict[str, Any] | None = None,
 ) -> AuditResult:
     """Checks an answer, and returns what was found.
 
@@ -72,6 +73,7 @@ def check(
         answer: What the prover shows.
         weights: The model's weights, from `weights_at_hand`; None if the answer opens what is needed.
         spoken_openings: Openings of question and answer, from whoever may know them.
+        decoding: How tokens were chosen, from a receipt that was accepted; None if only the answer says it.
 
     Raises:
         RejectedError: At steps 1 to 6: something is not what the roots say.
@@ -83,9 +85,14 @@ def check(
     wanted = questions.questions(request, decoded, asked)
     answers.check_asked(answer, request, wanted, decoded)  # 3
     ids = _tokens(answer, decoded, asked)  # 4
-    decoding = _decoding(answer, decoded)
+    decoding = _decoding(answer, decoded, decoding)
     for opening in spoken_openings:
         spoken.check(opening, decoded, ids)
+    if asked.extents.batch > 1 and (decoding or {}).get("num_beams") not in (None, 1):
+        raise DataError(
+            "decoding: num_beams: expected 1, as beams exchange what was computed before among the sequences "
+            "of a batch: no audit follows them"
+        )
     rows = opened.verified(request.trace, decoded, wanted, answer.openings)  # 5
     shown = Shown(
         geometry=request.geometry,
@@ -158,9 +165,7 @@ def _tokens(answer: AuditAnswer, context: Context, asked: Asked) -> Tokens | Non
         return None
     ids = audit_tokens.verify(answer.tokens, context.facts.get(audit_tokens.FACT))
     ids.require_fit(asked.extents.batch, asked.extents.tokens)
-    prompt = asked.extents.logits[
-        0
-    ].fed  # what the first call was fed; a pass alone may have padding anywhere
+    prompt = asked.extents.given  # a pass alone may have padding anywhere
     for sequence, row in enumerate(ids.rows):
         for token, number in enumerate(row[prompt:], prompt):
             if number == audit_tokens.PADDING:
@@ -171,15 +176,17 @@ def _tokens(answer: AuditAnswer, context: Context, asked: Asked) -> Tokens | Non
     return ids
 
 
-def _decoding(answer: AuditAnswer, context: Context) -> dict[str, Any] | None:
+def _decoding(answer: AuditAnswer, context: Context, known: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Returns how tokens were chosen: as the receipt says, or else the answer, which may leave it out."""
     fact = context.facts.get(answer_facts.DECODING)
-    if answer.decoding is not None and fact is not None:
-        found = answer_facts.decoding_digest(answer.decoding)
-        if found != fact:
+    for whose, said in (("answer", answer.decoding), ("receipt", known)):
+        if said is None or fact is None:
+            continue
+        if (found := answer_facts.decoding_digest(said)) != fact:
             raise BindingError(
-                f"answer: decoding: expected those that the trace binds as {fact}, got others: {found}"
+                f"{whose}: decoding: expected those that the trace binds as {fact}, got others: {found}"
             )
-    return answer.decoding
+    return answer.decoding if known is None else known
 
 
 def _weights(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from palm_torch.audit import margins, part_checks
+from palm_torch.audit import heads, margins, part_checks
 from palm_torch.audit.findings import Finding, Verdict
 from palm_torch.audit.operations import embedding
 from palm_torch.audit.operations import tokens as choices
@@ -30,7 +30,12 @@ OPERATION: Final = "token"
 
 _NO_IDS: Final = "the trace binds no tokens, so that nobody knows which rows were looked up"
 _PADDED: Final = "the token is padding, whose id is not committed to"
+_UNOPENED: Final = (
+    "its position is not the number of tokens before that are no padding; that of all tokens before, which a "
+    "forward pass may count, is not opened"
+)
 _NO_DECODING: Final = "nothing says how tokens were chosen"
+_NO_SAMPLING: Final = "the parameters of decoding do not say whether tokens were sampled: do_sample"
 _HARMLESS: Final = frozenset(
     {
         "attention_mask", "bos_token_id", "cache_implementation", "do_sample", "eos_token_id", "max_length",
@@ -65,10 +70,12 @@ def looked_up(shown: Shown, part: Part, place: Place) -> Iterator[Finding]:
             found = min(
                 (
                     margins.compare(row, _weights(source, name, number))
-                    for number in _numbers(ids, name, place, drawn=shown.drawn)
+                    for number in _numbers(shown, source, name, place)
                 ),
                 key=lambda margin: margin.ratio,
             )
+            if not found.consistent and _may_be_another(ids, name, place, drawn=shown.drawn):
+                words, found = _UNOPENED, None
         yield part_checks.finding(part, Compared(operation=name, row=0, margin=found, words=words), place)
 
 
@@ -77,12 +84,27 @@ def _weights(source: Source, role: str, number: int) -> Bounded:
     return embedding.looked_up(rows, tokens=1)[0]
 
 
-def _numbers(ids: Tokens, role: str, place: Place, *, drawn: bool) -> tuple[int, ...]:
+def _numbers(shown: Shown, source: Source, role: str, place: Place) -> tuple[int, ...]:
     """Returns which rows of a table a place may have: positions count padding before it, or do not."""
+    ids = shown.tokens
+    if ids is None:
+        return ()
+    row = ids.rows[place.sequence]
     if role == "token embedding":
-        return (ids.rows[place.sequence][place.token],)
+        return (row[place.token],)
     position = ids.position(place.sequence, place.token)
-    return (position,) if drawn or position == place.token else (position, place.token)
+    if shown.drawn:
+        return (position,)
+    padding = [number == PADDING for number in row[: place.token + 1]]
+    ways = heads.positions(padding, shown.asked.extents.logits[0].fed)
+    most = len(source.weights.matrix(source.part.weights[role]))
+    others = {int(way[-1]) for way in ways} - {position}
+    return (position, *sorted(number for number in others if number < most))
+
+
+def _may_be_another(ids: Tokens, role: str, place: Place, *, drawn: bool) -> bool:
+    """Says whether a position may count padding, whose row of the table no answer opens."""
+    return drawn and role != "token embedding" and ids.position(place.sequence, place.token) != place.token
 
 
 def chosen(shown: Shown, part: Part, place: Place, decoding: Mapping[str, Any] | None) -> Finding:
@@ -126,15 +148,19 @@ def _unknown(shown: Shown, place: Place, decoding: Mapping[str, Any] | None) -> 
     if ids is None:
         return "the trace binds no tokens, so that nobody knows which one was chosen"
     segment = there.logits[bisect.bisect_right(there.logits, place.token, key=lambda one: one.token) - 1]
-    if (place.token - segment.token) % segment.fed != segment.fed - 1:
+    within = (place.token - segment.token) % segment.fed
+    if within != segment.fed - 1 or place.token + 1 < there.given:
         return "the next token was given, not chosen"
     if place.token + 1 >= ids.length:
         return "the token chosen here is not among those that the trace binds"
-    return None if decoding else _NO_DECODING
+    if not decoding:
+        return _NO_DECODING
+    said = isinstance(decoding.get("do_sample"), bool)  # a model's own default may be either
+    return None if said else _NO_SAMPLING
 
 
 def _choice(row: Stored, token: int, decoding: Mapping[str, Any]) -> choices.Choice:
-    if not decoding.get("do_sample", False):
+    if not decoding["do_sample"]:
         return choices.greedy(row, token)
     return choices.sampled(
         row,

@@ -43,7 +43,8 @@ class Finding:
             and where the ratio is no finite number: the bound is 0, or what was committed is infinite or NaN.
         words: Where exactly and how far off, or why nothing was compared; empty where consistent.
         blind: Whether it is what was committed that keeps it from being checked: numbers that are not finite,
-            or so large that nothing is known of what follows from them.
+            or so large that nothing is known of what follows from them; or ids that were not bound, without
+            which nobody knows what the attention saw.
 
     Raises:
         DataError: If the margin is not finite, negative, or contradicts the verdict.

@@ -3,8 +3,9 @@
 Keys and values of all tokens before a place come from the trace; norms of heads and rotary positions are
 applied here, since no module of their own returns what they make. A token that is padding is seen by nobody.
 
-Where a sequence begins with padding, its positions may count that (a plain forward pass does) or not (text
-generation does): both are tried, and a row has to fit one of them.
+Where a sequence has padding, its positions may count that (a plain forward pass does) or not (text
+generation does), or go on from 0 after padding that ends a prompt (generation again): each is tried, and a
+row has to fit one of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from palm_torch.audit import bounded
 from palm_torch.audit.bounded import Bounded, Stored
@@ -24,9 +26,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from palm_torch.audit.layers import Source
+    from palm_torch.challenge.extents import Extents
     from palm_torch.challenge.tokens import Tokens
 
+UNKNOWN_CALLS = (
+    "the trace binds no tokens, and calls after the first one were fed several: nobody knows whether each "
+    "goes on where the one before it ended"
+)
 UNKNOWN_PADDING = "the trace binds no tokens, so that nobody knows which of several sequences' are padding"
+WAYS = 3
+"""Most ways in which positions may have been counted."""
+
 IS_PADDING = "the token is padding, and what is computed there is used by nothing"
 
 
@@ -38,6 +48,7 @@ class Seen:
         rows: Numbers of the places in their stretch.
         tokens: The token of each place.
         padding: For each token up to the last place whether it is padding.
+        prompt: How many tokens the first call was fed.
         query: (places, heads · width), committed.
         key: (tokens, key-value heads · width), committed.
         value: Likewise.
@@ -46,22 +57,27 @@ class Seen:
     rows: Sequence[int]
     tokens: Sequence[int]
     padding: Sequence[bool]
+    prompt: int
     query: Stored
     key: Stored
     value: Stored
 
 
-def blind(place: tuple[int, int], tokens: Tokens | None, batch: int) -> str | None:
+def blind(place: tuple[int, int], tokens: Tokens | None, there: Extents) -> str | None:
     """Returns why the attention of a place cannot be checked; None if it can.
 
     Args:
         place: Sequence and token.
         tokens: The ids of all tokens, if the trace binds them and the answer shows them.
-        batch: How many sequences there are.
+        there: How many sequences and calls there are.
     """
     sequence, token = place
     if tokens is None:
-        return UNKNOWN_PADDING if batch > 1 else None
+        if there.batch > 1:
+            return UNKNOWN_PADDING
+        first, *later = there.logits
+        several = first.count > 1 < first.fed or any(one.fed > 1 for one in later)
+        return UNKNOWN_CALLS if several else None
     return IS_PADDING if tokens.rows[sequence][token] == PADDING else None
 
 
@@ -74,26 +90,39 @@ def attended(source: Source, places: int, seen: Iterable[Seen]) -> list[Bounded]
         seen: The places whose attention can be computed, by sequence.
 
     Returns:
-        One array, or two where positions may have been counted in two ways.
+        One array for each way in which positions may have been counted.
     """
     geometry = source.geometry
     shape = places, geometry.heads * geometry.head_width
-    values, errors = np.zeros((2, *shape)), np.zeros((2, *shape))
-    several = False
+    values, errors = np.zeros((WAYS, *shape)), np.zeros((WAYS, *shape))
+    most = 1
     for one in seen:
-        whole = np.arange(len(one.padding))
-        counted = np.maximum(np.cumsum(~np.array(one.padding)) - 1, 0)
-        ways = [whole]
-        if geometry.rope_theta is not None and any(one.padding):
-            ways.append(counted)
-            several = True
-        for way in (0, 1):
-            found = _of_sequence(source, one, ways[min(way, len(ways) - 1)]) if way < len(ways) else None
-            if found is None:
-                values[1, one.rows], errors[1, one.rows] = values[0, one.rows], errors[0, one.rows]
-            else:
-                values[way, one.rows], errors[way, one.rows] = found.value, found.error
-    return [Bounded(values[way], errors[way]) for way in range(1 + several)]
+        ways = positions(one.padding, one.prompt)
+        if geometry.rope_theta is None:
+            del ways[1:]
+        most = max(most, len(ways))
+        found = [_of_sequence(source, one, way) for way in ways]
+        for way in range(WAYS):
+            part = found[min(way, len(found) - 1)]
+            values[way, one.rows], errors[way, one.rows] = part.value, part.error
+    return [Bounded(values[way], errors[way]) for way in range(most)]
+
+
+def positions(padding: Sequence[bool], prompt: int) -> list[npt.NDArray[np.int64]]:
+    """Returns in which ways the positions of a sequence may have been counted; at most `WAYS`.
+
+    Args:
+        padding: For each token whether it is padding.
+        prompt: How many tokens the first call was fed.
+    """
+    whole = np.arange(len(padding))
+    ways = [whole]
+    if any(padding):
+        counted = np.maximum(np.cumsum(~np.array(padding)) - 1, 0)
+        ways.append(counted)
+        if prompt < len(padding) and padding[prompt - 1]:  # padding has position 0, from which steps go on
+            ways.append(np.where(whole < prompt, counted, whole - prompt + 1))
+    return ways
 
 
 def _of_sequence(source: Source, one: Seen, positions: np.ndarray) -> Bounded:

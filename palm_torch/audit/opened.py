@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_torch.audit import weights_file
-from palm_torch.challenge import extents
+from palm_torch.challenge.modules import Modules
 from palm_torch.commit import trace_opening
 from palm_torch.errors import DataError
 
@@ -103,8 +103,9 @@ def verified(
         (question, _array(root, context, question, opening))
         for question, opening in zip(questions, openings, strict=True)
     ]
-    modules = {question.site.module for question in questions}
-    batches = {module: extents.group_of(context, module).schedule[0].batch for module in modules}
+    modules = dict.fromkeys(question.site.module for question in questions)
+    found = Modules(context)
+    batches = {module: found.find(module)[1].schedule[0].batch for module in modules}
     most = max(batches.values(), default=1)
     return Opened(arrays, [module for module, batch in batches.items() if batch == 1 < most])
 

@@ -129,7 +129,7 @@ def finding(
     ratio: float | None = None
     verdict: Verdict = "not checked"
     if margin is None:
-        pass
+        blind = any(why in words for why in (heads.UNKNOWN_PADDING, heads.UNKNOWN_CALLS))
     elif not margin.consistent:
         verdict = "inconsistent"
         ratio = margin.ratio if np.isfinite(margin.ratio) else None
@@ -176,8 +176,8 @@ def _run(shown: Shown, stretch: Stretch, places: Sequence[tuple[int, int]]) -> N
     if part.kind == "head":
         head.check(stretch)
         return
-    batch = shown.asked.extents.batch
-    reasons = {at: heads.blind(place, shown.tokens, batch) for at, place in enumerate(places)}
+    there = shown.asked.extents
+    reasons = {at: heads.blind(place, shown.tokens, there) for at, place in enumerate(places)}
     without = {at: why for at, why in reasons.items() if why is not None}
     attended = heads.attended(stretch.source, len(places), _seen(shown, stretch, places, without))
     check = llama.check if shown.geometry.family == "llama" else gpt2.check
@@ -205,4 +205,12 @@ def _seen(
         padding = [False] * len(past)
         if shown.tokens is not None:
             padding = [number == PADDING for number in shown.tokens.rows[sequence][: len(past)]]
-        yield Seen(rows=rows, tokens=tokens, padding=padding, query=query, key=key, value=value)
+        yield Seen(
+            rows=rows,
+            tokens=tokens,
+            padding=padding,
+            prompt=shown.asked.extents.logits[0].fed,
+            query=query,
+            key=key,
+            value=value,
+        )

@@ -141,8 +141,9 @@ class Stretch:
         )
 
 
-def _badness(margin: Margin) -> tuple[float, int]:
-    return margin.ratio, margin.unbounded
+def _badness(margin: Margin) -> tuple[bool, int, float]:
+    """Orders ways: what accuses comes last, and what is known before what is not."""
+    return not margin.consistent, margin.unbounded, margin.ratio
 
 
 def _joined(found: Sequence[Margin]) -> Margin:

@@ -49,8 +49,17 @@ def words(request: AuditRequest, context: Context, shown: Shown, found: Sequence
             )
         if padding := sum(row.count(PADDING) for row in shown.tokens.rows):
             yield f"that {padding} ids, which the trace binds as padding, were none of the question"
+        yield (
+            f"the first {shown.asked.extents.given} ids of each sequence were given to the model: none of "
+            "them was looked at as chosen from logits; what of the answer is among them may be anything"
+        )
         if answer_facts.DECODING not in context.facts:
             yield "how tokens were chosen is in the prover's words, which nothing binds"
+    if shown.drawn:
+        yield (
+            f"of each linear layer, the logits among them, all but {request.coordinates} outputs at each "
+            "place: one changed logit makes any token the chosen one, and is found only where it was drawn"
+        )
     reasons = Counter(
         (one.operation, one.words) for one in found if one.verdict == "not checked" and not one.blind
     )

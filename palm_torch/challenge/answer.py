@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from palm_torch import codec, files
 from palm_torch.challenge import tokens
@@ -22,7 +22,6 @@ from palm_torch.errors import BindingError, DataError, EvidenceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from palm_torch.challenge.request import AuditRequest
     from palm_torch.commit.trace import Context
     from palm_torch.commit.trace_rows import Question
 
@@ -95,8 +94,20 @@ class AuditAnswer:
         files.write_atomically(Path(path), [self.encode()], error=DataError)
 
 
+class Request(Protocol):
+    """What an answer is held against: a request, of whatever kind."""
+
+    @property
+    def digest(self) -> Digest:
+        """What an answer names it by."""
+
+    @property
+    def trace(self) -> Digest:
+        """The trace root that it is about."""
+
+
 def check_asked(
-    answer: AuditAnswer, request: AuditRequest, questions: Sequence[Question], context: Context
+    answer: AuditAnswer, request: Request, questions: Sequence[Question], context: Context
 ) -> None:
     """Refuses an answer to something else: another request, or with other openings than were asked for.
 

@@ -67,6 +67,19 @@ class Extents:
         last = self.logits[-1]
         return last.row + last.count * last.shown
 
+    @property
+    def given(self) -> int:
+        """How many tokens may have been given, and not chosen from logits: a prompt, perhaps in pieces.
+
+        All that were fed up to the last call with several of them; of pieces, the last may have one token.
+        """
+        several = [one for one in self.logits if one.fed > 1]
+        if not several:
+            return 1
+        last = several[-1]
+        pieces = sum(one.count for one in several)
+        return min(last.token + last.count * last.fed + (pieces > 1), self.tokens)
+
     def token_of(self, row: int) -> int:
         """Returns the token that a row of logits is of.
 
@@ -106,12 +119,19 @@ def extents(context: Context, asked: Sequence[Part]) -> Extents:
     *others, head = asked
     modules = Modules(context)
     schedule = _schedule(modules, others[0].anchor)
+    alike: set[int] = set()  # groups whose calls were gone through: once, however many modules they have
+    alone: set[int] = set()
     for part in others:
         for module in part.modules:
+            group = id(modules.find(module)[1])
+            if group in alike or (group in alone and module != part.anchor):
+                continue
             if module != part.anchor and _is_alone(modules, module, schedule):
+                alone.add(group)
                 continue
             if _schedule(modules, module) != schedule:
                 raise DataError(f"{module}: {_ONE_RUN}: its calls are not those of {others[0].anchor}")
+            alike.add(group)
     if _schedule(modules, head.rows["norm"]) != schedule:
         raise DataError(f"{head.rows['norm']}: {_ONE_RUN}: its calls are not those of {others[0].anchor}")
     logits = tuple(_segments(schedule, _schedule(modules, head.anchor), head.anchor))

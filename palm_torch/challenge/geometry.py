@@ -94,9 +94,15 @@ class _Fields:
         return self.as_number(name, value)
 
     def as_number(self, name: str, value: Json) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             self.malformed(name, "a number", value)
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            number = math.inf
+        if not math.isfinite(number):
+            self.malformed(name, "a number", value)
+        return number
 
     def switch(self, name: str, *, default: bool) -> bool:
         value = self.config.get(name)

@@ -13,7 +13,7 @@ from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from palm_torch.challenge.challenge import Asked
     from palm_torch.challenge.request import AuditRequest
@@ -50,15 +50,31 @@ def questions(
     Raises:
         DataError: If they are too many for one answer.
     """
+    return of_runs(context, asked.extents.batch, _needed(asked))
+
+
+def of_runs(
+    context: Context, batch: int, needed: Iterable[tuple[str, int, tuple[int, int]]]
+) -> list[Question]:
+    """Returns the questions for runs of tokens, each asked once, by module in the order of the first need.
+
+    Args:
+        context: The context of the trace.
+        batch: How many sequences it has.
+        needed: Modules, each with a sequence, a first token and the one after the last; repeats count once.
+
+    Raises:
+        DataError: If they are too many for one answer, or the trace lacks a module.
+    """
     wanted: dict[str, dict[int, set[tuple[int, int]]]] = {}
-    for number, (module, sequence, span) in enumerate(_needed(asked)):
+    for number, (module, sequence, span) in enumerate(needed):
         if number == MAX_QUESTIONS:
             raise DataError(_TOO_MUCH)
         wanted.setdefault(module, {}).setdefault(sequence, set()).add(span)
     modules = Modules(context)
     found: list[Question] = []
     for module, sequences in wanted.items():
-        for question in _of_module(modules, asked, module, sequences):
+        for question in _of_module(modules, batch, module, sequences):
             if len(found) == MAX_QUESTIONS:
                 raise DataError(_TOO_MUCH)
             found.append(question)
@@ -85,10 +101,10 @@ def _needed(asked: Asked) -> Iterator[tuple[str, int, tuple[int, int]]]:
 
 
 def _of_module(
-    modules: Modules, asked: Asked, module: str, sequences: dict[int, set[tuple[int, int]]]
+    modules: Modules, batch: int, module: str, sequences: dict[int, set[tuple[int, int]]]
 ) -> Iterator[Question]:
     site, group = modules.find(module)
-    if group.schedule[0].batch == 1 < asked.extents.batch:  # one sequence stands for all: positions
+    if group.schedule[0].batch == 1 < batch:  # one sequence stands for all: positions
         sequences = {0: set().union(*sequences.values())}
     row_bytes = group.channels * ITEM_BYTES[group.dtype]
     step = max(1, min(MAX_PIECE_ROWS, MAX_PIECE_BYTES // max(row_bytes, 1)))

@@ -45,10 +45,31 @@ def use(request: Path, answer: AuditAnswer) -> None:
         raise RequestError(
             f"{path}: cannot note that the request is used: {getattr(error, 'strerror', error)}"
         ) from error
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(line)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:  # a full disk; what is there, perhaps nothing, counts as used
+        raise RequestError(f"{path}: cannot note that the request is used: {error.strerror}") from error
+
+
+def renew(request: Path) -> None:
+    """Removes the note of use of a request that another one replaced: the new nonce was used by nobody.
+
+    Args:
+        request: The file that the new request is in already.
+
+    Raises:
+        RequestError: If the note cannot be removed.
+    """
+    path = request.with_name(request.name + SUFFIX)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RequestError(
+            f"{path}: cannot remove the note of a request that was replaced: {error.strerror}"
+        ) from error
 
 
 def _compare(path: Path, line: bytes) -> None:

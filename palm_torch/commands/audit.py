@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from palm_torch import terminal
-from palm_torch.commands import appraising, arguments, audit_check, audit_select, weights
+from palm_torch.commands import appraising, arguments, audit_check, audit_replay, audit_select, weights
 from palm_torch.commands.arguments import FILE
 from palm_torch.errors import DataError, EvidenceError, RequestError
 from palm_torch.escaping import printable
@@ -87,7 +87,7 @@ def request(  # noqa: PLR0913 (one for each option)
     Run it when you hold the evidence, and not before: whoever knows what will be looked at can compute that
     alone. The evidence is appraised here, with --policy, as `palm-torch check` does.
     """
-    from palm_torch.challenge import challenge
+    from palm_torch.challenge import challenge, used
     from palm_torch.challenge import request as requests
     from palm_torch.commands import trace_evidence
     from palm_torch.commit import trace
@@ -117,6 +117,7 @@ def request(  # noqa: PLR0913 (one for each option)
     )
     drawn = challenge.asked(asked, trace.decode(data, what=str(context)))
     asked.save(output)
+    used.renew(output)
     parts = len({place.part for place in drawn.places})
     there = drawn.extents
     click.echo(f"trace     {asked.trace}: {there.batch} × {there.tokens} tokens, {len(drawn.parts)} parts")
@@ -194,4 +195,5 @@ def _weights(path: Path, model: Geometry, uniform: float, verifier: int | None) 
 
 
 audit.add_command(audit_check.check)
+audit.add_command(audit_replay.replay)
 audit.add_command(audit_select.select)

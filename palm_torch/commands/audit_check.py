@@ -132,7 +132,10 @@ def _checked(
     listed = _list(like)
     weights = checking.weights_at_hand(request, data, paths, like=listed) if paths else None
     said = [_opening(path) for path in openings]
-    return named, checking.check(request, data, shown, weights=weights, spoken_openings=said)
+    decoding = None if named is None else named.decoding
+    return named, checking.check(
+        request, data, shown, weights=weights, spoken_openings=said, decoding=decoding
+    )
 
 
 def _named(

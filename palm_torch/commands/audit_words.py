@@ -27,12 +27,12 @@ def of_result(found: AuditResult) -> Iterator[str]:
     accusing = found.inconsistent
     for finding in accusing[:_SHOWN]:
         yield f"INCONSISTENT  {_where(finding)}: {finding.words}"
-    if more := len(accusing) - _SHOWN:
-        yield from [f"INCONSISTENT  {more} more operations; --json lists them"] if more > 0 else []
+    if len(accusing) > _SHOWN:
+        yield f"INCONSISTENT  {len(accusing) - _SHOWN} more operations; --json lists them"
     for finding in found.blind[:_SHOWN]:
         yield f"NOT CHECKED   {_where(finding)}: {finding.words}"
-    chances = (f"{one.fraction:.4g} of all places: {one.probability:.4g}" for one in found.detection)
-    yield f"sees      with probability, if something is wrong at {'; '.join(chances)}"
+    chances = (f"{one.fraction:.3g} of all places with {one.probability:.3g}" for one in found.detection)
+    yield f"chances   of drawing what is wrong: at {', '.join(chances)}"
     for words in found.not_checked:
         yield f"NOT CHECKED   {words}"
 

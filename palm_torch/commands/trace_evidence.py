@@ -32,6 +32,8 @@ class Named:
         answers: Numbers of the answers that the trace is of.
         root: The trace root.
         claims: What an audit's request binds of it, as `palm_torch.challenge.sealed` says.
+        decoding: How tokens were chosen, as the receipt says, whose digest is a fact of the trace; None of
+            evidence, which says it of all answers together.
     """
 
     source: Path
@@ -39,6 +41,7 @@ class Named:
     answers: tuple[int, ...]
     root: Digest
     claims: Digest
+    decoding: dict[str, Any] | None = None
 
     @property
     def strength(self) -> str:
@@ -84,6 +87,7 @@ def named(
             answers=(content.answer,),
             root=root,
             claims=sealed.of_receipt(content),
+            decoding=content.decoding.value,
         )
     if evidence is None:
         raise ArtifactError(f"{what}: expected a receipt or evidence that names the trace, got none")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from palm_torch.challenge.request import AuditRequest
     from palm_torch.challenge.tokens import Tokens
     from palm_torch.commit.opening_file import WeightsOpening
+    from palm_torch.commit.trace_opening import TraceOpening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +73,19 @@ def answer(
             f"request: expected one about the trace {kept.root}, got one about {request.trace}"
         )
     asked = challenge.asked(request, kept.context)
-    openings = []
+    openings: list[TraceOpening] = []
+    size = 0
     for question in questions.questions(request, kept.context, asked):
         group, _ = trace_rows.find(kept.context, question.site, None)
         read = kept.read(question.site, group)
-        openings.append(trace_opening.make(kept.root, kept.context, kept.trees, question, read))
+        opening = trace_opening.make(kept.root, kept.context, kept.trees, question, read)
+        openings.append(opening)
+        size += len(opening.tiles)
+        if size > audit_answer.MAX_BYTES:  # before memory is full: the request is somebody else's
+            raise DataError(
+                f"request: it asks for more than the {audit_answer.MAX_BYTES} bytes that an answer may have: "
+                "fewer places or whole blocks fit"
+            )
     ids = None
     if kept.tokens is not None:
         ids = audit_tokens.verify(kept.tokens, kept.context.facts.get(audit_tokens.FACT))

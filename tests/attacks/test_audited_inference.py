@@ -49,7 +49,7 @@ def accused(found: AuditResult) -> set[tuple[str, str, int]]:
         ("model.layers.1", torch.bfloat16),
     ],
 )
-def test_one_number_of_one_activation(module: str, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_attack_96_one_number_of_one_activation(module: str, dtype: torch.dtype, tmp_path: Path) -> None:
     """The model goes on with the edited number, so that everything after it is consistent with it."""
     made = audited_models.model("llama", dtype)
     calls = 0
@@ -95,7 +95,7 @@ def _whole(run: audited_models.Run, asked: Any) -> int:
 
 
 @pytest.mark.parametrize("kind", sorted(audited_models.KINDS))
-def test_other_weights(kind: str, tmp_path: Path) -> None:
+def test_attack_97_other_weights(kind: str, tmp_path: Path) -> None:
     """What is computed is consistent in itself, but not with the weights that are claimed."""
     served, claimed = audited_models.model(kind, seed=1), audited_models.model(kind, seed=0)
     run = audited_models.run(served, tmp_path, named=claimed)
@@ -107,7 +107,7 @@ def test_other_weights(kind: str, tmp_path: Path) -> None:
     assert not opened.consistent
 
 
-def test_weights_of_eight_bits(tmp_path: Path) -> None:
+def test_attack_97_weights_of_eight_bits(tmp_path: Path) -> None:
     claimed, served = audited_models.model("llama"), audited_models.model("llama")
     with torch.no_grad():
         for name, parameter in served.named_parameters():
@@ -120,7 +120,7 @@ def test_weights_of_eight_bits(tmp_path: Path) -> None:
     assert touched == {place for place in found.places if place.part in {1, 2}}
 
 
-def test_swapped_layers(tmp_path: Path) -> None:
+def test_attack_97_swapped_layers(tmp_path: Path) -> None:
     claimed, served = audited_models.model("llama"), audited_models.model("llama")
     first, second = served.model.layers
     served.model.layers[0], served.model.layers[1] = second, first
@@ -131,7 +131,7 @@ def test_swapped_layers(tmp_path: Path) -> None:
     assert touched == {place for place in found.places if place.part in {1, 2}}
 
 
-def test_another_token_than_the_logits_gave(tmp_path: Path) -> None:
+def test_attack_98_another_token_than_the_logits_gave(tmp_path: Path) -> None:
     """The ids that are bound have one generated token exchanged: another was fed, and the logits had it."""
     run = audited_models.run(audited_models.model("llama"), tmp_path)
     ids = torch.tensor(_ids(run))
@@ -141,7 +141,7 @@ def test_another_token_than_the_logits_gave(tmp_path: Path) -> None:
     assert accused(found) == {("embedding", "token embedding", TOKEN), ("head", "token", TOKEN - 1)}
 
 
-def test_another_prompt(tmp_path: Path) -> None:
+def test_attack_98_another_prompt(tmp_path: Path) -> None:
     run = audited_models.run(audited_models.model("gpt2"), tmp_path)
     ids = torch.tensor(_ids(run))
     ids[0, 2] = (ids[0, 2] + 1) % audited_models.VOCABULARY
@@ -150,7 +150,7 @@ def test_another_prompt(tmp_path: Path) -> None:
     assert accused(found) == {("embedding", "token embedding", 2)}
 
 
-def test_tokens_that_were_hidden_from_the_attention(tmp_path: Path) -> None:
+def test_attack_98_tokens_that_were_hidden_from_the_attention(tmp_path: Path) -> None:
     """The model did not see the first two tokens of a prompt that is claimed to be whole."""
     ids, _ = audited_models.prompt(batch=1, padded=0)
     hidden = torch.ones_like(ids)
@@ -160,7 +160,7 @@ def test_tokens_that_were_hidden_from_the_attention(tmp_path: Path) -> None:
     assert {operation for _, operation, _ in accused(found)} == {"attention out"}
 
 
-def test_numbers_from_which_nothing_follows(tmp_path: Path) -> None:
+def test_attack_99_numbers_from_which_nothing_follows(tmp_path: Path) -> None:
     """A key that is infinite would keep every later attention from being checked: that is no consistency."""
     made = audited_models.model("llama")
 

@@ -189,3 +189,18 @@ def test_from_sealed_evidence_to_a_verdict(talked: audited_models.Run, capsys: A
     code, said = palm(capsys, *WORDS, *sealed, "--weights", "model")
     assert code == cli.REJECTED
     assert "got one about none" in last(said)
+
+
+@pytest.mark.usefixtures("talked")
+def test_what_a_receipt_says_of_decoding(capsys: Any) -> None:
+    """Whoever answers from a saved trace does not say how tokens were chosen: the receipt does."""
+    receipt = ("--receipt", "receipt.json", "--policy", "policy.yaml")
+    asking = ("audit", "request", "--context", "c.json", "--config", "model/config.json", "-o", "r.json")
+    code, said = palm(capsys, *asking, *receipt, "--queries", "60")
+    assert code == cli.ACCEPTED, said
+    code, said = palm(capsys, "audit", "answer", "--request", "r.json", "--trace", "trace", "-o", "a.json")
+    assert code == cli.ACCEPTED, said
+    code, said = palm(capsys, *WORDS, *receipt, "--weights", "model", "--json")
+    assert code == cli.ACCEPTED, said
+    tokens = [one for one in json.loads(said)["findings"] if one["operation"] == "token"]
+    assert "consistent" in {one["verdict"] for one in tokens}

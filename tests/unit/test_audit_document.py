@@ -48,6 +48,7 @@ def test_every_block_runs_one_after_the_other(
     assert "16 places" in out
     assert "CONSISTENT: " in out
     assert "nothing is proved by that" in out
+    assert "nothing says how tokens were chosen" not in out  # the receipt does
     (asked,) = re.findall(r"`(proof\.answer\(.*?\)\.save\(.*?\))`", text)
     eval(asked, names)  # noqa: S307 (our own page)
     assert Path("shown.json").is_file()

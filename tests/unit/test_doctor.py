@@ -34,6 +34,7 @@ NAMES = [
     "libraries",
     "extra torch",
     "extra kzg",
+    "extra audit",
     "extra data",
     "extra hf",
     "extra resume",

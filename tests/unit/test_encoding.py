@@ -326,3 +326,9 @@ def test_eighty_characters_of_foreign_hexadecimal_are_shown() -> None:
     with pytest.raises(EncodingError) as caught:
         encoding.decode_hex("AB" * 41, what="register")
     assert str(caught.value) == f"register: expected lower-case hexadecimal, got {'AB' * 40!r}"
+
+
+@pytest.mark.parametrize("text", ["1" + "0" * 400, "-" + "9" * 310, "1" + "0" * 5000])
+def test_integers_that_no_double_holds(text: str) -> None:
+    with pytest.raises(EncodingError, match="x: JSON out of bounds"):
+        encoding.decode_json(f'{{"a":{text}}}'.encode(), what="x", max_bytes=10_000)

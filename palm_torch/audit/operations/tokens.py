@@ -85,7 +85,10 @@ def sampled(
     _check(temperature, top_k, top_p, min_p)
     scores = _scores(logits, token)
     with np.errstate(all="ignore"):
-        scores = scores / temperature
+        divided = scores / temperature
+    if (np.isinf(divided) & np.isfinite(scores)).any():
+        raise DataError(f"temperature: {temperature} makes logits infinite: no sampling is known that small")
+    scores = divided
     slack = 4.0 * FLOAT32.unit * np.abs(scores[token]) if np.isfinite(scores[token]) else 0.0
     rank = int((scores > scores[token]).sum())
     chance = float(_probabilities(scores)[token])

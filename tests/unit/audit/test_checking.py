@@ -66,6 +66,23 @@ def test_sealed_claims_and_decoding(tmp_path: Path) -> None:
     assert run.audit(asked).consistent
 
 
+def test_parameters_of_decoding_that_an_answer_leaves_out(tmp_path: Path) -> None:
+    """A receipt says how tokens were chosen: a prover who keeps it to himself is looked at all the same."""
+    said = {"do_sample": False}
+    facts = {answer_facts.DECODING: answer_facts.decoding_digest(said)}
+    ids, mask = audited_models.prompt(batch=1, padded=0)
+    words = {"ids": ids, "mask": mask, "facts": facts, "do_sample": True, "temperature": 5.0}
+    run = audited_models.run(audited_models.model("llama"), tmp_path, **words)
+    asked = run.ask(queries=40, weights=(1, 1, 1, 50))
+    shown = run.answer(asked)
+    read = checking.weights_at_hand(asked, run.context, [run.weights])
+    assert checking.check(asked, run.context, shown, weights=read).consistent
+    found = checking.check(asked, run.context, shown, weights=read, decoding=said)
+    assert {finding.operation for finding in found.inconsistent} == {"token"}
+    with pytest.raises(BindingError, match="receipt: decoding: expected those that the trace binds"):
+        checking.check(asked, run.context, shown, weights=read, decoding={"do_sample": True})
+
+
 def test_weights_that_the_configuration_does_not_describe(run: audited_models.Run) -> None:
     asked = run.ask()
     weights = checking.weights_at_hand(asked, run.context, [run.weights])

@@ -56,6 +56,8 @@ def test_sampled_tokens_that_top_k_cuts_out(sampled: audited_models.Run) -> None
         ({"do_sample": False, "num_beams": 4}, "beams"),
         (None, "nothing says how"),
         ({}, "nothing says how"),
+        ({"max_new_tokens": 5, "temperature": 0.7}, "do not say whether tokens were sampled"),
+        ({"do_sample": "no"}, "do not say whether tokens were sampled"),
     ],
 )
 def test_what_nothing_can_be_said_of(sampled: audited_models.Run, decoding: Any, why: str) -> None:
@@ -93,3 +95,14 @@ def test_an_id_that_is_none_of_the_vocabulary(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="expected ids below 97, got 97"):
         tokens_of(run, audited_models.GREEDY)
+
+
+def test_logits_that_are_no_numbers(tmp_path: Path) -> None:
+    made = audited_models.model("llama")
+    made.lm_head.register_forward_hook(lambda *call: torch.full_like(call[2], float("nan")))
+    ids, mask = audited_models.prompt(batch=1, padded=0)
+    longer = torch.cat([ids, torch.tensor([[5]])], dim=1)
+    run = audited_models.run(made, tmp_path, ids=ids, mask=mask, generate=False, bind=longer)
+    assert tokens_of(run, audited_models.GREEDY)[6] == ("not checked", "the logits are not all finite")
+    found = run.audit(run.ask(queries=20, weights=HEAD))
+    assert "logits" in {finding.operation for finding in found.inconsistent}

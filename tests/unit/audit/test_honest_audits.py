@@ -63,10 +63,60 @@ def test_one_sequence_without_ids(tmp_path: Path) -> None:
 def test_several_sequences_without_ids(tmp_path: Path) -> None:
     run = audited_models.run(audited_models.model("llama"), tmp_path, bind=False)
     found = run.audit(run.ask(queries=48, whole=1))
-    assert found.consistent
+    assert not found.inconsistent
     attention = [finding for finding in found.findings if finding.operation == "attention out"]
     assert attention
     assert {finding.verdict for finding in attention} == {"not checked"}
+    assert set(found.blind) == set(attention)
+    assert not found.consistent
+
+
+def test_calls_that_do_not_go_on_without_ids(tmp_path: Path) -> None:
+    """Without a cache each call begins anew: where no ids are bound, nothing says so, nobody is accused."""
+    ids, mask = audited_models.prompt(batch=1, padded=0)
+    made = audited_models.model("llama")
+    run = audited_models.run(made, tmp_path, ids=ids, mask=mask, bind=False, use_cache=False, new=3)
+    found = run.audit(run.ask(queries=24, whole=1))
+    assert not found.inconsistent
+    assert {finding.operation for finding in found.blind} == {"attention out"}
+    assert "go" in found.blind[0].words
+
+
+def test_a_prompt_in_pieces(tmp_path: Path) -> None:
+    """The last row of a piece has logits, and the token after it was given all the same."""
+    made = audited_models.model("llama")
+    run = audited_models.run(made, tmp_path, prefill_chunk_size=3)
+    found = run.audit(run.ask(queries=64, weights=(1, 1, 1, 9)), decoding=audited_models.GREEDY)
+    assert found.consistent, found.inconsistent
+    assert any("the first 7 ids of each sequence were given" in words for words in found.not_checked)
+    looked = [one for one in found.findings if one.operation == "token" and one.verdict == "consistent"]
+    assert looked
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("generate", [True, False])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_padding_at_the_end_of_a_prompt(kind: str, generate: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    ids, mask = audited_models.prompt(padded=0)
+    mask[-1, -3:] = 0
+    run = audited_models.run(audited_models.model(kind), tmp_path, ids=ids, mask=mask, generate=generate)
+    found = run.audit(run.ask(queries=64, whole=1, weights=(3, 1, 1, 1)), decoding=audited_models.GREEDY)
+    assert found.consistent, found.inconsistent
+
+
+def test_positions_that_count_padding_whose_rows_are_not_opened(tmp_path: Path) -> None:
+    run = audited_models.run(audited_models.model("gpt2"), tmp_path, generate=False)
+    asked = run.ask(queries=40, coordinates=2, weights=(50, 1, 1, 1))
+    found = run.audit(asked, at_hand=False)
+    assert found.consistent, found.inconsistent
+    assert any("is not opened" in words for words in found.not_checked)
+    assert any("all but 2 outputs at each place" in words for words in found.not_checked)
+
+
+def test_beams_exchange_what_was_computed_before(tmp_path: Path) -> None:
+    run = audited_models.run(audited_models.model("llama"), tmp_path)
+    with pytest.raises(DataError, match="num_beams: expected 1"):
+        run.audit(run.ask(), decoding={"do_sample": False, "num_beams": 2})
 
 
 def test_places_that_come_twice_are_looked_at_once(tmp_path: Path) -> None:

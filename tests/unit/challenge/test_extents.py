@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import audited
@@ -128,3 +129,25 @@ def test_modules_with_several_outputs() -> None:
     ):
         extents.group_of(context, "model.embed_tokens")
     assert extents.group_of(made.context, "model.embed_tokens") == group
+
+
+@pytest.mark.parametrize(
+    ("fed", "given"),
+    [
+        ([5, 1, 1], 5),
+        ([8], 8),
+        ([1, 1, 1], 1),
+        ([3, 3, 2, 1, 1], 9),
+        ([3, 3, 1, 1], 7),
+        ([3, 3], 6),
+        ([1, 4, 1], 5),
+    ],
+)
+def test_how_many_tokens_were_given(fed: list[int], given: int) -> None:
+    runs = [(count, len(list(alike))) for count, alike in itertools.groupby(fed)]
+    firsts = itertools.accumulate((count for _, count in runs), initial=0)
+    calls = tuple(
+        Calls(first, count, (2, tokens)) for first, (tokens, count) in zip(firsts, runs, strict=False)
+    )
+    merged = audited.Audited(audited.llama(), fed=calls, shown=calls, tokens=None)
+    assert extents.extents(merged.context, parts.parts(merged.geometry)).given == given

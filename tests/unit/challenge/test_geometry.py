@@ -171,3 +171,8 @@ def test_a_geometry_of_no_model(base: str, changed: dict[str, Any], says: str) -
     with pytest.raises(DataError) as caught:
         dataclasses.replace(good, **changed)
     assert str(caught.value).startswith(says)
+
+
+def test_numbers_that_no_double_holds() -> None:
+    with pytest.raises(DataError, match="rms_norm_eps: expected a number"):
+        audited.llama(rms_norm_eps=10**400)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 import audited
@@ -62,3 +64,26 @@ def test_a_note_that_cannot_be_written(tmp_path: Path, answers: list[AuditAnswer
     with pytest.raises(RequestError):
         used.use(tmp_path / "r.json", answers[0])
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_disk_that_is_full(
+    tmp_path: Path, answers: list[AuditAnswer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RequestError, match="cannot note that the request is used: No space left"):
+        used.use(tmp_path / "r.json", answers[0])
+
+
+def test_a_request_that_replaces_another_is_not_used(tmp_path: Path, answers: list[AuditAnswer]) -> None:
+    path = tmp_path / "r.json"
+    used.renew(path)
+    used.use(path, answers[0])
+    used.renew(path)
+    used.use(path, answers[1])
+    note = tmp_path / "d.json.used"
+    note.mkdir()
+    with pytest.raises(RequestError, match="cannot remove the note"):
+        used.renew(tmp_path / "d.json")

@@ -131,3 +131,8 @@ def test_logits_that_are_no_numbers_are_an_error(bad: list[float]) -> None:
         tokens.greedy(np.array(bad, np.float32), 0)
     with pytest.raises(DataError, match=r"expected one of logits \(1, 2\)"):
         tokens.greedy(np.zeros((1, 2), np.float32), 0)
+
+
+def test_a_temperature_that_makes_logits_infinite() -> None:
+    with pytest.raises(DataError, match="temperature: 5e-324 makes logits infinite"):
+        tokens.sampled(np.array([1, 2, 3], np.float32), 0, temperature=5e-324, top_k=2)
