@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from palm_torch import terminal
-from palm_torch.commands import appraising, arguments, audit_check, audit_replay, audit_select, weights
+from palm_torch.commands import (
+    appraising,
+    arguments,
+    audit_check,
+    audit_evidence,
+    audit_replay,
+    audit_select,
+    weights,
+)
 from palm_torch.commands.arguments import FILE
-from palm_torch.errors import DataError, EvidenceError, RequestError
+from palm_torch.errors import DataError, RequestError
 from palm_torch.escaping import printable
 from palm_torch.files import read_bounded
 
@@ -89,7 +97,6 @@ def request(  # noqa: PLR0913 (one for each option)
     """
     from palm_torch.challenge import challenge, used
     from palm_torch.challenge import request as requests
-    from palm_torch.commands import trace_evidence
     from palm_torch.commit import trace
 
     believed = evidence is not None or receipt is not None
@@ -99,12 +106,11 @@ def request(  # noqa: PLR0913 (one for each option)
     arguments.apart(output, context, evidence, receipt, config, scores, *appraising.paths(words))
     if not force and output.exists():
         raise RequestError(f"{output}: there is a request already; --force replaces it and its nonce")
-    data = read_bounded(context, what="the context", max_bytes=trace.MAX_CONTEXT_BYTES, error=EvidenceError)
+    data = audit_evidence.context(context)
     model = _geometry(config)
-    claims = None
-    if believed:
-        named = trace_evidence.named(data, str(context), evidence=evidence, receipt=receipt, **words)
-        claims = named.claims
+    named = audit_evidence.named(data, context, evidence=evidence, receipt=receipt, words=words)
+    claims = None if named is None else named.claims
+    if named is not None:
         click.echo(printable(f"evidence  {named.source}: {terminal.verdict(named.result)}"))
     asked = requests.draw(
         data,

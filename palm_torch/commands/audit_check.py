@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from palm_torch import extras, terminal
-from palm_torch.commands import appraising, arguments, audit_words, printing
+from palm_torch.commands import appraising, arguments, audit_evidence, audit_words, printing
 from palm_torch.commands.arguments import FILE
-from palm_torch.errors import BindingError, EvidenceError, InputError, RejectedError, SealError
+from palm_torch.errors import EvidenceError, InputError, RejectedError, SealError
 from palm_torch.escaping import printable
 from palm_torch.exit_codes import ACCEPTED, MALFORMED, REJECTED
 from palm_torch.files import read_bounded, write_atomically
@@ -18,19 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from palm_torch.audit.findings import AuditResult
-    from palm_torch.challenge.request import AuditRequest
     from palm_torch.commands.trace_evidence import Named
     from palm_torch.commit.salted import SaltedOpening
     from palm_torch.commit.weights_commitment import WeightsCommitment
-
-_NOT_SEALED: Final = (
-    "NOT SEALED: the request names nothing that was sealed before it was drawn. What follows says whether "
-    "the trace is consistent in itself, and nothing of what was served, by whom, or when."
-)
-_NOT_APPRAISED: Final = (
-    "NOT APPRAISED: the request names sealed claims, and neither --evidence nor --receipt is given: that "
-    "they are sealed rests on whoever drew the request."
-)
 
 
 @click.command("check", short_help="Compute again what an answer opens.")
@@ -122,11 +112,11 @@ def _checked(
     from palm_torch.challenge import answer as answers
     from palm_torch.challenge import request as requests
     from palm_torch.challenge import used
-    from palm_torch.commit import trace
 
     request = requests.read(asked)
-    data = read_bounded(context, what="the context", max_bytes=trace.MAX_CONTEXT_BYTES, error=EvidenceError)
-    named = _named(request, asked, data, context, sealed, words)
+    data = audit_evidence.context(context)
+    named = audit_evidence.named(data, context, evidence=sealed[0], receipt=sealed[1], words=words)
+    audit_evidence.require_claims(asked, request.claims, named)
     shown = answers.read(answer)
     used.use(asked, shown)
     listed = _list(like)
@@ -136,28 +126,6 @@ def _checked(
     return named, checking.check(
         request, data, shown, weights=weights, spoken_openings=said, decoding=decoding
     )
-
-
-def _named(
-    request: AuditRequest,
-    asked: Path,
-    data: bytes,
-    context: Path,
-    sealed: tuple[Path | None, Path | None],
-    words: dict[str, Any],
-) -> Named | None:
-    evidence, receipt = sealed
-    if evidence is None and receipt is None:
-        return None
-    from palm_torch.commands import trace_evidence
-
-    named = trace_evidence.named(data, str(context), evidence=evidence, receipt=receipt, **words)
-    if request.claims != named.claims:
-        raise BindingError(
-            f"{asked}: expected a request about the claims {named.claims} of {named.source}, got one about "
-            f"{request.claims or 'none'}"
-        )
-    return named
 
 
 def _opening(path: Path) -> SaltedOpening:
@@ -192,10 +160,7 @@ def _as_json(found: AuditResult, named: Named | None) -> dict[str, object]:
 def _show(found: AuditResult, named: Named | None) -> None:
     if named is not None:
         click.echo(printable(f"evidence  {named.source}: {terminal.verdict(named.result)}"))
-    elif found.sealed:
-        click.secho(_NOT_APPRAISED, fg="yellow", err=True)
-    if not found.sealed:
-        click.secho(_NOT_SEALED, fg="yellow", err=True)
+    audit_evidence.warn(sealed=found.sealed, appraised=named is not None)
     for line in audit_words.of_result(found):
         click.echo(printable(line))
     verdict = audit_words.verdict(found)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from palm_torch import extras, terminal
-from palm_torch.commands import appraising, arguments, printing
+from palm_torch.commands import appraising, arguments, audit_evidence, printing
 from palm_torch.commands.arguments import FILE
-from palm_torch.errors import BindingError, EvidenceError, InputError, RejectedError, RequestError, SealError
+from palm_torch.errors import InputError, RejectedError, RequestError, SealError
 from palm_torch.escaping import printable
 from palm_torch.exit_codes import ACCEPTED, MALFORMED, REJECTED
-from palm_torch.files import read_bounded, write_atomically
+from palm_torch.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
     from palm_torch.commands.trace_evidence import Named
     from palm_torch.replaying.result import Replayed, ReplayResult
 
-_UNSEALED: Final = (
-    "NOT SEALED: the request names nothing that was sealed before it was drawn. A replay says whether the "
-    "trace is consistent in itself, and nothing of what was served, by whom, or when."
-)
-_NOT_APPRAISED: Final = (
-    "NOT APPRAISED: the request names sealed claims, and neither --evidence nor --receipt is given: that "
-    "they are sealed rests on whoever drew the request."
-)
 _REPLAY: Final = "replaying blocks"
 
 
@@ -71,21 +63,22 @@ def request(
         from palm_torch.committing import reruns
         from palm_torch.hooks import tap_targets
         from palm_torch.replaying import request as requests
+    from palm_torch.challenge import used
     from palm_torch.commit import trace
 
-    data = _context(context)
+    data = audit_evidence.context(context)
     named = _named(data, context, (evidence, receipt), words)
     own, _ = reruns.model_of(model)
     names = [target.place.path for target in tap_targets.survey(own, "blocks").targets]
     made = requests.draw(data, names, claims=None if named is None else named.claims, queries=queries)
     asked = requests.asked(made, trace.decode(data, what=str(context)))
     made.save(output)
+    used.renew(output)
     click.echo(f"trace     {made.trace}: {asked.batch} × {asked.tokens} tokens, {len(names)} blocks")
     click.echo(f"claims    {made.claims or 'none'}")
     click.echo(f"asks      {queries} places, {len(asked.questions)} openings")
     click.echo(printable(f"request   {output}"))
-    if made.claims is None:
-        click.secho(_UNSEALED, fg="yellow", err=True)
+    audit_evidence.warn(sealed=made.claims is not None, appraised=True)
 
 
 @replay.command("answer", short_help="Open what a request asks for.")
@@ -184,13 +177,9 @@ def _checked(
     from palm_torch.replaying import request as requests
 
     wanted = requests.read(asked)
-    data = _context(context)
+    data = audit_evidence.context(context)
     named = _named(data, context, sealed, words)
-    if named is not None and wanted.claims != named.claims:
-        raise BindingError(
-            f"{asked}: expected a request about the claims {named.claims} of {named.source}, got one about "
-            f"{wanted.claims or 'none'}"
-        )
+    audit_evidence.require_claims(asked, wanted.claims, named)
     shown = answers.read(answer)
     own, _ = reruns.model_of(model)
     used.use(asked, shown)
@@ -198,22 +187,12 @@ def _checked(
     return named, found
 
 
-def _context(path: Path) -> bytes:
-    from palm_torch.commit import trace
-
-    return read_bounded(path, what="the context", max_bytes=trace.MAX_CONTEXT_BYTES, error=EvidenceError)
-
-
 def _named(
     data: bytes, context: Path, sealed: tuple[Path | None, Path | None], words: dict[str, Any]
 ) -> Named | None:
-    evidence, receipt = sealed
-    if evidence is None and receipt is None:
-        return None
-    from palm_torch.commands import trace_evidence
-
-    named = trace_evidence.named(data, str(context), evidence=evidence, receipt=receipt, **words)
-    click.echo(printable(f"evidence  {named.source}: {terminal.verdict(named.result)}"), err=True)
+    named = audit_evidence.named(data, context, evidence=sealed[0], receipt=sealed[1], words=words)
+    if named is not None:
+        click.echo(printable(f"evidence  {named.source}: {terminal.verdict(named.result)}"), err=True)
     return named
 
 
@@ -230,10 +209,7 @@ def _as_json(found: ReplayResult, named: Named | None) -> dict[str, object]:
 
 
 def _show(found: ReplayResult, named: Named | None) -> None:
-    if not found.sealed:
-        click.secho(_UNSEALED, fg="yellow", err=True)
-    elif named is None:
-        click.secho(_NOT_APPRAISED, fg="yellow", err=True)
+    audit_evidence.warn(sealed=found.sealed, appraised=named is not None)
     for line in _lines(found):
         click.echo(printable(line))
     good = "yellow" if named is None or named.result.warnings else "green"
