@@ -70,7 +70,7 @@ def looked_up(shown: Shown, part: Part, place: Place) -> Iterator[Finding]:
             found = min(
                 (
                     margins.compare(row, _weights(source, name, number))
-                    for number in _numbers(shown, source, name, place)
+                    for number in _numbers(shown, source, ids, name, place)
                 ),
                 key=lambda margin: margin.ratio,
             )
@@ -84,11 +84,8 @@ def _weights(source: Source, role: str, number: int) -> Bounded:
     return embedding.looked_up(rows, tokens=1)[0]
 
 
-def _numbers(shown: Shown, source: Source, role: str, place: Place) -> tuple[int, ...]:
+def _numbers(shown: Shown, source: Source, ids: Tokens, role: str, place: Place) -> tuple[int, ...]:
     """Returns which rows of a table a place may have: positions count padding before it, or do not."""
-    ids = shown.tokens
-    if ids is None:
-        return ()
     row = ids.rows[place.sequence]
     if role == "token embedding":
         return (row[place.token],)
