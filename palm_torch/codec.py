@@ -14,12 +14,14 @@ import types
 import typing
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
+from palm_torch import files
 from palm_torch.digest import Digest
 from palm_torch.encoding import Json, decode_base64, decode_json, encode_base64
 from palm_torch.errors import EncodingError, InputError, PalmTorchError
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -92,6 +94,23 @@ def from_bytes(kind: type[T], data: bytes, *, what: str, max_bytes: int, error: 
     """
     value = parse(data, what=what, max_bytes=max_bytes, error=error)
     return from_json(kind, value, what=what, error=error)
+
+
+def from_file(kind: type[T], path: Path, *, what: str, max_bytes: int, error: type[InputError]) -> T:
+    """Builds a dataclass from a file: its bytes, then `from_bytes`.
+
+    Args:
+        kind: The dataclass to build.
+        path: The file, whose name stands in messages about what it says.
+        what: What it is, for messages about reading it.
+        max_bytes: Longest file to look at.
+        error: Class of the error to raise.
+
+    Raises:
+        InputError: Of class `error`, if it cannot be read, or is anything else.
+    """
+    data = files.read_bounded(path, what=what, max_bytes=max_bytes, error=error)
+    return from_bytes(kind, data, what=str(path), max_bytes=max_bytes, error=error)
 
 
 def from_json(kind: type[T], value: Json, *, what: str, error: type[InputError], defaults: bool = False) -> T:

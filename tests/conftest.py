@@ -172,6 +172,15 @@ def fresh_process() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def few_sources() -> Iterator[None]:
+    """Has sessions of a file's tests list little code, which they would look at for every answer."""
+    import answering
+
+    with answering.few_sources():
+        yield
+
+
 @pytest.fixture(scope="session")
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> ResumedRun:
     """Returns one challenged training run in three sessions, with their keys and receipts."""

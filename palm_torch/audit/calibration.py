@@ -251,8 +251,9 @@ def read(path: str | Path) -> Calibration:
     Raises:
         DataError: If it cannot be read or is none.
     """
-    data = files.read_bounded(Path(path), what="the calibration", max_bytes=MAX_BYTES, error=DataError)
-    return decode(data, what=str(path))
+    return codec.from_file(
+        Calibration, Path(path), what="the calibration", max_bytes=MAX_BYTES, error=DataError
+    )
 
 
 def _units(runs: Sequence[Sequence[Distances]]) -> tuple[Units, ...]:

@@ -235,5 +235,6 @@ def read(path: str | Path) -> Fingerprint:
     Raises:
         EvidenceError: If it cannot be read or is none.
     """
-    data = files.read_bounded(Path(path), what="the fingerprint", max_bytes=MAX_BYTES, error=EvidenceError)
-    return decode(data, what=str(path))
+    return codec.from_file(
+        Fingerprint, Path(path), what="the fingerprint", max_bytes=MAX_BYTES, error=EvidenceError
+    )

@@ -144,8 +144,17 @@ def read(path: Path) -> AuditAnswer:
     Raises:
         EvidenceError: If the file cannot be read or is not exactly an answer.
     """
+    return read_known(path)[0]
+
+
+def read_known(path: Path) -> tuple[AuditAnswer, Digest]:
+    """Reads an answer as `read` does, and returns its digest too, of the very bytes that were read.
+
+    Raises:
+        EvidenceError: As `read`.
+    """
     data = files.read_bounded(path, what="the answer", max_bytes=MAX_BYTES, error=EvidenceError)
-    return decode(data, what=str(path))
+    return decode(data, what=str(path)), tagged_digest(_TAG, data)
 
 
 def decode(data: bytes, *, what: str) -> AuditAnswer:

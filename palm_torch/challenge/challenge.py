@@ -16,7 +16,6 @@ from palm_torch.challenge.extents import Extents
 from palm_torch.challenge.modules import Modules
 from palm_torch.challenge.parts import Part
 from palm_torch.challenge.places import Place
-from palm_torch.encoding import decode_hex
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def asked(request: AuditRequest, context: Context) -> Asked:
     known = parts.parts(request.geometry)
     there = trace_extents.extents(context, known)
     _check_widths(request.geometry, context, known)
-    seed = drawing.seed(request.claims, request.trace, decode_hex(request.nonce, what="nonce"))
+    seed = request.seed
     return Asked(
         parts=known,
         extents=there,

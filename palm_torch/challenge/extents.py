@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from palm_torch.challenge.parts import Part
     from palm_torch.commit.trace import Calls, Context
-    from palm_torch.commit.trace_groups import Group
 
 MAX_TOKENS: Final = 1 << 20
 MAX_SEQUENCES: Final = 1 << 12
 """Most tokens of a sequence, and most sequences, in a trace that is audited."""
 
-_ONE_RUN: Final = "expected one forward pass, or one generation of one batch, in a trace with layers='audit'"
+ONE_RUN: Final = "expected one forward pass, or one generation of one batch"
+"""What a trace has to be of, for messages."""
+_ONE_RUN: Final = f"{ONE_RUN}, in a trace with layers='audit'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def extents(context: Context, asked: Sequence[Part]) -> Extents:
     """
     *others, head = asked
     modules = Modules(context)
-    schedule = _schedule(modules, others[0].anchor)
+    schedule = schedule_of(modules, others[0].anchor)
     alike: set[int] = set()  # groups whose calls were gone through: once, however many modules they have
     alone: set[int] = set()
     for part in others:
@@ -129,28 +130,52 @@ def extents(context: Context, asked: Sequence[Part]) -> Extents:
             if module != part.anchor and _is_alone(modules, module, schedule):
                 alone.add(group)
                 continue
-            if _schedule(modules, module) != schedule:
+            if schedule_of(modules, module) != schedule:
                 raise DataError(f"{module}: {_ONE_RUN}: its calls are not those of {others[0].anchor}")
             alike.add(group)
-    if _schedule(modules, head.rows["norm"]) != schedule:
+    if schedule_of(modules, head.rows["norm"]) != schedule:
         raise DataError(f"{head.rows['norm']}: {_ONE_RUN}: its calls are not those of {others[0].anchor}")
-    logits = tuple(_segments(schedule, _schedule(modules, head.anchor), head.anchor))
-    tokens, batch = sum(run.count * run.tokens for run in schedule), schedule[0].batch
+    logits = tuple(_segments(schedule, schedule_of(modules, head.anchor), head.anchor))
+    batch, tokens = size_of(schedule)
+    return Extents(batch=batch, tokens=tokens, logits=logits)
+
+
+def schedule_of(modules: Modules, module: str, *, expected: str = _ONE_RUN) -> tuple[Calls, ...]:
+    """Returns the calls of a module: all of them, of one batch, with tokens.
+
+    Args:
+        modules: The modules of the trace.
+        module: Canonical path of the module.
+        expected: What the message says was expected.
+
+    Raises:
+        DataError: If the module is missing, or its calls are others.
+    """
+    schedule = modules.find(module)[1].schedule
+    call = 0
+    for run in schedule:
+        if run.first != call or run.batch != schedule[0].batch or not run.rows:
+            raise DataError(
+                f"{module}: {expected}: calls {run.first} to {run.end - 1} have {run.batch} sequences of "
+                f"{run.tokens} tokens"
+            )
+        call = run.end
+    return schedule
+
+
+def size_of(schedule: tuple[Calls, ...]) -> tuple[int, int]:
+    """Returns how many sequences calls have, and how many tokens of each were fed.
+
+    Raises:
+        DataError: If they are more than a trace that is audited has.
+    """
+    batch, tokens = schedule[0].batch, sum(run.count * run.tokens for run in schedule)
     if tokens > MAX_TOKENS or batch > MAX_SEQUENCES:
         raise DataError(
             f"trace: expected at most {MAX_SEQUENCES} sequences of {MAX_TOKENS} tokens, got {batch} of "
             f"{tokens}"
         )
-    return Extents(batch=batch, tokens=tokens, logits=logits)
-
-
-def group_of(context: Context, module: str) -> Group:
-    """Returns the group with a module's tensors.
-
-    Raises:
-        DataError: If there is none, or the module has several outputs or kinds of tensors.
-    """
-    return Modules(context).find(module)[1]
+    return batch, tokens
 
 
 def _is_alone(modules: Modules, module: str, schedule: tuple[Calls, ...]) -> bool:
@@ -160,20 +185,6 @@ def _is_alone(modules: Modules, module: str, schedule: tuple[Calls, ...]) -> boo
         one.batch == 1 and (one.first, one.count, one.tokens) == (run.first, run.count, run.tokens)
         for one, run in zip(own, schedule, strict=True)
     )
-
-
-def _schedule(modules: Modules, module: str) -> tuple[Calls, ...]:
-    """Returns the calls of a module: all of them, of one batch, with tokens."""
-    schedule = modules.find(module)[1].schedule
-    call = 0
-    for run in schedule:
-        if run.first != call or run.batch != schedule[0].batch or not run.rows:
-            raise DataError(
-                f"{module}: {_ONE_RUN}: calls {run.first} to {run.end - 1} have {run.batch} sequences of "
-                f"{run.tokens} tokens"
-            )
-        call = run.end
-    return schedule
 
 
 def _segments(fed: tuple[Calls, ...], shown: tuple[Calls, ...], module: str) -> Iterator[Segment]:

@@ -6,30 +6,25 @@ goes into the draw, since quotes can be made again until they suit. Specificatio
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from palm_torch import codec, files
-from palm_torch.challenge import parts
+from palm_torch import codec
+from palm_torch.challenge import drawn, parts
+from palm_torch.challenge.drawn import DrawnRequest
 from palm_torch.challenge.geometry import Geometry
 from palm_torch.commit import trace
-from palm_torch.digest import TAGGED_SHA256, Digest, tagged_digest
-from palm_torch.encoding import decode_hex, encode_json
+from palm_torch.digest import Digest, tagged_digest
 from palm_torch.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 MEDIA_TYPE: Final = "application/vnd.palm-torch.audit-request+json;version=1"
 SUFFIX: Final = ".palm-audit.json"
 
-START: Final = b'{"claims":'
-"""What every request begins with, being canonical JSON."""
-
 MAX_BYTES: Final = 1 << 20
-NONCE_BYTES: Final = 32
 MAX_QUERIES: Final = 4096
 MAX_COORDINATES: Final = 64
 MAX_WEIGHT: Final = 1 << 32
@@ -38,7 +33,7 @@ _TAG: Final = "palm-torch/audit-request/v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuditRequest:
+class AuditRequest(DrawnRequest):
     """What a verifier asks of a trace.
 
     Attributes:
@@ -58,10 +53,6 @@ class AuditRequest:
         RequestError: If it asks for what no answer could show.
     """
 
-    media_type: str
-    claims: Digest | None
-    trace: Digest
-    nonce: str
     geometry: Geometry
     queries: int
     whole: int
@@ -70,11 +61,7 @@ class AuditRequest:
 
     def __post_init__(self) -> None:
         """Refuses another version, and numbers out of range."""
-        if self.media_type != MEDIA_TYPE:
-            raise RequestError(f"media_type: expected {MEDIA_TYPE!r}, got {self.media_type[:80]!r}")
-        if self.trace.algorithm != TAGGED_SHA256:
-            raise RequestError(f"trace: expected a {TAGGED_SHA256} root, got {self.trace}")
-        decode_hex(self.nonce, what="nonce", length_bytes=NONCE_BYTES)
+        self.require_drawn(MEDIA_TYPE)
         bounds = {"queries": MAX_QUERIES, "whole": self.geometry.blocks, "coordinates": MAX_COORDINATES}
         for name, most in bounds.items():
             if not 0 <= (count := getattr(self, name)) <= most:
@@ -90,18 +77,6 @@ class AuditRequest:
     def digest(self) -> Digest:
         """What an answer names the request by."""
         return tagged_digest(_TAG, self.encode())
-
-    def encode(self) -> bytes:
-        """Returns the file's bytes, canonical JSON."""
-        return encode_json(codec.to_json(self))
-
-    def save(self, path: str | Path) -> None:
-        """Writes the request to a file, whole or not at all.
-
-        Raises:
-            RequestError: If it cannot be written.
-        """
-        files.write_atomically(Path(path), [self.encode()], error=RequestError)
 
 
 def draw(
@@ -135,7 +110,7 @@ def draw(
         media_type=MEDIA_TYPE,
         claims=claims,
         trace=trace.root(context),
-        nonce=(secrets.token_bytes(NONCE_BYTES) if nonce is None else nonce).hex(),
+        nonce=drawn.fresh(nonce),
         geometry=geometry,
         queries=queries,
         whole=whole,
@@ -150,8 +125,7 @@ def read(path: Path) -> AuditRequest:
     Raises:
         RequestError: If the file cannot be read or is not exactly a request.
     """
-    data = files.read_bounded(path, what="the request", max_bytes=MAX_BYTES, error=RequestError)
-    return decode(data, what=str(path))
+    return codec.from_file(AuditRequest, path, what="the request", max_bytes=MAX_BYTES, error=RequestError)
 
 
 def decode(data: bytes, *, what: str) -> AuditRequest:

@@ -186,5 +186,4 @@ def read(path: str | Path) -> Scores:
     Raises:
         DataError: If it cannot be read or has none.
     """
-    data = files.read_bounded(Path(path), what="the scores", max_bytes=MAX_BYTES, error=DataError)
-    return decode(data, what=str(path))
+    return codec.from_file(Scores, Path(path), what="the scores", max_bytes=MAX_BYTES, error=DataError)

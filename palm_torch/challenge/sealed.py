@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from palm_torch import receipt
-from palm_torch.commit import history
-from palm_torch.cvm import binding
 from palm_torch.digest import TAGGED_SHA256, Digest, sha256_digest
+from palm_torch.sessions import seals
 
 if TYPE_CHECKING:
     from palm_torch.evidence import Bundle
@@ -21,14 +20,7 @@ if TYPE_CHECKING:
 
 def of_evidence(bundle: Bundle) -> Digest:
     """Returns the claims root that the last quote of sealed evidence commits to."""
-    root = binding.end_claims_root(
-        bundle.end.statement,
-        history.root_of(bundle.log),
-        len(bundle.log),
-        bundle.session_key,
-        bundle.begin.quote,
-    )
-    return Digest(TAGGED_SHA256, root)
+    return Digest(TAGGED_SHA256, seals.end_claims_root(bundle))
 
 
 def of_receipt(content: AnswerReceipt) -> Digest:

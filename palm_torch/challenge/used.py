@@ -16,26 +16,25 @@ from palm_torch.errors import EncodingError, FreshnessError, RequestError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from palm_torch.challenge.answer import AuditAnswer
 
 SUFFIX: Final = ".used"
 
 _MAX_BYTES: Final = 1 << 10
 
 
-def use(request: Path, answer: AuditAnswer) -> None:
+def use(request: Path, answer: Digest) -> None:
     """Notes that an answer to a request was checked; call it before anything of the answer is.
 
     Args:
         request: The request's file; the note lies beside it, as ``<request>.used``.
-        answer: The answer.
+        answer: The digest of the answer.
 
     Raises:
         FreshnessError: If another answer to this request was checked before.
         RequestError: If the note cannot be read or written: then nothing may be checked.
     """
     path = request.with_name(request.name + SUFFIX)
-    line = f"{answer.digest}\n".encode("ascii")
+    line = f"{answer}\n".encode("ascii")
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except FileExistsError:

@@ -117,8 +117,8 @@ def _checked(
     data = audit_evidence.context(context)
     named = audit_evidence.named(data, context, evidence=sealed[0], receipt=sealed[1], words=words)
     audit_evidence.require_claims(asked, request.claims, named)
-    shown = answers.read(answer)
-    used.use(asked, shown)
+    shown, digest = answers.read_known(answer)
+    used.use(asked, digest)
     listed = _list(like)
     weights = checking.weights_at_hand(request, data, paths, like=listed) if paths else None
     said = [_opening(path) for path in openings]

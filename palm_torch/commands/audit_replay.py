@@ -180,9 +180,9 @@ def _checked(
     data = audit_evidence.context(context)
     named = _named(data, context, sealed, words)
     audit_evidence.require_claims(asked, wanted.claims, named)
-    shown = answers.read(answer)
+    shown, digest = answers.read_known(answer)
     own, _ = reruns.model_of(model)
-    used.use(asked, shown)
+    used.use(asked, digest)
     found: ReplayResult = blocks.check(wanted, data, shown, own, within=within)
     return named, found
 

@@ -6,22 +6,22 @@ Specification: docs/spec/59-audit-results.md.
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from palm_torch import codec, files
-from palm_torch.challenge import drawing, extents, questions
+from palm_torch import codec
+from palm_torch.challenge import drawing, drawn, extents, questions
+from palm_torch.challenge.drawn import DrawnRequest
+from palm_torch.challenge.modules import Modules
 from palm_torch.challenge.places import Place
 from palm_torch.commit import trace
 from palm_torch.commit.trace_rows import Question
-from palm_torch.digest import TAGGED_SHA256, Digest, tagged_digest
-from palm_torch.encoding import decode_hex, encode_json
+from palm_torch.digest import Digest, tagged_digest
 from palm_torch.errors import DataError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from palm_torch.commit.trace import Context
 
@@ -33,13 +33,12 @@ MAX_BLOCKS: Final = 1 << 12
 MAX_QUERIES: Final = 256
 """Most places of one request: each costs the verifier a forward pass."""
 
-_NONCE_BYTES: Final = 32
 _TAG: Final = "palm-torch/replay-request/v1"
 _LABEL: Final = "replay/places"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayRequest:
+class ReplayRequest(DrawnRequest):
     """What a verifier asks of a trace.
 
     Attributes:
@@ -55,20 +54,12 @@ class ReplayRequest:
         RequestError: If it asks for what no answer could show.
     """
 
-    media_type: str
-    claims: Digest | None
-    trace: Digest
-    nonce: str
     blocks: tuple[str, ...]
     queries: int
 
     def __post_init__(self) -> None:
         """Refuses another version, and numbers out of range."""
-        if self.media_type != MEDIA_TYPE:
-            raise RequestError(f"media_type: expected {MEDIA_TYPE!r}, got {self.media_type[:80]!r}")
-        if self.trace.algorithm != TAGGED_SHA256:
-            raise RequestError(f"trace: expected a {TAGGED_SHA256} root, got {self.trace}")
-        decode_hex(self.nonce, what="nonce", length_bytes=_NONCE_BYTES)
+        self.require_drawn(MEDIA_TYPE)
         if not 1 <= len(self.blocks) <= MAX_BLOCKS or len(set(self.blocks)) != len(self.blocks):
             raise RequestError(f"blocks: expected 1 to {MAX_BLOCKS} different paths, got {len(self.blocks)}")
         if not 1 <= self.queries <= MAX_QUERIES:
@@ -78,18 +69,6 @@ class ReplayRequest:
     def digest(self) -> Digest:
         """What an answer names the request by."""
         return tagged_digest(_TAG, self.encode())
-
-    def encode(self) -> bytes:
-        """Returns the file's bytes, canonical JSON."""
-        return encode_json(codec.to_json(self))
-
-    def save(self, path: str | Path) -> None:
-        """Writes the request to a file, whole or not at all.
-
-        Raises:
-            RequestError: If it cannot be written.
-        """
-        files.write_atomically(Path(path), [self.encode()], error=RequestError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +112,7 @@ def draw(
         media_type=MEDIA_TYPE,
         claims=claims,
         trace=trace.root(context),
-        nonce=(secrets.token_bytes(_NONCE_BYTES) if nonce is None else nonce).hex(),
+        nonce=drawn.fresh(nonce),
         blocks=tuple(blocks),
         queries=queries,
     )
@@ -150,8 +129,7 @@ def asked(request: ReplayRequest, context: Context) -> Asked:
         DataError: If the trace lacks a block, or is of more than one forward pass or generation.
     """
     batch, tokens = _extent(request, context)
-    seed = drawing.seed(request.claims, request.trace, decode_hex(request.nonce, what="nonce"))
-    stream = drawing.Stream(seed, _LABEL)
+    stream = drawing.Stream(request.seed, _LABEL)
     places = tuple(
         Place(stream.below(len(request.blocks)), stream.below(batch), stream.below(tokens))
         for _ in range(request.queries)
@@ -166,33 +144,17 @@ def read(path: Path) -> ReplayRequest:
     Raises:
         RequestError: If the file cannot be read or is not exactly a request.
     """
-    data = files.read_bounded(path, what="the request", max_bytes=MAX_BYTES, error=RequestError)
-    return codec.from_bytes(ReplayRequest, data, what=str(path), max_bytes=MAX_BYTES, error=RequestError)
+    return codec.from_file(ReplayRequest, path, what="the request", max_bytes=MAX_BYTES, error=RequestError)
 
 
 def _extent(request: ReplayRequest, context: Context) -> tuple[int, int]:
     """Returns how many sequences all blocks have, and of how many tokens."""
-    first = extents.group_of(context, request.blocks[0]).schedule
-    batch, call = first[0].batch, 0
+    modules, first = Modules(context), request.blocks[0]
+    schedule = modules.find(first)[1].schedule
     for block in request.blocks[1:]:
-        if extents.group_of(context, block).schedule != first:
-            raise DataError(
-                f"{block}: expected the calls of {request.blocks[0]}, got others: name blocks of one chain"
-            )
-    for run in first:
-        if run.first != call or run.batch != batch or not run.rows:
-            raise DataError(
-                f"{request.blocks[0]}: expected one forward pass, or one generation of one batch: calls "
-                f"{run.first} to {run.end - 1} have {run.batch} sequences of {run.tokens} tokens"
-            )
-        call = run.end
-    tokens = sum(run.count * run.tokens for run in first)
-    if tokens > extents.MAX_TOKENS or batch > extents.MAX_SEQUENCES:
-        raise DataError(
-            f"trace: expected at most {extents.MAX_SEQUENCES} sequences of {extents.MAX_TOKENS} tokens, got "
-            f"{batch} of {tokens}"
-        )
-    return batch, tokens
+        if modules.find(block)[1].schedule != schedule:
+            raise DataError(f"{block}: expected the calls of {first}, got others: name blocks of one chain")
+    return extents.size_of(extents.schedule_of(modules, first, expected=extents.ONE_RUN))
 
 
 def _needed(request: ReplayRequest, places: Sequence[Place]) -> Iterator[tuple[str, int, tuple[int, int]]]:

@@ -43,14 +43,19 @@ def begin_context(opening: Opening) -> bytes:
 
 def end_context(bundle: Bundle) -> bytes:
     """Returns what the report data of an end quote, and the nonces of its GPUs, derive from; 32 bytes."""
-    root = binding.end_claims_root(
+    root = end_claims_root(bundle)
+    return context(bundle.challenge, run_id=bundle.run_id, phase="end", claims_root=root)
+
+
+def end_claims_root(bundle: Bundle) -> bytes:
+    """Returns the claims root that the end quote of sealed evidence commits to; 32 bytes."""
+    return binding.end_claims_root(
         bundle.end.statement,
         history.root_of(bundle.log),
         len(bundle.log),
         bundle.session_key,
         bundle.begin.quote,
     )
-    return context(bundle.challenge, run_id=bundle.run_id, phase="end", claims_root=root)
 
 
 def check_begin(opening: Opening, begin: Begin, quote: Verified) -> None:

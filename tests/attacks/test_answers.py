@@ -18,19 +18,11 @@ from palm_torch.digest import sha256_digest, tagged_digest
 from palm_torch.errors import BindingError, ClaimError, EvidenceError, SignatureError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from answering import Chat
 
     from palm_torch.committing.proof import Proof
 
-pytestmark = pytest.mark.usefixtures("fresh_process")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    with answering.few_sources():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh_process", "few_sources")
 
 
 OTHER = tagged_digest("palm-torch/example/v1", b"another")

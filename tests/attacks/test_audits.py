@@ -52,9 +52,9 @@ def test_attack_86_a_second_answer_after_the_first_was_looked_at(
     path = tmp_path / "ask.palm-audit.json"
     asked.save(path)
     first = answering.answer(asked, made.kept())
-    used.use(path, first)
+    used.use(path, first.digest)
     with pytest.raises(FreshnessError, match="another answer needs another request"):
-        used.use(path, dataclasses.replace(first, decoding={"do_sample": False}))
+        used.use(path, dataclasses.replace(first, decoding={"do_sample": False}).digest)
 
 
 def test_attack_87_an_answer_to_another_request(made: audited.Audited) -> None:

@@ -5,27 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import answering
 import pytest
 
 from palm_torch import cli
 from palm_torch.appraisal import policy_template
 from palm_torch.cvm import simulated
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
 
-pytestmark = pytest.mark.usefixtures("fresh_process")
-
-
-@pytest.fixture(autouse=True)
-def quick() -> Iterator[None]:
-    with answering.few_sources():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh_process", "few_sources")
 
 
 def test_every_block_runs_one_after_the_other(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import answering
 import pytest
 
 from palm_torch import receipt, statement
@@ -14,18 +13,9 @@ from palm_torch.appraisal import answer_traces
 from palm_torch.commit import salted
 from palm_torch.properties import Session
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 README = Path(__file__).parents[2] / "README.md"
 
-pytestmark = pytest.mark.usefixtures("fresh_process")
-
-
-@pytest.fixture(autouse=True)
-def quick() -> Iterator[None]:
-    with answering.few_sources():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh_process", "few_sources")
 
 
 def test_a_session_of_answers_runs_as_it_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

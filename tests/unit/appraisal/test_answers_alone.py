@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import answering
 import pytest
 from answering import chat, check, content, signed_by
@@ -14,16 +12,7 @@ from palm_torch.attesting.attested import attested
 from palm_torch.errors import BindingError
 from palm_torch.roles import Artifact, Source
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-pytestmark = pytest.mark.usefixtures("fresh_process")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    with answering.few_sources():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh_process", "few_sources")
 
 
 def test_what_a_policy_waves_through_is_told_of_a_receipt_as_well() -> None:

@@ -31,15 +31,9 @@ from palm_torch.properties import Session as SessionProperty
 from palm_torch.result import Tier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-pytestmark = pytest.mark.usefixtures("fresh_process")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    with answering.few_sources():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh_process", "few_sources")
 
 
 def test_a_session_says_which_model_answered_and_how() -> None:

@@ -27,13 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("fresh_process")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    with answering.few_sources():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh_process", "few_sources")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import audited
 import pytest
 
 from palm_torch.challenge import extents, parts
+from palm_torch.challenge.modules import Modules
 from palm_torch.commit.trace import Calls, Site
 from palm_torch.errors import DataError
 
@@ -127,8 +128,8 @@ def test_modules_with_several_outputs() -> None:
     with pytest.raises(
         DataError, match=r"model\.embed_tokens: expected one of its outputs, which are '', '0'"
     ):
-        extents.group_of(context, "model.embed_tokens")
-    assert extents.group_of(made.context, "model.embed_tokens") == group
+        Modules(context).find("model.embed_tokens")
+    assert Modules(made.context).find("model.embed_tokens")[1] == group
 
 
 @pytest.mark.parametrize(
