@@ -1,9 +1,9 @@
 """Checks that allow for rounding: our fingerprint and TOPLOC, on the same rows, calibrated on the same runs.
 
-The threshold of both comes about in one way, that of `palm_torch.audit.calibration`. A prompt counts once,
-with the worst of its honest re-runs. Every third prompt says how large each measure of a method is; a score
-is the largest measure in these units; the threshold is the largest score of the other prompts, none of which
-exceeds it. So, if later honest prompts are like these n, each method accuses at most one of n + 1 of them.
+The threshold of both comes about in one way, that of `palm_torch.audit.calibration`. Every third prompt says
+how large each measure of a method is; a score is the largest measure in these units; the threshold is the
+largest score of the other prompts, none of which exceeds it. So, if later honest prompts are like these n,
+each method accuses at most one of n + 1 of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Four verifiers who look at the same activations, one attack at a time."""
+"""Four verifiers who look at the same activations, one attack at a time.
+
+Who runs the model again knows how he does that, and how far honest answers are from such runs: there is a
+threshold for each setting.
+"""
 
 from __future__ import annotations
 
@@ -97,8 +101,11 @@ class Verifiers:
         self._verifier = rerunning.Verifier(world, list(dict.fromkeys(modules)))
         found = [self._honest(-1 - number) for number in range(prompts)]
         self._judges = [
-            method.calibrated([[run[number] for run in prompt] for prompt in found])
-            for number, method in enumerate(tolerant.METHODS)
+            [
+                method.calibrated([[prompt[setting][number]] for prompt in found])
+                for number, method in enumerate(tolerant.METHODS)
+            ]
+            for setting in range(len(rerunning.SETTINGS))
         ]
 
     def row(
@@ -117,9 +124,10 @@ class Verifiers:
         shown = [auditor.shown(make(self._world, run)) for run in range(runs)]
         counts, published = [0] * len(tolerant.METHODS), 0
         for number, item in enumerate(shown):
-            setting = rerunning.SETTINGS[number % len(rerunning.SETTINGS)]
-            own = self._verifier.rows(item.claim.served.tokens, setting)
-            for at, (method, judge) in enumerate(zip(tolerant.METHODS, self._judges, strict=True)):
+            setting = number % len(rerunning.SETTINGS)
+            own = self._verifier.rows(item.claim.served.tokens, rerunning.SETTINGS[setting])
+            judges = self._judges[setting]
+            for at, (method, judge) in enumerate(zip(tolerant.METHODS, judges, strict=True)):
                 apart = self._apart(method, item.claim.served, own)
                 counts[at] += judge.score(apart) > judge.threshold
                 published += isinstance(apart, toploc.Errors) and apart.above(toploc.PUBLISHED)
