@@ -5,20 +5,23 @@ of `LAYERS` blocks of width 768 that keeps nothing between tokens but its input.
 ``run.begin_answer()`` before and ``run.answer(...)`` after; the receipt is the part of that which signs and
 logs. All times are CPU time of the loop's own thread (on a machine with other work, the clock on the wall
 says nothing), medians, plain and attested answers in turn, so that what attesting needs has left the caches
-each time. Two bars: the receipt at most 1 ms; the whole addition at most 1 ms, and at most 2 % of the plain
-answer. The first answer after ``run.model(...)`` stands apart, and so does how much of a receipt is the list
-of code, and what it costs to sign that.
+each time. Bars: the receipt at most 1 ms; the whole addition at most 1 ms, and at most 2 % of the plain
+answer. Milliseconds are for a machine of known speed (`support/yardstick.py`); figures as measured stand
+beside those that are judged. The first answer after ``run.model(...)`` stands apart, and so does how much of
+a receipt is the list of code, and what it costs to sign that. Exits 1 when a bar is missed.
 """
 
 from __future__ import annotations
 
 import functools
 import statistics
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
+from support.yardstick import NOMINAL_MS, commitment, judged, processor_ms
 from torch import nn
 
 from palm_torch import codec, dsse
@@ -90,13 +93,15 @@ def signing(payload: bytes) -> float:
     return statistics.median(cpu(sign)[0] for _ in range(ROUNDS))
 
 
-def main() -> None:
-    """Measures and prints."""
+def main() -> int:
+    """Measures and prints; returns 1 if a bar was missed."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = Model().eval()
     prompts = [torch.randint(0, VOCABULARY, (1, PROMPT)) for _ in range(WARM + ROUNDS)]
     receipts: list[float] = []
+    yards: list[float] = []
+    commitment()  # loads what is loaded once
     with attested("session", attester="simulated") as run:
         run.model(model)
         issue = run._sealer.issue  # noqa: SLF001 (what is timed is a part of what users call)
@@ -119,17 +124,27 @@ def main() -> None:
             )
             added.append(before + after)
             payload = signed.receipt.envelope.payload
+            yards.append(processor_ms(commitment))
     answer, addition, receipt = (statistics.median(times[WARM:]) * 1e3 for times in (plain, added, receipts))
     listed = len(encode_json(codec.to_json(decode_content(payload).issued.code.files)))
     listing = (signing(payload) - signing(payload[listed:])) * 1e3
     weights = sum(parameter.numel() for parameter in model.parameters())
     print(f"plain answer, {TOKENS} tokens, width {WIDTH}, {weights / 1e6:.0f} M parameters: {answer:.1f} ms")
-    print(f"receipt of {len(payload)} bytes: {receipt:.2f} ms (bar: {RECEIPT_MS:.0f} ms)")
+    yard = statistics.median(yards)
+    counted, counted_receipt = judged(addition, yard), judged(receipt, yard)
+    print(f"in brackets what is judged, where ckzg's commitment takes {NOMINAL_MS:.0f} ms; here {yard:.0f}")
+    print(
+        f"receipt of {len(payload)} bytes: {receipt:.2f} ({counted_receipt:.2f}) ms "
+        f"(bar: {RECEIPT_MS:.0f} ms)"
+    )
     print(f"  of which its list of code, {listed} bytes: {listing:.2f} ms")
-    print(f"attesting one answer: {addition:.2f} ms (bar: {ANSWER_MS:.0f} ms)")
-    print(f"attesting the first answer: {added[0] * 1e3:.2f} ms (bar: {ANSWER_MS:.0f} ms)")
+    print(f"attesting one answer: {addition:.2f} ({counted:.2f}) ms (bar: {ANSWER_MS:.0f} ms)")
+    print(f"attesting the first answer: {added[0] * 1e3:.2f} ({judged(added[0] * 1e3, yard):.2f}) ms")
     print(f"attesting / plain answer: {addition / answer:.2%} (bar: {SHARE:.0%})")
+    met = counted <= ANSWER_MS and counted_receipt <= RECEIPT_MS and addition <= SHARE * answer
+    print("bars: met" if met else "bars: MISSED")
+    return int(not met)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
