@@ -20,7 +20,7 @@ from palm_torch.encoding import Json, decode_base64, decode_json, encode_base64
 from palm_torch.errors import EncodingError, InputError, PalmTorchError
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 T = TypeVar("T")
@@ -39,33 +39,38 @@ def to_json(value: object) -> Json:
     Raises:
         EncodingError: If the value has a type that the codec does not know.
     """
-    if value is None or type(value) is str:
-        return value
-    if isinstance(value, Digest):
-        return str(value)
-    if isinstance(value, enum.Enum):
-        return to_json(value.value)
-    if isinstance(value, (str, int, float)):
-        return value
-    if isinstance(value, bytes):
-        return encode_base64(value)
-    if isinstance(value, (tuple, list)):
-        return [to_json(item) for item in value]
-    if isinstance(value, dict):
-        return {_key(key): to_json(item) for key, item in value.items()}
-    kind: Any = type(value)
-    names = _names(kind)
-    if names is not None:
-        return {name: to_json(getattr(value, name)) for name in names}
-    raise EncodingError(f"no JSON form for {type(value).__name__}")
+    return _WRITERS[type(value)](value)
 
 
-@functools.cache
-def _names(kind: Any) -> tuple[str, ...] | None:  # noqa: ANN401 (any class)
-    """Returns the names of a dataclass's fields, None for another class."""
+class _Writers(dict[type[Any], "Callable[[Any], Json]"]):
+    """What makes JSON of the values of a class; found out once for each class."""
+
+    def __missing__(self, kind: type[Any]) -> Callable[[Any], Json]:
+        """Finds it out."""
+        writer = self[kind] = _writer(kind)
+        return writer
+
+
+_WRITERS: Final = _Writers()
+
+
+def _writer(kind: type[Any]) -> Callable[[Any], Json]:
+    if issubclass(kind, enum.Enum):
+        return lambda value: to_json(value.value)
+    if issubclass(kind, (str, int, float, _NONE)):
+        return lambda value: value
+    if issubclass(kind, Digest):
+        return str
+    if issubclass(kind, bytes):
+        return encode_base64
+    if issubclass(kind, (tuple, list)):
+        return lambda value: [_WRITERS[type(item)](item) for item in value]
+    if issubclass(kind, dict):
+        return lambda value: {_key(key): _WRITERS[type(item)](item) for key, item in value.items()}
     if not dataclasses.is_dataclass(kind):
-        return None
-    return tuple(field.name for field in dataclasses.fields(kind))
+        raise EncodingError(f"no JSON form for {kind.__name__}")
+    names = tuple(field.name for field in dataclasses.fields(kind))
+    return lambda value: {name: _WRITERS[type(item := getattr(value, name))](item) for name in names}
 
 
 def parse(data: bytes, *, what: str, max_bytes: int, error: type[PalmTorchError]) -> Json:

@@ -21,6 +21,7 @@ from palm_torch.commit.answers import Account, Turn
 from palm_torch.commit.history import History
 from palm_torch.commit.salted import Salts
 from palm_torch.digest import SHA256, Digest
+from palm_torch.encoding import encode_json
 from palm_torch.errors import CoverageError, MeasurementError, SessionError
 from palm_torch.hooks import rng_watch
 from palm_torch.properties import Session
@@ -185,7 +186,7 @@ class Inference:
         event: Any = codec.to_json(turn)
         self._sealer.record(answers.ANSWER, event)  # 4
         history_before = self._history.root()
-        self._history.append(turn.encode())
+        self._history.append(encode_json(event))
         self._turn, self._tokenizer, self._parameters = turn, given.tokenizer, parameters
         self._salts.append(salts)
         self._before = ("last", generators.after)

@@ -320,10 +320,11 @@ def _with(before: Parameter | None, value: Any, name: str) -> Parameter:  # noqa
     before = before or Parameter(said=0, least=None, greatest=None, others=())
     least, greatest, others = before.least, before.greatest, before.others
     if _is_number(value):
-        encode_json(value)
+        if value is not least and value is not greatest:
+            encode_json(value)  # which refuses what is no number in JSON
         least = value if least is None else min(least, value)
         greatest = value if greatest is None else max(greatest, value)
-    else:
+    elif isinstance(value, (list, dict)) or not any(value is other for other in others):
         if _nesting(value) > MAX_NESTING:
             raise EncodingError(f"decoding, {name!r:.80}: expected at most {MAX_NESTING} lists in each other")
         spelled = {encode_json(item): item for item in itertools.chain(others, [value])}

@@ -10,6 +10,7 @@ hashing everything finds them. A write that was undone before it was looked for 
 from __future__ import annotations
 
 import itertools
+import operator
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,12 +26,14 @@ from palm_torch.errors import CoverageError
 from palm_torch.hooks import extra_state, loading, tensors, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from palm_torch.digest import Digest
 
 _DIGEST_BYTES: Final = 32
 _TABLES: Final = ("_parameters", "_buffers", "_modules")
+_VERSION: Final = operator.attrgetter("_version")
+_ADDRESS: Final = operator.methodcaller("data_ptr")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +75,8 @@ class HeldWeights:
         counted = [one.tensor for one in named if tensors.keeps_its_bytes(one.tensor)]
         self._counted = [tensor for tensor in counted if tensors.counts_writes(tensor)]
         self._hints = _hints(self._counted)  # before the bytes are read
-        self._tables = _tables_of(model)
-        self._entries = self._look_at_tables()
+        self._tables = _Tables(model)
+        self._entries = self._tables.entries()
         self._held = tuple(self._take(one) for one in named)
         of_tensor = {id(one.tensor): one for one in self._held}
         self._counting = [of_tensor[id(tensor)] for tensor in self._counted]
@@ -91,14 +94,16 @@ class HeldWeights:
         Returns:
             The name of a tensor that is not what it was, or None.
         """
-        if self._look_at_tables() != self._entries:
+        if self._tables.entries() != self._entries:
             changed = self._exchanged()
             if changed is not None:
                 return changed
         now = _hints(self._counted)
         if now == self._hints:
             return None
-        for one, before, after in zip(self._counting, self._hints, now, strict=True):
+        for one, before, after in zip(
+            self._counting, zip(*self._hints, strict=True), zip(*now, strict=True), strict=True
+        ):
             if before != after and not all(self._compare(one)):
                 return one.name
         self._hints = now
@@ -171,20 +176,33 @@ class HeldWeights:
         if held != now:
             names = held.keys() | now.keys()
             return min(name for name in names if held.get(name) != now.get(name))
-        self._tables = _tables_of(self._model)  # what moved is no part of the weights
-        self._entries = self._look_at_tables()
+        self._tables = _Tables(self._model)  # what moved is no part of the weights
+        self._entries = self._tables.entries()
         return None
 
-    def _look_at_tables(self) -> list[int]:
-        """Returns the identities of everything that the model's modules hold by name."""
-        return list(map(id, itertools.chain.from_iterable([table.values() for table in self._tables])))
+
+class _Tables:
+    """The tables in which a model's modules keep what they hold by name; a third of them holds something.
+
+    Args:
+        model: The model, or tensors by name.
+    """
+
+    __slots__ = ("_empty", "_filled")
+
+    def __init__(self, model: nn.Module | Mapping[str, torch.Tensor]) -> None:
+        tables: list[Mapping[str, Any]] = [model] if isinstance(model, Mapping) else []
+        if isinstance(model, nn.Module):
+            tables = [vars(module)[table] for module in model.modules() for table in _TABLES]
+        self._filled = [table for table in tables if table]
+        self._empty = [table for table in tables if not table]
+
+    def entries(self) -> list[int]:
+        """Returns the identities of everything in the tables, and how much is in those that were empty."""
+        held = itertools.chain.from_iterable([table.values() for table in self._filled])
+        return [*map(len, self._empty), *map(id, held)]
 
 
-def _tables_of(model: nn.Module | Mapping[str, torch.Tensor]) -> list[Mapping[str, Any]]:
-    if isinstance(model, Mapping):
-        return [model]
-    return [vars(module)[table] for module in model.modules() for table in _TABLES]
-
-
-def _hints(counted: Iterable[torch.Tensor]) -> list[tuple[int, int]]:
-    return [(tensor._version, tensor.data_ptr()) for tensor in counted]  # noqa: SLF001 (torch's own counter)
+def _hints(counted: Sequence[torch.Tensor]) -> tuple[list[int], list[int]]:
+    """Returns how often each tensor was written by torch's own count, and where each one lies."""
+    return list(map(_VERSION, counted)), list(map(_ADDRESS, counted))
