@@ -39,7 +39,7 @@ HEADS: Final = 12
 VOCABULARY: Final = 8192
 PROMPT: Final = 32
 TOKENS: Final = 16
-ROUNDS: Final = 12
+ROUNDS: Final = 24
 WARM: Final = 3
 
 RECEIPT_MS: Final = 1.0

@@ -12,7 +12,7 @@ import binascii
 import functools
 import json
 import math
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from palm_torch import nesting
 from palm_torch.errors import EncodingError
@@ -31,8 +31,11 @@ _WORDS: Final = {None: "null", True: "true", False: "false"}
 _PLAIN: Final = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":")
 )
-"""Python's own encoder, in C. It spells what was parsed as `encode_json` does where all is ASCII and there
-are no doubles, but knows no bound of depth."""
+"""Python's own encoder, in C. It spells as RFC 8785 asks where keys are ASCII and doubles simple, but knows
+no bounds."""
+_LEAST_FIXED: Final = 1e-4
+_MOST_FIXED: Final = 1e16
+"""Between these Python writes doubles without exponents, and those that are no whole numbers as ECMAScript."""
 
 
 def length_prefixed(data: bytes) -> bytes:
@@ -48,7 +51,7 @@ def encode_json(value: Json) -> bytes:
             not text, types JSON has no word for, or nesting deeper than `MAX_DEPTH`.
     """
     try:
-        return _spelled(value, 0).encode("utf-8")
+        return (_PLAIN.encode(value) if _is_plain(value) else _spelled(value, 0)).encode("utf-8")
     except UnicodeEncodeError as error:
         raise EncodingError(f"text is not valid Unicode: {error.reason}") from error
 
@@ -141,6 +144,33 @@ def decode_hex(text: str, *, what: str, length_bytes: int | None = None) -> byte
     return data
 
 
+def _is_plain(value: Json) -> bool:
+    """Says whether `_PLAIN` spells a value as canonical JSON: ASCII keys, simple doubles, within bounds."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is dict:
+                if not _has_ascii_keys(item):
+                    return False
+                inner += item.values()
+            elif kind is list:
+                inner += item
+            elif kind is float:
+                if not (_LEAST_FIXED <= abs(item) < _MOST_FIXED and item % 1):
+                    return False
+            elif kind is int:
+                if abs(item) > MAX_INTEGER:
+                    return False
+            elif not (kind is str or kind is bool or item is None):
+                return False
+        if not inner:
+            return True
+        level = inner
+    return False
+
+
 def _spelled(value: Json, depth: int) -> str:
     if depth > MAX_DEPTH:
         raise EncodingError(f"nesting deeper than {MAX_DEPTH}")
@@ -165,11 +195,15 @@ def _spelled(value: Json, depth: int) -> str:
 
 def _keys(value: dict[str, Json]) -> list[str]:
     """Returns an object's keys in the order of RFC 8785 section 3.2.3: by UTF-16 code units."""
+    return sorted(value) if _has_ascii_keys(value) else sorted(value, key=_utf16_key)
+
+
+def _has_ascii_keys(value: dict[str, Json]) -> bool:
+    """Says whether all keys are text of ASCII, whose UTF-16 code units are its code points."""
     try:
-        plain = "".join(value).isascii()
-    except TypeError:  # `_utf16_key` says which
-        plain = False
-    return sorted(value) if plain else sorted(value, key=_utf16_key)  # ASCII: code units are code points
+        return "".join(value).isascii()
+    except TypeError:  # no text: `_utf16_key` says which
+        return False
 
 
 _text: Final = json.encoder.encode_basestring

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
+import functools
 import json
 import math
 import struct
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -106,8 +109,42 @@ def test_what_is_spelled_quickly_is_judged_as_what_is_spelled_with_care(data: by
             return str(error)
 
     quick = judged()
-    with mock.patch.object(encoding, "_PLAIN", mock.Mock(encode=lambda _: None)):
+    with (
+        mock.patch.object(encoding, "_PLAIN", mock.Mock(encode=lambda _: None)),
+        mock.patch.object(encoding, "_is_plain", return_value=False),
+    ):
         assert judged() == quick
+
+
+odd = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | any_double
+    | st.text(st.characters())
+    | st.sampled_from([2**53 - 1, 2**53, -(2**53), "\ud800", b"bytes", (1,), enum.IntEnum("E", "A").A]),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers() | st.none(), inner),
+)
+
+
+@given(odd)
+@example([[[]]] * 2)
+@example({"\U0001f600": 1, "\ue000": 2})
+@example({1: "a"})
+@example([0.7, 1.0, -0.0, 1e-4, 9.999e-5, 1e16, 9007199254740991.5, 1e-7, -2.5, math.nan, math.inf])
+def test_python_s_own_encoder_is_used_where_it_spells_the_same(value: Any) -> None:
+    for depth in (0, 29, 30, 31, 32):
+        deep = functools.reduce(lambda inner, _: [inner], range(depth), value)
+
+        def spelled(deep: Any = deep) -> bytes | str:
+            try:
+                return encoding.encode_json(deep)
+            except EncodingError as error:
+                return str(error)
+
+        quick = spelled()
+        with mock.patch.object(encoding, "_is_plain", return_value=False):
+            assert spelled() == quick
 
 
 @given(any_double)
