@@ -35,7 +35,7 @@ _PLAIN: Final = json.JSONEncoder(
 no bounds."""
 _LEAST_FIXED: Final = 1e-4
 _MOST_FIXED: Final = 1e16
-"""Between these Python writes doubles without exponents, and those that are no whole numbers as ECMAScript."""
+"""Between these Python writes a double without an exponent, and like ECMAScript if it is no whole number."""
 
 
 def length_prefixed(data: bytes) -> bytes:

@@ -10,7 +10,6 @@ hashing everything finds them. A write that was undone before it was looked for 
 from __future__ import annotations
 
 import itertools
-import operator
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 _DIGEST_BYTES: Final = 32
 _TABLES: Final = ("_parameters", "_buffers", "_modules")
-_VERSION: Final = operator.attrgetter("_version")
-_ADDRESS: Final = operator.methodcaller("data_ptr")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,4 +202,5 @@ class _Tables:
 
 def _hints(counted: Sequence[torch.Tensor]) -> tuple[list[int], list[int]]:
     """Returns how often each tensor was written by torch's own count, and where each one lies."""
-    return list(map(_VERSION, counted)), list(map(_ADDRESS, counted))
+    versions = [tensor._version for tensor in counted]  # noqa: SLF001 (torch's own counter)
+    return versions, [tensor.data_ptr() for tensor in counted]
