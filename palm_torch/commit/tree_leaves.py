@@ -224,12 +224,8 @@ class Run:
         """
         hasher, begun, expected = blake3(), self._begun.copy, self._tile_bytes
         reset, update, digest = hasher.reset, hasher.update, hasher.digest
-        made: list[bytes] = []
-        for content, tail in zip(
-            itertools.islice(contents, self.end - position),
-            itertools.islice(self._tails, position - self.first, None),
-            strict=False,
-        ):
+        digests: list[bytes] = []
+        for content in itertools.islice(contents, self.end - position):
             reset()
             try:
                 size = content.nbytes if type(content) is memoryview else len(content)
@@ -237,10 +233,15 @@ class Run:
             except (BufferError, TypeError):  # not a row of single bytes: looked at more closely
                 size = -1
             if size != expected:
-                update(checked_bytes(content, expected, f"tile {position + len(made)}"))
+                update(checked_bytes(content, expected, f"tile {position + len(digests)}"))
+            digests.append(digest())
+        made: list[bytes] = []  # in a pass of their own: tiles push everything else out of the caches
+        for tail, content_digest in zip(
+            itertools.islice(self._tails, position - self.first, None), digests, strict=False
+        ):
             leaf = begun()
             leaf.update(tail)
-            leaf.update(digest())
+            leaf.update(content_digest)
             made.append(leaf.digest())
         return b"".join(made)
 
