@@ -32,16 +32,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
-from support import cheats, layer_scores, odds, tolerant
+from support import cheats, layer_scores, odds, rerunning, tolerant
 from support.audits import Auditor
 from support.trained import SIZES, Trained
 from support.verifiers import Row, Verifiers
 from support.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 HONEST: Final = "honest"
+OURS, THEIRS = range(len(tolerant.METHODS))
 JOINTLY: Final = odds.together(len(cheats.ATTACKS))
 """Confidence of the interval of each attack, so that all of them hold with 95 %."""
 COST_AUDITS: Final = 5
@@ -123,7 +124,9 @@ def _head(words: argparse.Namespace, equal: int) -> str:
         "is noticed (95 % for the mean over traces); p: predicted share of audits that notice, and with "
         f"{equal};\nnoticed: audits that did; 95 %: the number expected; joint: with intervals that "
         "hold for all attacks together;\nshown: what audits say of p (95 %); TOPLOC*: with published limits\n"
-        f"{'':38} {'exact':>7} {'ours':>7} {'TOPLOC':>7} {'TOPLOC*':>7} {'rho':>8} "
+        f"ours, TOPLOC: every run against {len(rerunning.SAME)} re-runs in the prover's precision; wide: "
+        f"against {len(rerunning.WIDER)} in float32\n"
+        f"{'':38} {'exact':>7} {'ours':>7} {'TOPLOC':>7} {'TOPLOC*':>7} {'wide':>7} {'TOPLOC':>7} {'rho':>8} "
         f"{'delta':>19} {'p':>6} {'p equal':>7} {'noticed':>9} {'95 %':>9} {'joint':>9}  shown"
     )
 
@@ -132,7 +135,14 @@ def _print(row: Row, equal: int) -> None:
     audited = row.audited
     draws = len(audited.outcomes)
     low, high = odds.interval(audited.noticed, draws)
-    counts = " ".join(f"{f'{count}/{row.runs}':>7}" for count in (row.exact, *row.tolerant, row.published))
+    same, wider = row.runs * len(rerunning.SAME), row.runs * len(rerunning.WIDER)
+    counted = (
+        (row.exact, row.runs),
+        *((row.found(method, rerunning.SAME), same) for method in (OURS, THEIRS)),
+        (row.published, same),
+        *((row.found(method, rerunning.WIDER), wider) for method in (OURS, THEIRS)),
+    )
+    counts = " ".join(f"{f'{count}/{of}':>7}" for count, of in counted)
     if math.isnan(row.counted.delta):
         delta = "-"
     else:
@@ -167,18 +177,30 @@ def _verdict(rows: list[Row]) -> bool:
         f"{', '.join(outside)}; {inside} within their own 95 %: chance leaves {0.05 * len(attacks):.1f} "
         f"outside on average, and up to {by_chance}"
     )
-    for number, method in enumerate(tolerant.METHODS):
-        alarms = honest.tolerant[number]
-        low, high = odds.interval(alarms, honest.runs)
-        found = sum(row.tolerant[number] for row in attacks)
-        print(
-            f"{method.name}: {found} of {exact[1]} runs of attacks; {alarms} of {honest.runs} honest runs "
-            f"accused ({low:.3f}-{high:.3f})"
-        )
-    ours, theirs = range(len(tolerant.METHODS))
-    worse = [row.name for row in attacks if row.tolerant[ours] < row.tolerant[theirs]]
-    print(f"our fingerprint finds less than TOPLOC: {', '.join(worse) or 'nowhere'}")
+    for ways, settings in (("the prover's precision", rerunning.SAME), ("float32", rerunning.WIDER)):
+        print(f"verifiers in {ways}:")
+        _compare(honest, attacks, settings)
     return exact[0] < exact[1] or bool(honest.exact or honest.audited.noticed or wronged or outside)
+
+
+def _compare(honest: Row, attacks: list[Row], settings: Sequence[int]) -> None:
+    """Prints what both tolerant methods found in some settings, and where which of them found more."""
+    for number, method in enumerate(tolerant.METHODS):
+        alarms, quiet = honest.found(number, settings), honest.runs * len(settings)
+        found = sum(row.found(number, settings) for row in attacks)
+        of = sum(row.runs for row in attacks) * len(settings)
+        print(
+            f"  {method.name}: {found} of {of} re-runs of attacks; {alarms} of {quiet} of honest runs accused"
+        )
+    pairs = [(row, row.found(OURS, settings), row.found(THEIRS, settings)) for row in attacks]
+    missed = [(row, ours, theirs) for row, ours, theirs in pairs if theirs < row.runs * len(settings)]
+    more = [row.name for row, ours, theirs in missed if ours > theirs]
+    same = [row.name for row, ours, theirs in missed if ours == theirs]
+    less = [row.name for row, ours, theirs in pairs if ours < theirs]
+    print(
+        f"  of {len(missed)} attacks of which TOPLOC does not find all, the fingerprint finds more of "
+        f"{len(more)}, as many of: {', '.join(same) or 'none'}; less of: {', '.join(less) or 'none'}"
+    )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,10 @@ SETTINGS: Final = (
 )
 """How he runs it: all tokens at once, where the prover went token by token; more may differ, too."""
 
+SAME: Final = tuple(number for number, setting in enumerate(SETTINGS) if not setting.float32)
+WIDER: Final = tuple(number for number, setting in enumerate(SETTINGS) if setting.float32)
+"""Numbers of the settings in the prover's precision, and in a wider one."""
+
 
 @dataclass(slots=True)
 class Verifier:

@@ -6,6 +6,7 @@ threshold for each setting.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -34,8 +35,8 @@ class Row:
         name: The attack.
         runs: How many runs of it those who run the model again saw.
         exact: How many of them the exact check found out.
-        tolerant: The same for each tolerant method.
-        published: The same for TOPLOC with published limits.
+        tolerant: For each tolerant method: in how many re-runs it found one out, in each setting.
+        published: The same for TOPLOC with published limits, over the settings in the prover's precision.
         shown: Of each run, the probability that one drawn place is a broken one, and how many there are.
         counted: On traces of other prompts, how many broken places were noticed.
         audited: The audits.
@@ -45,7 +46,7 @@ class Row:
     name: str
     runs: int
     exact: int
-    tolerant: tuple[int, ...]
+    tolerant: tuple[tuple[int, ...], ...]
     published: int
     shown: tuple[tuple[float, int], ...]
     counted: noticing.Counted
@@ -56,6 +57,10 @@ class Row:
     def rho(self) -> float:
         """Mean over the runs."""
         return sum(rho for rho, _ in self.shown) / self.runs
+
+    def found(self, method: int, settings: Sequence[int]) -> int:
+        """Returns how many re-runs in these settings a tolerant method found out."""
+        return sum(self.tolerant[method][setting] for setting in settings)
 
     def predicted(self, queries: int) -> float:
         """Returns how likely an audit of so many places is to notice, mean over all that may be."""
@@ -122,20 +127,20 @@ class Verifiers:
         """
         auditor = self._auditor if weights is None else self._auditor.drawing(weights)
         shown = [auditor.shown(make(self._world, run)) for run in range(runs)]
-        counts, published = [0] * len(tolerant.METHODS), 0
-        for number, item in enumerate(shown):
-            setting = number % len(rerunning.SETTINGS)
+        counts, published = [[0] * len(rerunning.SETTINGS) for _ in tolerant.METHODS], 0
+        for item, setting in itertools.product(shown, range(len(rerunning.SETTINGS))):
             own = self._verifier.rows(item.claim.served.tokens, rerunning.SETTINGS[setting])
             judges = self._judges[setting]
             for at, (method, judge) in enumerate(zip(tolerant.METHODS, judges, strict=True)):
                 apart = self._apart(method, item.claim.served, own)
-                counts[at] += judge.score(apart) > judge.threshold
-                published += isinstance(apart, toploc.Errors) and apart.above(toploc.PUBLISHED)
+                counts[at][setting] += judge.score(apart) > judge.threshold
+                if setting in rerunning.SAME and isinstance(apart, toploc.Errors):
+                    published += apart.above(toploc.PUBLISHED)
         return Row(
             name=name,
             runs=runs,
             exact=sum(map(self._found_out, shown)),
-            tolerant=tuple(counts),
+            tolerant=tuple(map(tuple, counts)),
             published=published,
             shown=tuple((item.rho, item.broken) for item in shown),
             counted=auditor.counted(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from palm_torch import codec, files
 from palm_torch.audit import false_alarms, fingerprint_distance
-from palm_torch.audit.fingerprint_distance import MEASURES, RESOLUTION, Distances
+from palm_torch.audit.fingerprint_distance import MEASURES, RESOLUTIONS, Distances
 from palm_torch.commit.trace_groups import Site
 from palm_torch.encoding import encode_json
 from palm_torch.errors import DataError
@@ -260,7 +260,10 @@ def _units(runs: Sequence[Sequence[Distances]]) -> tuple[Units, ...]:
     return tuple(
         Units(
             site=parts[0].site,
-            measures={name: max(RESOLUTION, *(part.measures[name] for part in parts)) for name in MEASURES},
+            measures={
+                name: max(least, *(part.measures[name] for part in parts))
+                for name, least in RESOLUTIONS.items()
+            },
         )
         for parts in zip(*runs, strict=True)
     )

@@ -37,6 +37,8 @@ HIGH: Final = 0.9
 
 RESOLUTION: Final = 2.0**-10
 """What two float16 can differ by when nothing else does: measures below it say nothing."""
+RESOLUTIONS: Final = dict.fromkeys(MEASURES, RESOLUTION) | {"drift": RESOLUTION / 8}
+"""Least that counts of each measure; a mean over tokens is finer than any of them."""
 
 _CHUNK: Final = 4096
 

@@ -12,7 +12,18 @@ import torch
 pytest.importorskip("ml_dtypes")
 sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 
-from support import audits, cheats, layer_scores, noticing, odds, tolerant, toploc, verifiers, world
+from support import (
+    audits,
+    cheats,
+    layer_scores,
+    noticing,
+    odds,
+    rerunning,
+    tolerant,
+    toploc,
+    verifiers,
+    world,
+)
 from support.trained import Size
 
 NEW = 9
@@ -101,7 +112,9 @@ def test_a_row_says_what_everybody_found(at_hand: world.World, auditor: audits.A
     assert honest.counted == noticing.Counted()
     assert honest.inside()
     row = everybody.row("other weights", cheats.ATTACKS["other weights"], runs=2, draws=3)
-    assert (row.exact, row.tolerant, row.published) == (2, (2, 2), 2)
+    settings = len(rerunning.SETTINGS)
+    assert (row.exact, row.tolerant) == (2, ((2,) * settings,) * 2)
+    assert (row.published, row.found(0, rerunning.WIDER)) == (2 * len(rerunning.SAME), 4)
     assert row.rho == 1
     assert row.shown == ((1, 3 * (world.PROMPT + NEW - 1) + NEW),) * 2
     assert row.counted.delta == 1
@@ -115,7 +128,7 @@ def test_a_row_says_what_everybody_found(at_hand: world.World, auditor: audits.A
 def test_a_count_outside_of_what_is_expected_is_told() -> None:
     audited = audits.Audited(("consistent",) * 20, 0, 0, 0, 0.0, 0.0, 0)
     counted = noticing.Counted((500,) * 8, (500,) * 8)
-    row = verifiers.Row("x", 1, 0, (0, 0), 0, ((0.5, 100),), counted, audited, 1)
+    row = verifiers.Row("x", 1, 0, ((0,), (0,)), 0, ((0.5, 100),), counted, audited, 1)
     assert row.expected() == odds.expected([0.5] * 20)
     assert not row.inside()
     assert row.expected(0.9999)[0] < row.expected()[0]
