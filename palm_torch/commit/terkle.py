@@ -112,8 +112,8 @@ class Tree:
         """
         self._check_complete()
         grid, new = self._context.grid.grown(extent)
+        self._context = dataclasses.replace(self._context, grid=grid)  # refuses a tile that grows too large
         self._salts.write_again(range(new.start, len(self._nodes)))
-        self._context = dataclasses.replace(self._context, grid=grid)
         self._nodes.grow(self._context, new.start)
         self._run = None
         self.extend(contents)

@@ -200,6 +200,7 @@ def read_block(
     """
     lists = {what: listed for what, listed in (like or {}).items() if listed.scheme == scheme}
     stored = safetensors_file.stored_tensors(path)
+    made: WeightsCommitment | None = None
     if not lists:
         names = next((listed.tensors for listed in (like or {}).values()), None)
         if names is None:  # what cannot be opened is said before the weights are read
@@ -213,7 +214,9 @@ def read_block(
     for what, listed in lists.items():
         at = listed.find(name)
         if at is None:
-            refused.append(f"{what}: expected one of {_few([one.name for one in listed.tensors])}")
+            refused.append(
+                f"{what}: expected one of its tensors, {_few([one.name for one in listed.tensors])}"
+            )
             continue
         claim = listed.tensors[at]
         spec = weights_commitment.spec_of(claim)
@@ -224,6 +227,11 @@ def read_block(
         if (root := tree.root()) == claim.root.value:
             return ReadBlock(what=what, listed=listed, index=at, block=block, tree=tree, tiles=tiles)
         refused.append(f"{what}: expected the root {claim.root.value.hex()}, got {root.hex()}")
+    if found and made is not None:  # what differs is what was read a moment ago
+        raise DataError(
+            f"{path}: tensor {name!r} was written to while the weights were read: {'; '.join(refused)}; "
+            "open it again when nobody writes"
+        )
     error = ArtifactError if found else DataError
     raise error(f"{path}: tensor {name!r} is not as listed: {'; '.join(refused)}")
 
@@ -249,5 +257,5 @@ def _hashed(
 
 
 def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:_NAMES_SHOWN]))
+    shown = ", ".join(map(repr, names[:_NAMES_SHOWN])) or "of which there is none"
     return f"{shown}, … {len(names)} in all" if len(names) > _NAMES_SHOWN else shown

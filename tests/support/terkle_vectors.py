@@ -73,6 +73,16 @@ def tree_of(context: Context) -> Tree:
     return tree
 
 
+def changed(tree: Tree, change: Case) -> None:
+    """Makes axis 0 longer, or replaces one tile."""
+    tiles = [bytes.fromhex(tile) for tile in change["tiles"]]
+    if "extent" in change:
+        tree.append(change["extent"], tiles)
+    else:
+        (content,) = tiles
+        tree.update(change["position"], content)
+
+
 def flipped(data: bytes, at: int = 0) -> bytes:
     return data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
 

@@ -1,8 +1,9 @@
 """Writes terkle_parts.json: golden cases of what Terkle trees are made of.
 
-Contexts, leaves, the places of tiles, the values of children, openings as bytes, histories of steps. Run by
-``make vectors``; the same code always writes the same bytes. Results: ``valid``, ``invalid`` (well formed,
-but not what was committed to) and ``malformed``. Each case that is not valid has one fault.
+Contexts, leaves, the places of tiles, the values of children, openings as bytes, histories of steps, salts,
+whole trees as they are made, change and grow. Run by ``make vectors``; the same code always writes the same
+bytes. Results: ``valid``, ``invalid`` (well formed, but not what was committed to) and ``malformed``. Each
+case that is not valid has one fault.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from terkle_vectors import (
     BLOCK,
     GRID,
     HASH,
+    KEY,
     KZG,
     SALTED,
     Case,
+    changed,
     described,
     rendered,
     slices_of,
@@ -84,6 +87,62 @@ LAYOUTS: Final = [
     ("four axes, uneven", (3, 70, 5, 9), [9449]),
     ("a long axis and a short one", (70_000, 3), [0, 209_999]),
 ]
+EMPTY: Final = Context("e", "float32", Grid((4, 0), (1, 1)), "hash")
+ROWS: Final = Context("rows", "int16", Grid((3, 2, 2), (2, 1, 2)), "hash")
+TREES: Final[list[tuple[str, Context, list[Case]]]] = [
+    ("a tile that the edge cuts", HASH, []),
+    ("polynomial commitments", KZG, []),
+    ("three axes, elements of two bytes", ROWS, []),
+    ("no elements: the missing node", EMPTY, []),
+    ("no elements: the point at infinity", dataclasses.replace(EMPTY, scheme="kzg"), []),
+    ("one tile", Context("s", "float64", Grid((1, 1), (2**15, 1)), "kzg"), []),
+    ("a tile changes", KZG, [{"position": 1, "tiles": ["f3f4f8f9"]}]),
+    ("the array grows by the rest of a tile", HASH, [{"extent": 4, "tiles": ["0a0b0c0f1011", "0d0e1213"]}]),
+    (
+        "a tile changes twice, the second time to what it is",
+        SALTED,
+        [{"position": 1, "tiles": ["f3f4f8f9"]}, {"position": 1, "tiles": ["f3f4f8f9"]}],
+    ),
+    (
+        "a cut tile grows, then changes",
+        dataclasses.replace(SALTED, scheme="kzg"),
+        [{"extent": 4, "tiles": ["0a0b0c0f1011", "0d0e1213"]}, {"position": 2, "tiles": ["000000000000"]}],
+    ),
+]
+NO_TREES: Final[list[tuple[str, Context, list[Case]]]] = [
+    ("a tile too few", {"tiles": ["000102050607", "03040809", "0a0b0c"]}),
+    ("a tile too many", {"tiles": ["000102050607", "03040809", "0a0b0c", "0d0e", "00"]}),
+    ("a cut tile that is padded", {"tiles": ["000102050607", "03040809", "0a0b0c000000", "0d0e"]}),
+    ("a key without salts", {"salt_key": "00" * 32}),
+]
+
+
+def salt_cases() -> Iterator[Case]:
+    for position, writes in ((0, 0), (1, 0), (1, 1), (1, 2), (2**40 - 1, 0)):
+        salts = tree_leaves.Salts(KEY, SALTED.stem(), {position: writes} if writes else {})
+        salt = {"salt_key": KEY.hex(), "stem": SALTED.stem().hex(), "position": position, "again": writes}
+        comment = f"tile {position}, written again n = {writes} times"
+        yield {"comment": comment, **salt, "salt": salts.salt(position).hex(), "result": "valid"}
+
+
+def tree_cases() -> Iterator[Case]:
+    for comment, context, changes in TREES:
+        tree = tree_of(context)
+        case = {
+            "comment": comment,
+            "context": described(context),
+            "salt_key": KEY.hex() if context.salted else "",
+            "tiles": [tile.hex() for tile in tiles_of(context)],
+            "root": tree.root().hex(),
+        }
+        made = []
+        for one in changes:
+            changed(tree, one)
+            made.append({**one, "root": tree.root().hex()})
+        yield {**case, "changes": made, "result": "valid"}
+    good = {"context": described(HASH), "salt_key": "", "tiles": [tile.hex() for tile in tiles_of(HASH)]}
+    for comment, fault in NO_TREES:
+        yield {"comment": comment, **good, **fault, "result": "malformed"}
 
 
 def layout_case(comment: str, counts: tuple[int, ...], positions: Sequence[int]) -> Case:
@@ -204,6 +263,8 @@ def groups() -> Iterator[tuple[str, list[Case]]]:
     yield "child value", list(child_cases())
     yield "opening as bytes", list(encoding_cases())
     yield "step", list(step_cases())
+    yield "salt", list(salt_cases())
+    yield "tree", list(tree_cases())
 
 
 def render() -> str:

@@ -128,6 +128,17 @@ def test_growth_may_come_in_parts() -> None:
     assert tree.root() == tree_of(larger).root()
 
 
+def test_growth_that_is_refused_leaves_tiles_and_salts_as_they_were() -> None:
+    """The edge tile would grow beyond 1 GiB; it can still be opened with the salt that it has."""
+    context = Context("w", "uint8", Grid((3, 2**15), (2**16, 2**15)), "hash", salted=True)
+    tree, regions = tree_of(context), [(0, 0)]
+    root, shown = tree.root(), opened(tree, [(0, 0)])
+    with pytest.raises(DataError, match="expected tiles of at most 1073741824 bytes"):
+        tree.append(2**15 + 1)
+    assert (tree.context, tree.root(), opened(tree, regions)) == (context, root, shown)
+    terkle.verify(root, context, regions, shown)
+
+
 def test_arrays_do_not_shrink() -> None:
     with pytest.raises(DataError, match="axis 0 can only grow"):
         tree_of(HASH).append(4)

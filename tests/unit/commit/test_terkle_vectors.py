@@ -87,6 +87,32 @@ def test_contexts(case: Case) -> None:
         assert (context.digest().hex(), context.stem().hex()) == (case["digest"], case["stem"])
 
 
+@cases(PARTS["salt"])
+def test_salts(case: Case) -> None:
+    key, stem, position = bytes.fromhex(case["salt_key"]), bytes.fromhex(case["stem"]), case["position"]
+    salts = tree_leaves.Salts(key, stem)
+    for _ in range(case["again"]):
+        salts.write_again([position])
+    assert salts.salt(position).hex() == case["salt"]
+
+
+@cases(PARTS["tree"])
+def test_trees(case: Case) -> None:
+    def check() -> terkle.Tree:
+        context = terkle_vectors.context_of(case["context"])
+        tree = terkle.Tree(context, salt_key=bytes.fromhex(case["salt_key"]) or None)
+        tree.extend([bytes.fromhex(tile) for tile in case["tiles"]])
+        tree.root()
+        return tree
+
+    tree = expect(case, check)
+    if tree is not None:
+        assert tree.root().hex() == case["root"]
+        for change in case["changes"]:
+            terkle_vectors.changed(tree, change)
+            assert tree.root().hex() == change["root"]
+
+
 @cases(PARTS["leaf"])
 def test_leaves(case: Case) -> None:
     context = terkle_vectors.context_of(case["context"])

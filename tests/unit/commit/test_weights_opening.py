@@ -109,7 +109,9 @@ def test_tied_names(model: Path, tmp_path: Path) -> None:
         made = at_hand.opened(path, name, rows=(0, 1), like={"the list": listed})
         shown = weights_opening.verify(made, listed.root)
         assert (shown.spec.name, shown.spec.aliases) == ("body.weight", ("head.weight",))
-    with pytest.raises(DataError, match=r"as listed: the list: expected one of 'body.bias', 'body.scale'"):
+    with pytest.raises(
+        DataError, match=r"as listed: the list: expected one of its tensors, 'body.bias', 'body.scale'"
+    ):
         at_hand.opened(path, "nothing", like={"the list": listed})
     with pytest.raises(ArtifactError, match=r"tensor 'body.bias' is missing"):
         at_hand.opened(path, "body.bias", like={"the list": listed})
@@ -137,6 +139,14 @@ def test_what_cannot_be_opened_is_said_before_the_weights_are_read(
         weights_opening.read_block(model, name, rows=rows, progress=progress)
 
 
+def test_a_model_without_tensors(tmp_path: Path) -> None:
+    path = at_hand.write(tmp_path / "m.safetensors", {})
+    with pytest.raises(DataError, match="expected one of its tensors, of which there is none, got 'x'"):
+        weights_opening.read_block(path, "x")
+    with pytest.raises(DataError, match="the list: expected one of its tensors, of which there is none"):
+        weights_opening.read_block(path, "x", like={"the list": at_hand.committed(path)})
+
+
 def test_many_names_are_not_all_listed(tmp_path: Path) -> None:
     path = at_hand.write(tmp_path / "m.safetensors", {f"t{n}": ("F32", [1], bytes(4)) for n in range(30)})
     with pytest.raises(DataError, match="… 30 in all, got 'x'"):
@@ -152,7 +162,9 @@ def test_a_file_that_changes_between(model: Path, tmp_path: Path) -> None:
         if done == total:
             at_hand.write(path, {**at_hand.MODEL, "body.bias": ("F32", [200], bytes(800))})
 
-    with pytest.raises(ArtifactError, match=r"'body.bias' is not as listed"):
+    with pytest.raises(
+        DataError, match=r"'body.bias' was written to while the weights were read: .*open it again"
+    ):
         weights_opening.read_block(path, "body.bias", progress=progress)
 
 
