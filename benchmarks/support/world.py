@@ -46,7 +46,8 @@ class World:
         model: What is claimed, bfloat16.
         other: The same architecture and data, another seed.
         tuned: The claimed model after some steps on other data.
-        texts: Records that nobody trained on, int64 [records, 257].
+        texts: Records that nobody trained on, int64 [records, 257], in random order: neighbours are of one
+            file, and whoever calibrates on some of them shall have prompts like those that follow.
         weakest: The blocks with the lowest scores.
         new: Tokens of an answer.
     """
@@ -66,7 +67,8 @@ class World:
         claimed, other, tuned = (
             model.bfloat16() for model in (trained.claimed, trained.other, trained.tuned)
         )
-        return cls(claimed, other, tuned, trained.unseen)
+        mixed = torch.randperm(len(trained.unseen), generator=torch.Generator().manual_seed(0))
+        return cls(claimed, other, tuned, trained.unseen[mixed])
 
     @property
     def depth(self) -> int:

@@ -214,17 +214,7 @@ class Sealer:
             SessionError: If the run has not begun.
             AttesterError: If the platform has no collateral at hand.
         """
-        if self._begin is None:
-            raise SessionError("opening: the run has not begun")
-        return Opening(
-            attester=self.attester.platform,
-            run_id=self.run_id,
-            session_key=self._spki,
-            challenge=self.challenge,
-            register_log=self._register_log,
-            begin=self._begin,
-            collateral=self._collect() if fresh else self._collateral,
-        )
+        return self._opened() if fresh else self._opening
 
     def issue(self, make: Callable[[Issued], Content], code: Code) -> Envelope:
         """Signs a receipt with the session key and logs it.
@@ -272,7 +262,7 @@ class Sealer:
             AttesterError: If the platform has no collateral at hand.
         """
         self._spelled_code(code)
-        self._collateral  # noqa: B018 (collected, and kept)
+        self._opening  # noqa: B018 (made, and kept)
 
     def _spelled(self, make: Callable[[Issued], Content], issued: Issued) -> bytes:
         """Returns a receipt's bytes; what code ran is spelled once, being most of it and seldom another."""
@@ -292,8 +282,21 @@ class Sealer:
         return self._code
 
     @functools.cached_property
-    def _collateral(self) -> dict[str, str] | None:
-        return self._collect()
+    def _opening(self) -> Opening:
+        return self._opened()
+
+    def _opened(self) -> Opening:
+        if self._begin is None:
+            raise SessionError("opening: the run has not begun")
+        return Opening(
+            attester=self.attester.platform,
+            run_id=self.run_id,
+            session_key=self._spki,
+            challenge=self.challenge,
+            register_log=self._register_log,
+            begin=self._begin,
+            collateral=self._collect(),
+        )
 
     def _collect(self) -> dict[str, str] | None:
         if self._given is not None:

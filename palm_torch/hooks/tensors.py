@@ -51,8 +51,9 @@ def tensor_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> memoryview:
         plain = plain.resolve_conj().resolve_neg()
     if plain.device.type != "cpu":
         plain = plain.cpu()
-    flat = plain.contiguous().reshape(-1).view(torch.uint8)
-    return flat.numpy().data.toreadonly()
+    if not plain.is_contiguous():
+        plain = plain.contiguous()
+    return plain.view(-1).view(torch.uint8).numpy().data.toreadonly()
 
 
 def require_bytes(tensor: torch.Tensor, *, what: str) -> None:
