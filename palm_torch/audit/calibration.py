@@ -39,6 +39,9 @@ SUFFIX: Final = ".palm-calibration.json"
 MAX_BYTES: Final = 16 << 20
 """Largest file, in bytes."""
 
+MAX_SCORES: Final = 1 << 12
+"""Most prompts that a threshold comes from: its bound takes time with their number."""
+
 RATE: Final = 0.05
 CONFIDENCE: Final = 0.95
 
@@ -99,6 +102,8 @@ class Calibration:
             raise DataError(f"media_type: expected {MEDIA_TYPE!r}, got {self.media_type[:80]!r}")
         if not self.sites or len({unit.site for unit in self.sites}) != len(self.sites):
             raise DataError(f"sites: expected one or more, each once, got {len(self.sites)}")
+        if len(self.scores) > MAX_SCORES:
+            raise DataError(f"scores: expected at most {MAX_SCORES}, got {len(self.scores)}")
         if not all(math.isfinite(score) for score in self.scores) or list(self.scores) != sorted(self.scores):
             raise DataError("scores: expected finite numbers, ascending")
         if len(self.tokens) != 2 or not 0 < self.tokens[0] <= self.tokens[1]:  # noqa: PLR2004 (two ends)
@@ -174,7 +179,8 @@ def calibrate(
         about: What the runs were.
 
     Raises:
-        DataError: If there are fewer than two prompts, one without re-runs, or runs of different sites.
+        DataError: If there are fewer than two prompts or too many, one without re-runs, or runs of different
+            sites.
     """
     if len(prompts) < _LEAST or not all(prompts):
         raise DataError(f"calibration: expected {_LEAST} prompts or more, each run again, got {len(prompts)}")

@@ -165,14 +165,7 @@ def _tokens(answer: AuditAnswer, context: Context, asked: Asked) -> Tokens | Non
         return None
     ids = audit_tokens.verify(answer.tokens, context.facts.get(audit_tokens.FACT))
     ids.require_fit(asked.extents.batch, asked.extents.tokens)
-    prompt = asked.extents.given  # a pass alone may have padding anywhere
-    for sequence, row in enumerate(ids.rows):
-        for token, number in enumerate(row[prompt:], prompt):
-            if number == audit_tokens.PADDING:
-                raise BindingError(
-                    f"tokens: sequence {sequence}, token {token} was generated, and is bound as padding: "
-                    "what was computed there would go unseen; bind ids with the attention mask of the prompt"
-                )
+    ids.require_generated(asked.extents.given)
     return ids
 
 

@@ -16,7 +16,7 @@ from palm_torch.challenge.tokens import PADDING
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from palm_torch.audit.bounded import Bounded, Stored
     from palm_torch.audit.layers import Source
@@ -185,10 +185,20 @@ def _excuse(shown: Shown, place: Place, decoding: Mapping[str, Any]) -> str | No
         return "no check is known for beams"
     ids = shown.tokens
     if ids is not None and ids.batch > 1:
-        after = ids.rows[place.sequence][place.token + 1 :]
-        if len(set(after)) == 1 and _may_be_padding(after[0], decoding):
+        row = ids.rows[place.sequence]
+        made, after = row[shown.asked.extents.given : place.token + 1], row[place.token + 1 :]
+        if len(set(after)) == 1 and _may_be_padding(after[0], decoding) and _ended(made, after[0], decoding):
             return "the sequence may have ended before, and this be padding after it"
     return None
+
+
+def _ended(made: Sequence[int], padding: int, decoding: Mapping[str, Any]) -> bool:
+    """Says whether a sequence may have ended with the tokens that it made, padding after them left aside."""
+    said = decoding.get("eos_token_id")
+    if not made or said is None:
+        return bool(made)
+    ends = said if isinstance(said, (list, tuple)) else (said,)
+    return next((token for token in reversed(made) if token != padding or padding in ends), padding) in ends
 
 
 def _may_be_padding(token: int, decoding: Mapping[str, Any]) -> bool:

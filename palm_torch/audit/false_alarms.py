@@ -34,6 +34,8 @@ def rate_bound(exceeding: int, runs: int, confidence: float) -> float:
     low, high = exceeding / runs, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
+        if middle == high:  # no number lies between them
+            break
         if at_most(exceeding, runs, middle) > 1 - confidence:
             low = middle
         else:

@@ -34,6 +34,9 @@ UNKNOWN_CALLS = (
     "goes on where the one before it ended"
 )
 UNKNOWN_PADDING = "the trace binds no tokens, so that nobody knows which of several sequences' are padding"
+VISIBLE = 1 << 24
+"""Pairs of a place and a token that are looked at together: a whole block of many tokens has their square."""
+
 WAYS = 3
 """Most ways in which positions may have been counted."""
 
@@ -78,7 +81,15 @@ def blind(place: tuple[int, int], tokens: Tokens | None, there: Extents) -> str 
         first, *later = there.logits
         several = first.count > 1 < first.fed or any(one.fed > 1 for one in later)
         return UNKNOWN_CALLS if several else None
-    return IS_PADDING if tokens.rows[sequence][token] == PADDING else None
+    row = tokens.rows[sequence]
+    return IS_PADDING if row[token] == PADDING and not _chooses(row, token, there) else None
+
+
+def _chooses(row: Sequence[int], token: int, there: Extents) -> bool:
+    """Says whether the first generated token is chosen at this one, which is padding at a prompt's end."""
+    first = there.logits[0]
+    last = first.count == 1 and token == first.fed - 1
+    return last and len(row) > first.fed and any(number != PADDING for number in row[:token])
 
 
 def attended(source: Source, places: int, seen: Iterable[Seen]) -> list[Bounded]:
@@ -118,7 +129,7 @@ def positions(padding: Sequence[bool], prompt: int) -> list[npt.NDArray[np.int64
     whole = np.arange(len(padding))
     ways = [whole]
     if any(padding):
-        counted = np.maximum(np.cumsum(~np.array(padding)) - 1, 0)
+        counted = np.where(padding, 0, np.cumsum(~np.array(padding)) - 1)
         ways.append(counted)
         if prompt < len(padding) and padding[prompt - 1]:  # padding has position 0, from which steps go on
             ways.append(np.where(whole < prompt, counted, whole - prompt + 1))
@@ -138,9 +149,17 @@ def _of_sequence(source: Source, one: Seen, positions: np.ndarray) -> Bounded:
         at = list(one.tokens)
         key = rotary.turned(key, angles, arithmetic)
         query = rotary.turned(query, rotary.Turns(angles.cosine[at], angles.sine[at]), arithmetic)
-    visible = np.arange(len(positions))[None, :] <= np.array(one.tokens)[:, None]
-    visible &= ~np.array(one.padding)[None, :]
-    return attention.attended(query, key, value, width**-0.5, arithmetic, visible=visible)
+    step = max(1, VISIBLE // len(positions))
+    found = []
+    for start in range(0, len(one.tokens), step):
+        tokens = np.array(one.tokens[start : start + step])
+        visible = np.arange(len(positions))[None, :] <= tokens[:, None]
+        visible &= ~np.array(one.padding)[None, :]
+        some = query[start : start + step]
+        found.append(attention.attended(some, key, value, width**-0.5, arithmetic, visible=visible))
+    return Bounded(
+        *(np.concatenate(parts) for parts in zip(*((o.value, o.error) for o in found), strict=True))
+    )
 
 
 def _normed(source: Source, role: str, heads: Bounded) -> Bounded:

@@ -12,6 +12,7 @@ import numpy as np
 from palm_torch.audit import weights_file
 from palm_torch.challenge.modules import Modules
 from palm_torch.commit import trace_opening
+from palm_torch.commit.trace_rows import Sites
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
@@ -99,8 +100,9 @@ def verified(
         EvidenceError: If one is malformed.
         DataError: If one has an element type that no audit computes with.
     """
+    sites = Sites(context)
     arrays = [
-        (question, _array(root, context, question, opening))
+        (question, _array(root, context, question, opening, sites))
         for question, opening in zip(questions, openings, strict=True)
     ]
     modules = dict.fromkeys(question.site.module for question in questions)
@@ -110,8 +112,10 @@ def verified(
     return Opened(arrays, [module for module, batch in batches.items() if batch == 1 < most])
 
 
-def _array(root: Digest, context: Context, question: Question, opening: TraceOpening) -> NDArray[Any]:
-    shown = trace_opening.verify_in(root, context, question, opening)
+def _array(
+    root: Digest, context: Context, question: Question, opening: TraceOpening, sites: Sites
+) -> NDArray[Any]:
+    shown = trace_opening.verify_in(root, context, question, opening, sites=sites)
     dtype = weights_file.DTYPES.get(shown.dtype)
     if dtype is None:
         raise DataError(

@@ -16,7 +16,6 @@ All of these are heuristics: no score bounds what an edit can do.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ def score(
             continue
         values = []
         for tensor in part.tensors:
-            values += [measured(matrix, measure, what=tensor.spec.name) for matrix in _matrices(tensor)]
+            values += _measures(tensor, measure)
             done += tensor.spec.nbytes
             if progress is not None:
                 progress(done, size)
@@ -209,13 +208,20 @@ def _matrices(tensor: StoredTensor) -> Iterator[Matrix]:
             f"{tensor.path}: tensor {spec.name!r}: expected {', '.join(weights_file.DTYPES)}, got "
             f"{spec.dtype}"
         )
-    descriptor = safetensors_file.open_file(tensor.path)
-    try:
-        data = safetensors_file.read_exactly(descriptor, tensor.path, tensor.start, spec.nbytes)
-    finally:
-        os.close(descriptor)
-    array = np.frombuffer(data, weights_file.DTYPES[spec.dtype]).reshape(spec.shape)
+    memory = weights_file.memory_for(tensor)
+    tensor.copy_into(memory.data)  # tile by tile: the system reads no more than 2 GiB at once
+    array = weights_file.shaped(memory, tensor, weights_file.DTYPES[spec.dtype])
     yield from array if array.ndim == _SPLIT else (array,)
+
+
+def _measures(tensor: StoredTensor, measure: Measure) -> list[float]:
+    try:
+        return [measured(matrix, measure, what=tensor.spec.name) for matrix in _matrices(tensor)]
+    except MemoryError as error:
+        raise DataError(
+            f"{tensor.path}: tensor {tensor.spec.name!r}: too little memory for {measure!r} of a matrix "
+            f"{list(tensor.spec.shape)}"
+        ) from error
 
 
 def _finite(matrix: Matrix, what: str) -> Matrix:

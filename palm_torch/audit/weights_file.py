@@ -204,10 +204,36 @@ def _kept(spec: TensorSpec, stored: StoredTensor) -> tuple[NDArray[Any], bytes]:
             f"{stored.path}: tensor {spec.name!r}: expected one of {', '.join(DTYPES)}, got {spec.dtype}: no "
             "audit computes with it"
         )
-    memory = np.empty(spec.nbytes, np.uint8)
+    memory = memory_for(stored)
     tiles = stored.copy_into(memory.data)
     memory.flags.writeable = False
-    return memory.view(dtype).reshape(spec.shape), weights_root.root_of_tiles(spec, tiles)
+    return shaped(memory, stored, dtype), weights_root.root_of_tiles(spec, tiles)
+
+
+def memory_for(stored: StoredTensor) -> NDArray[np.uint8]:
+    """Returns memory for the bytes of a tensor; of a file with holes, they may be more than there is.
+
+    Raises:
+        DataError: If there is not so much.
+    """
+    try:
+        return np.empty(stored.spec.nbytes, np.uint8)
+    except MemoryError as error:
+        raise DataError(
+            f"{stored.path}: tensor {stored.spec.name!r}: too little memory for {stored.spec.nbytes} bytes"
+        ) from error
+
+
+def shaped(memory: NDArray[np.uint8], stored: StoredTensor, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Returns bytes as an array of the tensor's shape.
+
+    Raises:
+        DataError: If no array has this shape, as one without elements may have.
+    """
+    try:
+        return memory.view(dtype).reshape(stored.spec.shape)
+    except ValueError as error:
+        raise DataError(f"{stored.path}: tensor {stored.spec.name!r}: shape: {error}") from error
 
 
 def _compare(roots: Mapping[TensorSpec, bytes], like: WeightsCommitment, what: str) -> None:

@@ -163,6 +163,19 @@ def schedule_of(modules: Modules, module: str, *, expected: str = _ONE_RUN) -> t
     return schedule
 
 
+def of_calls(schedule: tuple[Calls, ...]) -> Extents:
+    """Returns what there is to draw from where every token that was fed has a row.
+
+    Args:
+        schedule: The calls, from `schedule_of`.
+
+    Raises:
+        DataError: If they are more than a trace that is audited has.
+    """
+    batch, tokens = size_of(schedule)
+    return Extents(batch=batch, tokens=tokens, logits=tuple(_segments(schedule, schedule, "")))
+
+
 def size_of(schedule: tuple[Calls, ...]) -> tuple[int, int]:
     """Returns how many sequences calls have, and how many tokens of each were fed.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from palm_torch.commit import salted
 from palm_torch.commit.salted import Content, SaltedOpening
-from palm_torch.errors import DataError, EvidenceError
+from palm_torch.errors import BindingError, DataError, EvidenceError
 
 if TYPE_CHECKING:
     from palm_torch.digest import Digest
@@ -76,6 +76,24 @@ class Tokens:
                 f"generated, got {self.batch} of {self.length}: a trace is of one forward pass, or of one "
                 "generation"
             )
+
+    def require_generated(self, given: int) -> None:
+        """Refuses padding among the tokens that the model generated: what it computed there would go unseen.
+
+        Args:
+            given: How many tokens of each sequence may have been given, padding among them; all of them, of a
+                forward pass alone.
+
+        Raises:
+            BindingError: If there is some.
+        """
+        for sequence, row in enumerate(self.rows):
+            if PADDING in row[given:]:
+                raise BindingError(
+                    f"tokens: sequence {sequence}, token {row.index(PADDING, given)} was generated, and is "
+                    "bound as padding: what was computed there would go unseen; bind ids with the attention "
+                    "mask of the prompt"
+                )
 
     def content(self) -> Content:
         """Returns what is committed to."""

@@ -233,14 +233,16 @@ def _finding(one: Replayed) -> str:
 
 
 def _verdict(found: ReplayResult) -> str:
-    places = f"{len(found.findings)} drawn places"
+    looked = sum(one.verdict != "not checked" for one in found.findings)
+    left = len(found.findings) - looked
+    places = f"{looked} drawn places" + (f", {left} others not checked" if left else "")
     if found.differing:
         return (
             f"DIFFERS: {len(found.differing)} of {places} are off by more than {found.within:g} times the "
             "model's own rounding"
         )
     if not found.accepted:
-        return f"INCONCLUSIVE: of {places} none, or not all, could be replayed"
+        return f"INCONCLUSIVE: {left} of {len(found.findings)} drawn places could not be replayed"
     return (
         f"REPLAYED: {places}, the farthest off by {found.farthest:.2f} times the model's own rounding; no "
         "bound is derived for these blocks, and nothing is proved"

@@ -16,7 +16,7 @@ from blake3 import blake3
 from palm_torch import files
 from palm_torch.codec import from_bytes, to_json
 from palm_torch.commit import merkle, tile_leaf, trace, trace_rows, trace_schemes
-from palm_torch.commit.trace_rows import Question
+from palm_torch.commit.trace_rows import Question, Sites
 from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.digest import TAGGED_SHA256, Digest
 from palm_torch.encoding import encode_json
@@ -137,7 +137,14 @@ def verify(root: Digest, context: bytes, question: Question, opening: TraceOpeni
     return verify_in(root, trace.decode(context, what="trace context"), question, opening)  # 2
 
 
-def verify_in(root: Digest, context: trace.Context, question: Question, opening: TraceOpening) -> Shown:
+def verify_in(
+    root: Digest,
+    context: trace.Context,
+    question: Question,
+    opening: TraceOpening,
+    *,
+    sites: Sites | None = None,
+) -> Shown:
     """Checks one of many openings against a trace root: steps 3 to 7 of `verify`.
 
     Args:
@@ -145,6 +152,7 @@ def verify_in(root: Digest, context: trace.Context, question: Question, opening:
         context: What steps 1 and 2 made of the context's bytes: decoded after their root was found equal.
         question: What the verifier wants to see.
         opening: What is to be believed.
+        sites: Those of the context, for many openings; None looks through all of them.
 
     Raises:
         PalmTorchError: As `verify`.
@@ -154,7 +162,7 @@ def verify_in(root: Digest, context: trace.Context, question: Question, opening:
         raise BindingError(f"{what}: expected it under the root {root}, it is under {opening.root}")
     if opening.question != question:
         raise BindingError(f"{what}: expected an answer to {question}, it answers {opening.question}")
-    place = trace_rows.locate(context, question)  # 4
+    place = trace_rows.locate(context, question, sites=sites)  # 4
     if len(opening.tiles) != (size := sum(tile.nbytes for tile in place.tiles)):  # 5
         raise EvidenceError(f"{what}: expected tiles of {size} bytes, got {len(opening.tiles)}")
     contents = list(_split(opening.tiles, place.tiles))
@@ -171,6 +179,8 @@ def make(
     trees: Sequence[Tree],
     question: Question,
     read: Callable[[int, int], bytes],
+    *,
+    sites: Sites | None = None,
 ) -> TraceOpening:
     """Opens a trace, on the side that has the tensors.
 
@@ -181,14 +191,16 @@ def make(
         question: What to show.
         read: Function (start, stop) → the site's bytes in this range: of all its tensors of the group, row by
             row, call by call. Called once for each tile.
+        sites: Those of the context, for many questions; None looks through all of them.
 
     Raises:
         DataError: If the question is no question of this trace, the bytes are not those captured, or it is
             too much for one proof.
     """
-    place = trace_rows.locate(context, question)
+    sites = sites or Sites(context)
+    place = trace_rows.locate(context, question, sites=sites)
     contents = [read(tile.start, tile.start + tile.nbytes) for tile in place.tiles]
-    tree = trees[context.groups.index(place.group)]
+    tree = trees[sites.number(place.group)]
     for position, leaf in _leaves(place, contents):
         if leaf != tree.leaf(position):
             raise DataError(

@@ -135,13 +135,18 @@ class Place:
         return b"".join(parts)
 
 
-def locate(context: Context, question: Question) -> Place:
+def locate(context: Context, question: Question, *, sites: Sites | None = None) -> Place:
     """Returns where the answer to a question lies.
+
+    Args:
+        context: The trace's context.
+        question: The question.
+        sites: Those of this context, for many questions; None looks through all of them.
 
     Raises:
         DataError: If there is nothing such in the trace, or it is too much for one opening.
     """
-    group, index = find(context, question.site, question.call)
+    group, index = (sites or Sites(context)).find(question.site, question.call)
     (batch, past_batch), (first, last) = question.batch, question.channels
     count = question.tokens[1] - question.tokens[0]
     if last > group.channels:
@@ -173,8 +178,48 @@ def locate(context: Context, question: Question) -> Place:
     )
 
 
+class Sites:
+    """Looks the sites of a trace up, without going through all of them each time.
+
+    Args:
+        context: The trace's context.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._found: dict[tuple[str, str], list[tuple[Group, int]]] = {}
+        self._numbers: dict[int, int] = {}
+        for number, group in enumerate(context.groups):
+            self._numbers[id(group)] = number
+            for index, known in enumerate(group.sites):
+                self._found.setdefault((known.module, known.output), []).append((group, index))
+
+    def find(self, site: Site, call: int | None) -> tuple[Group, int]:
+        """Returns the group with a site's tensors, and the place of the site in it; as the function `find`.
+
+        Raises:
+            DataError: If there is none, or there are several.
+        """
+        found = self._found.get((site.module, site.output), [])
+        if not found:
+            known = list(self._found)
+            shown = ", ".join(str(Site(*pair)) for pair in known[:_SITES_SHOWN])
+            shown += f", … {len(known)} in all" if known[_SITES_SHOWN:] else ""
+            raise DataError(f"{site}: no tensor of it is in this trace; its sites are {shown or 'none'}")
+        if call is not None:
+            found = [item for item in found if any(run.first <= call < run.end for run in item[0].schedule)]
+            if not found:
+                raise DataError(f"{site}: the trace has no call {call} of it")
+        if len(found) > 1:
+            raise DataError(f"{site}: its calls had tensors of {len(found)} kinds; name one call")
+        return found[0]
+
+    def number(self, group: Group) -> int:
+        """Returns the number of one of the context's own groups."""
+        return self._numbers[id(group)]
+
+
 def find(context: Context, site: Site, call: int | None) -> tuple[Group, int]:
-    """Returns the group with a site's tensors, and the place of the site in it.
+    """Returns the group with a site's tensors, and the place of the site in it; for many, `Sites` is faster.
 
     Args:
         context: The trace's context.
@@ -184,24 +229,7 @@ def find(context: Context, site: Site, call: int | None) -> tuple[Group, int]:
     Raises:
         DataError: If there is none, or there are several.
     """
-    module, output = site.module, site.output  # compared one by one: as sites it takes ten times as long
-    found = [
-        (group, index)
-        for group in context.groups
-        for index, known in enumerate(group.sites)
-        if known.module == module and known.output == output
-    ]
-    if not found:
-        known = [str(known) for group in context.groups for known in group.sites]
-        shown = ", ".join(known[:_SITES_SHOWN]) + (f", … {len(known)} in all" if known[_SITES_SHOWN:] else "")
-        raise DataError(f"{site}: no tensor of it is in this trace; its sites are {shown or 'none'}")
-    if call is not None:
-        found = [item for item in found if any(run.first <= call < run.end for run in item[0].schedule)]
-        if not found:
-            raise DataError(f"{site}: the trace has no call {call} of it")
-    if len(found) > 1:
-        raise DataError(f"{site}: its calls had tensors of {len(found)} kinds; name one call")
-    return found[0]
+    return Sites(context).find(site, call)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,17 @@ from palm_torch.challenge import answer as audit_answer
 from palm_torch.challenge import challenge, questions, weights_asked, weights_shown
 from palm_torch.challenge import tokens as audit_tokens
 from palm_torch.challenge.answer import AuditAnswer
-from palm_torch.commit import trace_opening, trace_rows
+from palm_torch.commit import trace_opening
 from palm_torch.commit.salted import SaltedOpening
 from palm_torch.commit.trace import Context, Site
 from palm_torch.commit.trace_groups import Group
+from palm_torch.commit.trace_rows import Sites
 from palm_torch.commit.trace_schemes import Tree
 from palm_torch.digest import Digest
 from palm_torch.errors import BindingError, DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from palm_torch.challenge.challenge import Asked
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from palm_torch.challenge.tokens import Tokens
     from palm_torch.commit.opening_file import WeightsOpening
     from palm_torch.commit.trace_opening import TraceOpening
+    from palm_torch.commit.trace_rows import Question
+
+_BINARY, _TEXT = 3, 4  # bytes, and the letters of base64 that they take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,19 +78,7 @@ def answer(
             f"request: expected one about the trace {kept.root}, got one about {request.trace}"
         )
     asked = challenge.asked(request, kept.context)
-    openings: list[TraceOpening] = []
-    size = 0
-    for question in questions.questions(request, kept.context, asked):
-        group, _ = trace_rows.find(kept.context, question.site, None)
-        read = kept.read(question.site, group)
-        opening = trace_opening.make(kept.root, kept.context, kept.trees, question, read)
-        openings.append(opening)
-        size += len(opening.tiles)
-        if size > audit_answer.MAX_BYTES:  # before memory is full: the request is somebody else's
-            raise DataError(
-                f"request: it asks for more than the {audit_answer.MAX_BYTES} bytes that an answer may have: "
-                "fewer places or whole blocks fit"
-            )
+    openings = opened(kept, questions.questions(request, kept.context, asked))
     ids = None
     if kept.tokens is not None:
         ids = audit_tokens.verify(kept.tokens, kept.context.facts.get(audit_tokens.FACT))
@@ -93,11 +86,38 @@ def answer(
     return AuditAnswer(
         media_type=audit_answer.MEDIA_TYPE,
         request=request.digest,
-        openings=tuple(openings),
+        openings=openings,
         weights=_weights(request, kept, asked, ids, weights),
         tokens=kept.tokens,
         decoding=decoding,
     )
+
+
+def opened(kept: KeptTrace, asked: Iterable[Question]) -> tuple[TraceOpening, ...]:
+    """Returns the openings that answer some questions.
+
+    Args:
+        kept: The trace.
+        asked: The questions.
+
+    Raises:
+        DataError: If what was kept is lost, or the openings do not fit into an answer. The request is
+            somebody else's, and memory is not to be filled by it.
+    """
+    openings: list[TraceOpening] = []
+    size, sites = 0, Sites(kept.context)
+    for question in asked:
+        group, _ = sites.find(question.site, None)
+        read = kept.read(question.site, group)
+        opening = trace_opening.make(kept.root, kept.context, kept.trees, question, read, sites=sites)
+        openings.append(opening)
+        size += (len(opening.tiles) + len(opening.proof)) * _TEXT // _BINARY
+        if size > audit_answer.MAX_BYTES:
+            raise DataError(
+                f"request: it asks for more than the {audit_answer.MAX_BYTES} bytes that an answer may have: "
+                "fewer places or whole blocks fit"
+            )
+    return tuple(openings)
 
 
 def _weights(

@@ -7,9 +7,8 @@ of. Specification: docs/spec/59-audit-results.md.
 
 from __future__ import annotations
 
-import copy
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -19,7 +18,7 @@ from palm_torch.challenge import tokens as audit_tokens
 from palm_torch.commit import trace
 from palm_torch.errors import ArtifactError, BindingError, DataError
 from palm_torch.hooks import weights
-from palm_torch.replaying import calls, result
+from palm_torch.replaying import calls, reference, result
 from palm_torch.replaying import request as requests
 from palm_torch.replaying.result import Replayed, ReplayResult
 
@@ -39,8 +38,16 @@ WITHIN: Final = 8.0
 """How many times the model's own rounding a row may be off, unless the verifier says otherwise: chosen, not
 derived. Honest runs that generated with a cache were off by 1 to 2 times in the small models tried."""
 
+_TWO: Final = 2
 _PADDED: Final = "the sequence has padding before the token, and how the model was told so is not bound"
-_EXPERTS: Final = "_experts_implementation"
+_AHEAD: Final = (
+    "what it returns for a token depends on tokens after it, of which no rows are opened: expected a causal "
+    "model"
+)
+_COARSE: Final = "the model's own rounding is so large there that almost anything would pass"
+_COARSEST: Final = 2.0**-4
+"""Most that the model's own rounding may be, relative to the largest number, for a row to count as replayed.
+Beyond it something else happened: another expert was chosen, or the code of the block does not follow."""
 
 
 def check(
@@ -52,7 +59,7 @@ def check(
         1. The context has the root that the request names, and is well formed. *(Stops: another trace.)*
         2. Places follow from request and context; the answer opens exactly their rows. *(Stops: a prover who
            chooses what is looked at.)*
-        3. The ids of the tokens are those that the trace binds.
+        3. The ids of the tokens are those that the trace binds, and none that was generated is padding.
         4. Every opening is checked against the trace root.
         5. The model has the weights that the trace names. *(Stops: a replay of another model.)*
         6. At each place the model runs over the ids, which says how it calls the block. The block is called
@@ -107,6 +114,7 @@ def _ids(answer: AuditAnswer, context: Context, asked: Asked) -> Tokens:
         )
     ids = audit_tokens.verify(answer.tokens, context.facts.get(audit_tokens.FACT))
     ids.require_fit(asked.batch, asked.tokens)
+    ids.require_generated(asked.given)
     return ids
 
 
@@ -127,12 +135,27 @@ def _findings(
     number, exact = -1, None
     for place in places:
         if exact is None or place.part != number:  # one copy of a block at a time
-            number, exact = place.part, _exact(calls.module_of(model, request.blocks[place.part]))
+            number, exact = place.part, reference.of(calls.module_of(model, request.blocks[place.part]))
         known = ids.rows[place.sequence][: place.token + 1]
         if audit_tokens.PADDING in known:
             yield _unknown(request, place, _PADDED)
         else:
-            yield _replayed(request, place, model, exact, rows, known, within)
+            found = _replayed(request, place, model, exact, rows, known, within)
+            if found.verdict == "differs" and _sees_ahead(request, place, model, exact, ids):
+                raise DataError(f"{found.block}: {_AHEAD}")
+            yield found
+
+
+def _sees_ahead(
+    request: ReplayRequest, place: Place, model: nn.Module, exact: nn.Module, ids: Tokens
+) -> bool:
+    """Says whether a block, as the model at hand calls it over this sequence, looks at later tokens."""
+    block = request.blocks[place.part]
+    known = ids.rows[place.sequence][: max(place.token + 1, _TWO)]
+    if len(known) < _TWO or audit_tokens.PADDING in known:
+        return False
+    call, _ = calls.of(model, known, block, None)
+    return reference.sees_ahead(exact, call)
 
 
 def _replayed(
@@ -151,13 +174,13 @@ def _replayed(
         given = _tensor(rows, before, place.sequence, range(place.token + 1), like=returned)
         call = calls.exchanged(call, returned, given, block=block)
     native = call.result_of(calls.module_of(model, block))
-    reference = call.changed(_widened).result_of(exact)[0, -1].double()
+    expected = call.changed(reference.widened).result_of(exact)[0, -1].double()
     last = range(place.token, place.token + 1)
     committed = _tensor(rows, block, place.sequence, last, like=native[:, -1:])[0, -1].double()
     own = native[0, -1].double()
-    if not (reference.isfinite().all() and own.isfinite().all()):
+    if not (expected.isfinite().all() and own.isfinite().all()):
         return _unknown(request, place, "what follows from the opened inputs is not finite", blind=True)
-    return _compared(request, place, committed, own, reference, torch.finfo(native.dtype).eps, within)
+    return _compared(request, place, committed, own, expected, torch.finfo(native.dtype).eps, within)
 
 
 def _compared(
@@ -165,12 +188,13 @@ def _compared(
     place: Place,
     committed: torch.Tensor,
     own: torch.Tensor,
-    reference: torch.Tensor,
+    expected: torch.Tensor,
     eps: float,
     within: float,
 ) -> Replayed:
-    off = (committed - reference).abs()
-    rounding = max(float((own - reference).abs().max()), eps / 2 * float(reference.abs().max()))
+    largest = float(expected.abs().max())
+    off = (committed - expected).abs()
+    rounding = max(float((own - expected).abs().max()), eps / 2 * largest)
     difference = float(off.max())
     finite = math.isfinite(difference)
     ratio = None
@@ -183,7 +207,9 @@ def _compared(
             f"{ratio:.4g} times the model's own rounding, {rounding:.4g}" if ratio else "far beyond rounding"
         )
         words = f"channel {channel}: committed {float(committed[channel]):.6g}, float64 gives "
-        words += f"{float(reference[channel]):.6g}: {far}"
+        words += f"{float(expected[channel]):.6g}: {far}"
+    elif rounding > _COARSEST * largest:
+        return _unknown(request, place, f"{_COARSE}: {rounding:.4g}, of {largest:.4g}", blind=True)
     return Replayed(
         block=request.blocks[place.part],
         sequence=place.sequence,
@@ -221,20 +247,6 @@ def _tensor(rows: Opened, module: str, sequence: int, tokens: range, *, like: to
             f"has {dtype} {shape}"
         )
     return torch.frombuffer(bytearray(array.tobytes()), dtype=dtype).reshape(shape).to(like.device)
-
-
-def _exact(block: nn.Module) -> nn.Module:
-    """Returns a copy of a block that computes in float64, with its experts one after the other."""
-    made = copy.deepcopy(block).to(torch.float64)
-    for module in made.modules():
-        config: Any = getattr(module, "config", None)
-        if getattr(config, _EXPERTS, None) is not None:
-            setattr(config, _EXPERTS, "eager")  # grouped products know no float64
-    return made
-
-
-def _widened(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _unseen(request: ReplayRequest, context: Context, asked: Asked) -> Iterator[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from palm_torch.challenge.extents import Extents
     from palm_torch.commit.trace import Context
 
 MEDIA_TYPE: Final = "application/vnd.palm-torch.replay-request+json;version=1"
@@ -78,12 +79,14 @@ class Asked:
     Attributes:
         batch: How many sequences the trace has.
         tokens: How many tokens of each were fed.
+        given: How many of them may have been given, and not generated.
         places: The places, in the order of the draw; `part` counts the request's blocks from 0.
         questions: The openings that answer the request, in this order.
     """
 
     batch: int
     tokens: int
+    given: int
     places: tuple[Place, ...]
     questions: tuple[Question, ...]
 
@@ -128,14 +131,14 @@ def asked(request: ReplayRequest, context: Context) -> Asked:
     Raises:
         DataError: If the trace lacks a block, or is of more than one forward pass or generation.
     """
-    batch, tokens = _extent(request, context)
+    there = _extents(request, context)
     stream = drawing.Stream(request.seed, _LABEL)
     places = tuple(
-        Place(stream.below(len(request.blocks)), stream.below(batch), stream.below(tokens))
+        Place(stream.below(len(request.blocks)), stream.below(there.batch), stream.below(there.tokens))
         for _ in range(request.queries)
     )
-    wanted = questions.of_runs(context, batch, _needed(request, places))
-    return Asked(batch, tokens, places, tuple(wanted))
+    wanted = questions.of_runs(context, there.batch, _needed(request, places))
+    return Asked(there.batch, there.tokens, there.given, places, tuple(wanted))
 
 
 def read(path: Path) -> ReplayRequest:
@@ -147,14 +150,14 @@ def read(path: Path) -> ReplayRequest:
     return codec.from_file(ReplayRequest, path, what="the request", max_bytes=MAX_BYTES, error=RequestError)
 
 
-def _extent(request: ReplayRequest, context: Context) -> tuple[int, int]:
+def _extents(request: ReplayRequest, context: Context) -> Extents:
     """Returns how many sequences all blocks have, and of how many tokens."""
     modules, first = Modules(context), request.blocks[0]
     schedule = modules.find(first)[1].schedule
     for block in request.blocks[1:]:
         if modules.find(block)[1].schedule != schedule:
             raise DataError(f"{block}: expected the calls of {first}, got others: name blocks of one chain")
-    return extents.size_of(extents.schedule_of(modules, first, expected=extents.ONE_RUN))
+    return extents.of_calls(extents.schedule_of(modules, first, expected=extents.ONE_RUN))
 
 
 def _needed(request: ReplayRequest, places: Sequence[Place]) -> Iterator[tuple[str, int, tuple[int, int]]]:

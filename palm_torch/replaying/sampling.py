@@ -20,7 +20,7 @@ from palm_torch.challenge import challenge, questions
 from palm_torch.challenge import tokens as audit_tokens
 from palm_torch.challenge.places import Place
 from palm_torch.commit import answer_facts, trace
-from palm_torch.errors import BindingError, DataError
+from palm_torch.errors import BindingError, DataError, EvidenceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -142,6 +142,7 @@ def _unknown(
     reasons = (
         (ids is None, "the trace binds no tokens"),
         (not bound, f"the trace binds no {answer_facts.BEFORE}: it is of no attested answer"),
+        (answer_facts.DECODING not in context.facts, "nothing binds the parameters of decoding"),
         (not decoding.get("do_sample", False), "tokens were not drawn: do_sample is not set"),
         ("top_k" not in decoding, "top_k is not said, and libraries have other defaults for it"),
         (bool(unknown), f"no replay is known of {', '.join(unknown[:4])!s:.80}"),
@@ -167,7 +168,12 @@ def _drawn(
 ) -> Iterator[Drawn]:
     there, module = asked.extents, asked.parts[-1].rows["logits"]
     generator, draws = torch.Generator(), 0
-    generator.set_state(torch.frombuffer(bytearray(states.states.torch[0]), dtype=torch.uint8))
+    try:
+        generator.set_state(torch.frombuffer(bytearray(states.states.torch[0]), dtype=torch.uint8))
+    except RuntimeError as error:
+        raise EvidenceError(
+            f"generators: torch: expected the state of a generator, got none: {error!s:.80}"
+        ) from error
     for place in places:
         at = bisect.bisect_right(there.logits, place.token, key=lambda one: one.token) - 1
         segment = there.logits[at]

@@ -204,3 +204,24 @@ def test_what_a_receipt_says_of_decoding(capsys: Any) -> None:
     assert code == cli.ACCEPTED, said
     tokens = [one for one in json.loads(said)["findings"] if one["operation"] == "token"]
     assert "consistent" in {one["verdict"] for one in tokens}
+
+
+def test_blocks_replayed_from_sealed_evidence(talked: audited_models.Run, capsys: Any) -> None:
+    assert talked.context
+    sealed = ("--evidence", "e.palm.json", "--policy", "policy.yaml")
+    replay, own = ("audit", "replay"), ("--context", "c.json", "--model", "model")
+    code, said = palm(capsys, *replay, "request", *own, *sealed, "-o", "p.json")
+    assert code == cli.ACCEPTED, said
+    assert "evidence  e.palm.json: ACCEPTED (warning)" in said
+    code, said = palm(capsys, *replay, "answer", "--request", "p.json", "--trace", "trace", "-o", "b.json")
+    assert code == cli.ACCEPTED, said
+    asked = ("--request", "p.json", "--answer", "b.json")
+    code, said = palm(capsys, *replay, "check", *asked, *own, *sealed)
+    assert code == cli.ACCEPTED, said
+    assert "evidence  e.palm.json: ACCEPTED (warning)" in said
+    assert "NOT SEALED" not in said
+    assert "\nREPLAYED: " in said
+    code, said = palm(capsys, *replay, "check", *asked, *own, *sealed, "--json")
+    told, _ = json.JSONDecoder().raw_decode(said[said.index("{") :])
+    assert told["accepted"] is True
+    assert told["evidence"] is not None

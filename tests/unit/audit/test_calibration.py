@@ -171,3 +171,10 @@ def test_calibrations_that_no_runs_give(made: calibration.Calibration, change: A
 def test_units_that_measure_nothing(change: dict[str, float]) -> None:
     with pytest.raises(DataError, match="measures: expected a number above 0"):
         calibration.Units(site=Site("a"), measures={**dict.fromkeys(MEASURES, 1.0), **change})
+
+
+def test_more_scores_than_anybody_computes_a_bound_of(made: calibration.Calibration) -> None:
+    most = (0.5,) * calibration.MAX_SCORES
+    assert dataclasses.replace(made, scores=most, exceeding=9).threshold == 1.0
+    with pytest.raises(DataError, match="scores: expected at most 4096, got 4097"):
+        dataclasses.replace(made, scores=(*most, 0.5), exceeding=4000)

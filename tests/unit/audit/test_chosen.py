@@ -87,6 +87,43 @@ def test_padding_after_the_end_of_a_sequence(tmp_path: Path) -> None:
     assert any("may have ended before" in words for _, words in said.values())
 
 
+@pytest.mark.parametrize(
+    ("more", "excused"),
+    [
+        ({}, True),
+        ({"eos_token_id": 3}, False),
+        ({"eos_token_id": [3, 4]}, False),
+        ({"pad_token_id": 5, "eos_token_id": 3}, False),
+    ],
+)
+def test_the_last_token_of_a_sequence_that_has_not_ended(
+    more: dict[str, Any],
+    excused: bool,  # noqa: FBT001 (a case)
+    tmp_path: Path,
+) -> None:
+    """A token that ends the ids looks like padding; it is none where nothing before it ends a sequence."""
+    ids, mask = audited_models.prompt(padded=0)
+    made = audited_models.model("llama")
+    full = audited_models.run(made, tmp_path, ids=ids, mask=mask)
+    with torch.no_grad():
+        said = made.generate(ids, attention_mask=mask, max_new_tokens=5, do_sample=False, pad_token_id=0)
+    assert not {3, 4} & set(said[0].tolist())
+    other = said.clone()
+    other[0, -1] = 5
+    run = audited_models.run(made, tmp_path, ids=ids, mask=mask, bind=other)
+    assert run.context != full.context
+    verdict, words = tokens_of(run, {"do_sample": False, **more})[10]
+    assert verdict == ("not checked" if excused else "inconsistent"), words
+
+
+def test_the_first_token_is_no_padding_after_the_end(tmp_path: Path) -> None:
+    ids, mask = audited_models.prompt(padded=0)
+    made = audited_models.model("llama")
+    bound = torch.cat([ids, torch.full((2, 1), 5)], dim=1)
+    run = audited_models.run(made, tmp_path, ids=ids, mask=mask, new=1, bind=bound)
+    assert tokens_of(run, {"do_sample": False})[6][0] == "inconsistent"
+
+
 def test_an_id_that_is_none_of_the_vocabulary(tmp_path: Path) -> None:
     ids, mask = audited_models.prompt(batch=1, padded=0)
     longer = torch.cat([ids, torch.tensor([[audited_models.VOCABULARY]])], dim=1)

@@ -69,3 +69,8 @@ def test_no_rate() -> None:
     for rate, confidence in ((0, 0.5), (0.5, 1)):
         with pytest.raises(DataError, match="expected two numbers"):
             false_alarms.runs_for(rate, confidence)
+
+
+@pytest.mark.parametrize(("exceeding", "runs"), [(0, 1), (1, 2), (9, 10)])
+def test_a_confidence_next_to_one_promises_nothing(exceeding: int, runs: int) -> None:
+    assert false_alarms.rate_bound(exceeding, runs, 1 - 2**-53) == pytest.approx(1.0)

@@ -8,6 +8,7 @@ import audited_models
 import pytest
 import torch
 
+from palm_torch.audit import heads
 from palm_torch.errors import BindingError, DataError
 
 if TYPE_CHECKING:
@@ -137,3 +138,43 @@ def test_what_a_request_needs(tmp_path: Path) -> None:
         audited_models.checking.check(other, run.context, run.answer(run.ask()))
     with pytest.raises(BindingError, match="another trace"):
         audited_models.checking.check(other, run.context.replace(b"2.13", b"2.14"), run.answer(other))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2"])
+def test_where_padding_ends_a_prompt_the_first_token_is_chosen(
+    kind: str, attention: str, tmp_path: Path
+) -> None:
+    """What a sequence with padding at its end goes on from is looked at, though its id is none."""
+    ids, mask = audited_models.prompt(padded=0)
+    mask[1, -2:] = 0
+    made = audited_models.model(kind)
+    made.set_attn_implementation(attention)
+    run = audited_models.run(made, tmp_path / "honest", ids=ids, mask=mask)
+    asked = run.ask(queries=0, whole=2)
+    assert run.audit(asked, decoding=audited_models.GREEDY).consistent
+    blocks = made.transformer.h if kind == "gpt2" else made.model.layers
+    last = blocks[0].attn.c_proj if kind == "gpt2" else blocks[0].self_attn.o_proj
+
+    def edited(_module: object, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if given[0].shape[1] == 1:
+            return given
+        changed = given[0].clone()
+        changed[1, -1] *= 3
+        return (changed,)
+
+    handle = last.register_forward_pre_hook(edited)
+    run = audited_models.run(made, tmp_path / "edited", ids=ids, mask=mask)
+    handle.remove()
+    found = run.audit(run.ask(queries=0, whole=2), decoding=audited_models.GREEDY)
+    assert {one.operation for one in found.inconsistent} == {"attention out"}
+
+
+def test_places_are_looked_at_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = audited_models.run(audited_models.model("llama"), tmp_path)
+    asked = run.ask(queries=0, whole=2)
+    found = run.audit(asked, decoding=audited_models.GREEDY)
+    monkeypatch.setattr(heads, "VISIBLE", 30)
+    assert run.audit(asked, decoding=audited_models.GREEDY) == found
+    assert found.consistent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -14,6 +15,7 @@ from safetensors.numpy import save_file
 
 from palm_torch.audit import scores
 from palm_torch.challenge.scores_file import MEDIA_TYPE, PartScore, Scores
+from palm_torch.commit.weights_root import MAX_TILE_BYTES
 from palm_torch.errors import DataError
 
 if TYPE_CHECKING:
@@ -231,3 +233,31 @@ def test_published_layers_are_shared_out_as_well_as_can_be(vectors: Callable[[st
         shared = scores.share_out(made, [float(case[name]) for name in ("B1", "B2", "B3")])
         worth = sum(part.score for who in shared.verifiers for part in parts[who.first : who.end])
         assert worth == pytest.approx(float(case["exact"]), abs=1e-6)
+
+
+def test_too_little_memory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> float:
+        raise MemoryError
+
+    save_file(llama(), tmp_path / "model.safetensors")
+    monkeypatch.setattr(scores, "measured", full)
+    with pytest.raises(DataError, match=r"tensor 'model.embed_tokens.weight': too little memory for 'l2'"):
+        scores.score(tmp_path, "l2")
+
+
+def test_a_matrix_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read of Linux gives no more than 2 GiB, and embeddings may be larger."""
+    save_file(
+        llama() | {"lm_head.weight": np.ones((3000, WIDTH * 8), np.float32)}, tmp_path / "m.safetensors"
+    )
+    whole = scores.score(tmp_path / "m.safetensors", "l2")
+    most = []
+    read = os.preadv
+
+    def counted(descriptor: int, buffers: Any, offset: int) -> int:
+        most.append(sum(buffer.nbytes for buffer in buffers))
+        return read(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", counted)
+    assert scores.score(tmp_path / "m.safetensors", "l2") == whole
+    assert max(most) <= MAX_TILE_BYTES < 3000 * WIDTH * 8 * 4

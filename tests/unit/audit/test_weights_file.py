@@ -118,3 +118,24 @@ def test_element_types_that_nothing_is_computed_with(tmp_path: Path) -> None:
     path = weights_at_hand.write(tmp_path / "a.safetensors", {"a": ("I8", [4], bytes(4))})
     with pytest.raises(DataError, match="got int8: no audit computes with it"):
         weights_file.read([path], ["a"], root=None)
+
+
+def test_a_shape_that_no_array_has(tmp_path: Path) -> None:
+    path = weights_at_hand.write(tmp_path / "a.safetensors", {"a": ("F32", [2**40, 2**40, 0], b"")})
+    with pytest.raises(DataError, match="tensor 'a': shape: cannot reshape"):
+        weights_file.read([path], ["a"], root=None)
+
+
+def test_a_file_of_holes_that_is_larger_than_memory(tmp_path: Path) -> None:
+    size = 1 << 42
+    header = f'{{"a":{{"dtype":"U8","shape":[{size}],"data_offsets":[0,{size}]}}}}'.replace("U8", "F32")
+    header = header.replace(f"[{size}]", f"[{size // 4}]").encode()
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as stream:
+        stream.write(len(header).to_bytes(8, "little") + header)
+        try:
+            stream.truncate(8 + len(header) + size)
+        except OSError:
+            pytest.skip("this file system has no files with holes")
+    with pytest.raises(DataError, match="too little memory for 4398046511104 bytes"):
+        weights_file.read([path], ["a"], root=None)

@@ -91,3 +91,13 @@ def test_another_fact_another_id_or_none() -> None:
     changed = dataclasses.replace(OPENING, content=OPENING.content[:-8] + struct.pack("<q", 12))
     with pytest.raises(BindingError):
         tokens.verify(changed, OPENING.digest)
+
+
+def test_what_was_generated_is_no_padding() -> None:
+    ids = Tokens(((-1, 2, 3, 4), (1, -1, 3, -1)))
+    ids.require_generated(4)
+    Tokens(((-1, 2), (1, 2))).require_generated(1)
+    with pytest.raises(BindingError, match="sequence 1, token 3 was generated, and is bound as padding"):
+        ids.require_generated(2)
+    with pytest.raises(BindingError, match="sequence 1, token 1 was generated"):
+        ids.require_generated(1)

@@ -110,7 +110,7 @@ def test_a_module_by_its_name(made: traces.MadeUp) -> None:
         trace_question.site_of(made.context, "pair", None)
     unknown = trace_question.site_of(made.context, "tail", None)
     with pytest.raises(
-        DataError, match=r"tail: no tensor of it is in this trace; its sites are layers\.0, .* 8 in"
+        DataError, match=r"tail: no tensor of it is in this trace; its sites are layers\.0, .* 7 in"
     ):
         ask(made, unknown)
 
@@ -248,3 +248,13 @@ def test_bytes_that_were_not_captured_are_not_opened(made: traces.MadeUp) -> Non
     read = made.reader(Site("layers.0"), "bfloat16", 48)
     with pytest.raises(DataError, match="not those that were captured"):
         trace_opening.make(made.root, made.context, made.trees, ask(made, Site("layers.1")), read)
+
+
+def test_sites_are_looked_up_as_going_through_all_of_them_finds_them(made: traces.MadeUp) -> None:
+    sites = trace_rows.Sites(made.context)
+    for number, group in enumerate(made.context.groups):
+        assert sites.number(group) == number
+        for site in group.sites:
+            call = group.schedule[0].first
+            assert sites.find(site, call) == (group, group.sites.index(site))
+            assert trace_rows.find(made.context, site, call)[0] is group

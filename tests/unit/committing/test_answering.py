@@ -214,3 +214,28 @@ def test_nothing_half_written_stays(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="lost 0 to"):
         saved_trace.save(tmp_path / "trace", broken)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nowhere", "there"]
+
+
+@pytest.mark.parametrize("room", [1.0, 0.5])
+def test_a_request_for_more_than_fits_is_noticed_before_it_is_all_read(
+    room: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = audited.Audited(audited.llama())
+    asked = drawn(made, queries=0, whole=1)
+    size = len(answering.answer(asked, made.kept()).encode())
+    wanted = challenge.asked(asked, made.context)
+    monkeypatch.setattr(audit_answer, "MAX_BYTES", int(size * room))
+    if room == 1:
+        assert len(answering.answer(asked, made.kept()).openings) > 1
+        return
+    read = []
+    kept = made.kept()
+
+    def counted(site: Any, group: Any) -> Any:
+        read.append(site)
+        return kept.read(site, group)
+
+    some = dataclasses.replace(kept, read=counted)
+    with pytest.raises(DataError, match=f"request: it asks for more than the {int(size * room)} bytes"):
+        answering.opened(some, questions.questions(asked, made.context, wanted))
+    assert len(read) < len(questions.questions(asked, made.context, wanted))

@@ -80,3 +80,53 @@ def test_what_is_malformed(capsys: Any) -> None:
     assert code == cli.MALFORMED
     code, said = palm(capsys, "check", *FILES, "--model", "nothing")
     assert code == cli.MALFORMED
+
+
+def _bound(made: Any, ids: Any, mask: Any, folder: str = "kept") -> None:
+    """Writes a trace whose ids are bound with a mask."""
+    import torch
+
+    import palm_torch
+
+    with palm_torch.commit(made, layers="blocks", keep="memory") as proof, torch.no_grad():
+        made(ids)
+    proof.bind_tokens(ids, mask)
+    proof.save("c.json")
+    proof.save_trace(folder)
+
+
+@pytest.mark.parametrize("padded", [1, 9])
+def test_what_was_not_checked_is_not_counted_as_replayed(
+    padded: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    ids = torch.randint(1, replayed_models.VOCABULARY, (2, 9))
+    mask = torch.ones_like(ids)
+    mask[1 if padded == 1 else slice(None), 0] = 0
+    _bound(replayed_models.plain(), ids, mask)
+    asking = ("request", "--context", "c.json", *MODEL, "--queries", "40", "-o", "r.json")
+    assert palm(capsys, *asking)[0] == cli.ACCEPTED
+    assert palm(capsys, "answer", "--request", "r.json", "--trace", "kept", "-o", "a.json")[0] == cli.ACCEPTED
+    code, said = palm(capsys, "check", *FILES, *MODEL)
+    last = said.strip().splitlines()[-1]
+    left = said.count("NOT CHECKED: the sequence has padding")
+    assert left
+    if padded == 1:
+        assert code == cli.ACCEPTED
+        assert f" drawn places, {left} others not checked" in last
+    else:
+        assert code == cli.REJECTED
+        assert last.startswith(f"INCONCLUSIVE: {left} of {left} drawn places")
+
+
+@pytest.mark.usefixtures("asked")
+def test_another_trace_is_refused(capsys: Any) -> None:
+    import torch
+
+    ids = torch.ones(1, 9, dtype=torch.int64)
+    _bound(replayed_models.plain(), ids, torch.ones_like(ids), "another")
+    code, said = palm(capsys, "check", *FILES, *MODEL, "--json")
+    assert code == cli.REJECTED
+    assert "trace context: expected the root" in said

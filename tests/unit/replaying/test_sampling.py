@@ -153,3 +153,20 @@ def test_logits_that_are_not_finite_draw_nothing_but_take_as_much() -> None:
     assert (found.verdict, found.words) == ("not checked", "the logits are not all finite")
     torch.multinomial(torch.ones(1, 50), 1, generator=other)
     assert torch.equal(one.get_state(), other.get_state())
+
+
+def test_parameters_that_nothing_binds_draw_nothing(tmp_path: Path) -> None:
+    """Whoever can choose them afterwards chooses what is drawn."""
+    states = before()
+    ids, mask = audited_models.prompt(batch=1, padded=0)
+    made = audited_models.model("llama")
+    facts = {answer_facts.BEFORE: states.digest}
+    done = audited_models.run(made, tmp_path, ids=ids, mask=mask, facts=facts, **OPTIONS)
+    assert {one.words for one in replayed(done, states)} == {"nothing binds the parameters of decoding"}
+
+
+def test_a_state_that_is_none(tmp_path: Path) -> None:
+    states = before()
+    wrong = dataclasses.replace(states, states=dataclasses.replace(states.states, torch=(bytes(5056),)))
+    with pytest.raises(EvidenceError, match="generators: torch: expected the state of a generator"):
+        replayed(run(tmp_path, states=wrong), wrong)
