@@ -22,13 +22,14 @@ from palm_torch.commit.trace import Calls, Site
 JSON = True
 
 SITE = Site("layers.1")
+REQUEST_START = b'{"claims":'
 ANSWER_START = b'{"decoding":'
 
 
 def one_input(data: bytes) -> None:
     if data.startswith(trace.START):
         context(data)
-    elif data.startswith(requests.START):
+    elif data.startswith(REQUEST_START):
         request(data)
     elif data.startswith(ANSWER_START):
         answer(data)
