@@ -233,16 +233,16 @@ class Sealer:
         if self._begin is None:
             raise SessionError("receipt: the run has not begun")
         self.require_room(1)
-        issued = Issued(
+        issued = functools.partial(
+            Issued,
             run_id=self.run_id,
             begin=self._begin_digest,
             sequence=self._issued,
             log_root=Digest(SHA256, self._log.root()),
             log_size=len(self._entries),
-            code=code,
         )
         try:
-            payload = self._spelled(make, issued)
+            payload = self._spelled(make, issued, code)
             envelope = dsse.sign(
                 payload, payload_type=dsse.IN_TOTO_PAYLOAD, key=self._key, named=self._key_id
             )
@@ -264,14 +264,13 @@ class Sealer:
         self._spelled_code(code)
         self._opening  # noqa: B018 (made, and kept)
 
-    def _spelled(self, make: Callable[[Issued], Content], issued: Issued) -> bytes:
+    def _spelled(self, make: Callable[[Issued], Content], issued: Callable[..., Issued], code: Code) -> bytes:
         """Returns a receipt's bytes; what code ran is spelled once, being most of it and seldom another."""
-        code = self._spelled_code(issued.code)
-        around = receipt.encode_content(make(dataclasses.replace(issued, code=code.empty)))
-        parts = around.split(code.empty_spelled)
+        known = self._spelled_code(code)
+        parts = receipt.encode_content(make(issued(code=known.empty))).split(known.empty_spelled)
         if len(parts) != 2:  # noqa: PLR2004 (what stands before it, and what after)
-            return receipt.encode_content(make(issued))
-        return code.spelled.join(parts)
+            return receipt.encode_content(make(issued(code=code)))
+        return known.spelled.join(parts)
 
     def _spelled_code(self, code: Code) -> _SpelledCode:
         if self._code is None or self._code.code is not code:
