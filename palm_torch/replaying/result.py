@@ -28,10 +28,10 @@ class Replayed:
         sequence: Number of the sequence.
         token: The token, counted through all calls.
         verdict: What came out.
-        difference: Largest |committed − float64|, both from the inputs that were opened; None where nothing
-            finite was compared.
-        rounding: Largest |the model's own dtype − float64|, but at least half a unit in the last place of
-            the largest number; None as before.
+        difference: |committed − float64|, both from the inputs that were opened, at most or in the middle
+            channel, whichever is more in units of rounding; None where nothing finite was compared.
+        rounding: |the model's own dtype − float64| in the same way, but at least half a unit in the last
+            place of |float64|; None where nothing was compared.
         ratio: The first by the second; None as before, and where the second is 0 and the first is not.
         words: Where it differs, or why nothing was compared.
         blind: Whether it is what was committed that keeps it from being compared.

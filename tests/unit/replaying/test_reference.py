@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,6 +87,14 @@ class Turned(Block):
         """Returns the sum."""
         pairs = torch.view_as_complex(self.inner(hidden).reshape(*hidden.shape[:-1], -1, 2))
         return hidden + torch.view_as_real(pairs * self.turns[: hidden.shape[1]]).reshape(hidden.shape)
+
+
+class Residual(Block):
+    """Adds to what it is given."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Returns the sum."""
+        return hidden + self.inner(self.norm(hidden))
 
 
 class Counting(Block):
@@ -239,3 +248,24 @@ def test_what_is_alike() -> None:
     assert not calls._alike(one[:2], one)
     assert not calls._alike(one.double(), one)
     assert not calls._alike(torch.tensor([1]), torch.tensor([2]))
+
+
+def test_a_channel_much_larger_than_the_others_hides_nothing_in_them() -> None:
+    made = chain(Residual, torch.bfloat16)
+    with torch.no_grad():
+        made.embed.weight[:, 0] = 500
+        for block in made.blocks:
+            block.inner.weight *= 8
+    found = honest(made)
+    assert found.accepted
+    assert all(one.ratio is not None and one.ratio < 2 for one in found.findings)
+    other = copy.deepcopy(made)
+    with torch.no_grad():
+        for block in other.blocks:
+            step = block.inner.weight.abs().amax(1, keepdim=True) / 7
+            block.inner.weight.copy_((block.inner.weight / step).round() * step)
+    run = replayed_models.run(other)
+    shown = run.replay(run.ask(queries=40), made)
+    assert {one.verdict for one in shown.findings} == {"differs"}
+    assert all("half of the channels are off by" in one.words for one in shown.findings)
+    assert all(one.difference is not None and one.difference < 500 * 2**-9 for one in shown.findings)
