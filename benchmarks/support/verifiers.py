@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 COUNTED_FROM: Final = 64
 """Number of the first prompt on which delta is counted; no audit is of it, and no calibration."""
+COUNTED_TIMES: Final = 3
+"""How many times as many traces delta is counted on as are audited: of few it is known too badly."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Verifiers:
         Args:
             name: The attack.
             make: What makes its claims.
-            runs: How many claims; delta is counted on as many others.
+            runs: How many claims; delta is counted on `COUNTED_TIMES` as many others.
             draws: How many audits, spread over them.
             weights: How often the audit draws each part; None for all equally often.
         """
@@ -145,7 +147,7 @@ class Verifiers:
             shown=tuple((item.rho, item.broken) for item in shown),
             counted=auditor.counted(
                 item
-                for run in range(COUNTED_FROM, COUNTED_FROM + runs)
+                for run in range(COUNTED_FROM, COUNTED_FROM + COUNTED_TIMES * runs)
                 if (item := auditor.shown(make(self._world, run))).rho
             ),
             audited=auditor.audit(shown, draws),
