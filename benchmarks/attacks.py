@@ -34,12 +34,13 @@ from typing import TYPE_CHECKING, Final
 import torch
 from support import cheats, layer_scores, odds, rerunning, tolerant
 from support.audits import Auditor
+from support.timing import processor_ms
 from support.trained import SIZES, Trained
 from support.verifiers import Row, Verifiers
 from support.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 HONEST: Final = "honest"
 OURS, THEIRS = range(len(tolerant.METHODS))
@@ -98,7 +99,7 @@ def _costs(world: World, auditor: Auditor, verifiers: Verifiers) -> int:
     shown = [auditor.shown(cheats.honest(world, 0))]
     audited = auditor.audit(shown, COST_AUDITS)
     auditing = audited.seconds * 1e3 / COST_AUDITS
-    reading = min(_cpu_ms(verifiers.reread) for _ in range(COST_AUDITS))
+    reading = min(processor_ms(verifiers.reread) for _ in range(COST_AUDITS))
     sizes = zip(verifiers.sizes(), tolerant.METHODS, strict=True)
     equal = max(1, round(auditor.queries * reading / auditing))
     print(
@@ -108,12 +109,6 @@ def _costs(world: World, auditor: Auditor, verifiers: Verifiers) -> int:
         f"places; {', '.join(f'{method.name} {size} bytes' for size, method in sizes)}"
     )
     return equal
-
-
-def _cpu_ms(work: Callable[[], object]) -> float:
-    began = time.process_time()
-    work()
-    return (time.process_time() - began) * 1e3
 
 
 def _head(words: argparse.Namespace, equal: int) -> str:

@@ -34,8 +34,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import ckzg
-from support.timing import seconds
-from support.yardstick import commitment, judged, processor_ms
+from support.timing import processor_ms, seconds
+from support.yardstick import commitment, judged
 
 from palm_torch.commit import field, kzg, proving, shplonk, vanishing
 

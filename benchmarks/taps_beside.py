@@ -18,18 +18,15 @@ import argparse
 import importlib.util
 import random
 import sys
-import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from support import accounting, interpolated, toploc
 from support.llamas import CASES, Case
+from support.timing import processor_seconds
 
 import palm_torch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 CLOCK_TOKENS: Final = 8
 WARM: Final = 4
@@ -79,7 +76,7 @@ def _beside(case: Case, model: Any, words: argparse.Namespace) -> None:  # noqa:
         "ours, measured", account.ours_s, rest, f"all {values} values of 12 blocks, exact, any of them opened"
     )
     proofs: list[bytes] = []
-    took = _cpu_s(lambda: proofs.extend(toploc.proofs(states)))
+    took = processor_seconds(lambda: proofs.extend(toploc.proofs(states)))
     _check_toploc(proofs[0], states[0])
     kept = len(proofs) * toploc.TOP
     net = took + (sum(keeping) - account.clock_ns * len(keeping)) / 1e9
@@ -101,12 +98,12 @@ def _interpolate(rows: torch.Tensor, values: int, rest: float, words: argparse.N
     toy = interpolated.Toy(words.degree, words.variables)
     part = rows.reshape(-1)[: toy.count]
     made: list[Any] = []
-    interpolating = _cpu_s(lambda: made.append(toy.interpolate(part)))
-    committing = _cpu_s(lambda: made.append(toy.commit(made[0])))
+    interpolating = processor_seconds(lambda: made.append(toy.interpolate(part)))
+    committing = processor_seconds(lambda: made.append(toy.commit(made[0])))
     number = random.Random(2).randrange(toy.count)
     place = interpolated.places(words.degree, words.variables)[number]
-    opening = _cpu_s(lambda: made.append(toy.open(made[0], place)))
-    checking = _cpu_s(lambda: made.append(toy.check(made[1], place, *made[2])))
+    opening = processor_seconds(lambda: made.append(toy.open(made[0], place)))
+    checking = processor_seconds(lambda: made.append(toy.check(made[1], place, *made[2])))
     if not made[3] or toy.check(made[1], place, made[2][0] + 1, made[2][1]):
         raise SystemExit("interpolate and commit: an opening is not what it should be")
     print(
@@ -132,12 +129,6 @@ def _check_toploc(proof: bytes, states: torch.Tensor) -> None:
     bits = flat[places].view(torch.int16).numpy().astype(np.int64) % 2**16 % toploc.PRIME
     if not np.array_equal(toploc.evaluate(coefficients, places.numpy() % modulus), bits):
         raise SystemExit("TOPLOC: the polynomial does not go through its points")
-
-
-def _cpu_s(work: Callable[[], object]) -> float:
-    began = time.process_time()  # threads of a library count
-    work()
-    return time.process_time() - began
 
 
 if __name__ == "__main__":

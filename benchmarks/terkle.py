@@ -16,7 +16,8 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
-from support.yardstick import NOMINAL_MS, commitment, judged, processor_ms
+from support.timing import processor_ms
+from support.yardstick import NOMINAL_MS, commitment, judged
 
 from palm_torch.commit import terkle
 from palm_torch.commit.grid import Grid

@@ -23,20 +23,16 @@ import dataclasses
 import random
 import resource
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gmpy2  # type: ignore[import-untyped]
+from support.timing import processor_seconds
 
 from palm_torch.appraisal import coverage_maps, datasets_at_hand
 from palm_torch.appraisal.at_hand import Held
 from palm_torch.commit import coverage, manifest, manifest_file, multiset, records
 from palm_torch.digest import TAGGED_SHA256, Digest
 from palm_torch.roles import Counts, Dataset, Delivered, Multiset, Source
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 RECORDS = 1_000_000
 ELEMENTS = 5_000
@@ -140,9 +136,9 @@ def report(name: str, folder: Path, found: Dataset, counts: bytes, *, base: int)
     coverage.write_sidecar(folder / "run.a.train.coverage", counts, 1)
     held = Held(folder / "a.palm-manifest")
     digests = held.path.read_bytes()[-ELEMENTS * records.DIGEST_BYTES :]
-    first = seconds(lambda: multiset.product_of(digests))
-    took = seconds(lambda: datasets_at_hand.compare("data.a", "a", held, found, maps))
-    element = (first + seconds(lambda: multiset.product_of(digests))) / 2 / ELEMENTS
+    first = processor_seconds(lambda: multiset.product_of(digests))
+    took = processor_seconds(lambda: datasets_at_hand.compare("data.a", "a", held, found, maps))
+    element = (first + processor_seconds(lambda: multiset.product_of(digests))) / 2 / ELEMENTS
     per_record = took / len(counts)
     share = sum(count != base for count in counts) / len(counts)
     said = f"{name:18} {took:6.1f} s, {per_record * 1e6:5.1f} µs per record, {share:.2f} elements per record"
@@ -152,13 +148,6 @@ def report(name: str, folder: Path, found: Dataset, counts: bytes, *, base: int)
     ratio = per_record / (share * element)
     print(f"{said} of {element * 1e6:.1f} µs, ratio {ratio:.2f} (bar {RATIO_BAR})")
     return int(ratio > RATIO_BAR)
-
-
-def seconds(function: Callable[[], object]) -> float:
-    """Returns process CPU time of one call."""
-    begun = time.process_time()
-    function()
-    return time.process_time() - begun
 
 
 if __name__ == "__main__":

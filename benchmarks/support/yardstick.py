@@ -9,13 +9,9 @@ milliseconds is a ratio to a baseline of the same run. A machine that is faster 
 from __future__ import annotations
 
 import functools
-import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from palm_torch.commit import kzg, proving
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 NOMINAL_MS: Final = 52.0
 
@@ -28,13 +24,6 @@ def _full_node() -> bytes:
 def commitment() -> bytes:
     """Returns ckzg's commitment to a node that is full."""
     return proving.blob_commitment(_full_node())
-
-
-def processor_ms(work: Callable[[], object]) -> float:
-    """Returns the processor time of one call, in milliseconds."""
-    start = time.process_time()
-    work()
-    return 1e3 * (time.process_time() - start)
 
 
 def judged(taken_ms: float, commitment_ms: float) -> float:
