@@ -208,9 +208,7 @@ def _matrices(tensor: StoredTensor) -> Iterator[Matrix]:
             f"{tensor.path}: tensor {spec.name!r}: expected {', '.join(weights_file.DTYPES)}, got "
             f"{spec.dtype}"
         )
-    memory = weights_file.memory_for(tensor)
-    tensor.copy_into(memory.data)  # tile by tile: the system reads no more than 2 GiB at once
-    array = weights_file.shaped(memory, tensor, weights_file.DTYPES[spec.dtype])
+    array, _ = weights_file.array_of(tensor, weights_file.DTYPES[spec.dtype])
     yield from array if array.ndim == _SPLIT else (array,)
 
 

@@ -204,34 +204,27 @@ def _kept(spec: TensorSpec, stored: StoredTensor) -> tuple[NDArray[Any], bytes]:
             f"{stored.path}: tensor {spec.name!r}: expected one of {', '.join(DTYPES)}, got {spec.dtype}: no "
             "audit computes with it"
         )
-    memory = memory_for(stored)
-    tiles = stored.copy_into(memory.data)
-    memory.flags.writeable = False
-    return shaped(memory, stored, dtype), weights_root.root_of_tiles(spec, tiles)
+    array, tiles = array_of(stored, dtype)
+    return array, weights_root.root_of_tiles(spec, tiles)
 
 
-def memory_for(stored: StoredTensor) -> NDArray[np.uint8]:
-    """Returns memory for the bytes of a tensor; of a file with holes, they may be more than there is.
+def array_of(stored: StoredTensor, dtype: np.dtype[Any]) -> tuple[NDArray[Any], bytes]:
+    """Reads a tensor into a read-only array, and returns BLAKE3 of each tile with it.
 
     Raises:
-        DataError: If there is not so much.
+        DataError: If it cannot be read, has more bytes than there is memory, as in a file with holes, or a
+            shape that no array has, as one without elements may have.
     """
     try:
-        return np.empty(stored.spec.nbytes, np.uint8)
+        memory = np.empty(stored.spec.nbytes, np.uint8)
     except MemoryError as error:
         raise DataError(
             f"{stored.path}: tensor {stored.spec.name!r}: too little memory for {stored.spec.nbytes} bytes"
         ) from error
-
-
-def shaped(memory: NDArray[np.uint8], stored: StoredTensor, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Returns bytes as an array of the tensor's shape.
-
-    Raises:
-        DataError: If no array has this shape, as one without elements may have.
-    """
+    tiles = stored.copy_into(memory.data)
+    memory.flags.writeable = False
     try:
-        return memory.view(dtype).reshape(stored.spec.shape)
+        return memory.view(dtype).reshape(stored.spec.shape), tiles
     except ValueError as error:
         raise DataError(f"{stored.path}: tensor {stored.spec.name!r}: shape: {error}") from error
 

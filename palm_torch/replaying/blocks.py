@@ -189,7 +189,7 @@ class _Measured(NamedTuple):
     Attributes:
         difference: Of what was committed from float64; infinite if that is not finite.
         rounding: Of what the model's own type gives, at least half a unit in the last place.
-        ratio: The first by the second. In the middle channel 0 where the second is 0: most channels are.
+        ratio: The first by the second; where that is 0, infinite unless the first is 0 too.
     """
 
     difference: float
@@ -208,7 +208,8 @@ def _compared(
 ) -> Replayed:
     largest = _measured(committed, own, expected, eps, torch.max)
     typical = _measured(committed, own, expected, eps, torch.median)
-    found = max(largest, typical, key=lambda one: one.ratio)
+    # A middle rounding of 0: most channels are 0, and the largest alone says something.
+    found = typical if typical.rounding and typical.ratio > largest.ratio else largest
     most = float(expected.abs().max())
     words = ""
     if not found.ratio <= within:
@@ -254,7 +255,7 @@ def _measured(
         difference = math.inf
     if rounding:
         return _Measured(difference, rounding, difference / rounding)
-    return _Measured(difference, rounding, math.inf if difference and over is torch.max else 0.0)
+    return _Measured(difference, rounding, math.inf if difference else 0.0)
 
 
 def _unknown(request: ReplayRequest, place: Place, why: str, *, blind: bool = False) -> Replayed:
