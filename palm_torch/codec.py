@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import operator
 import types
 import typing
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
@@ -26,6 +27,12 @@ if typing.TYPE_CHECKING:
 T = TypeVar("T")
 
 _NONE: Final = type(None)
+_PLAIN: Final[dict[type[Any], Callable[[Any], Json]]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+}
+"""What makes values of derived classes values of these, whatever their own conversions say."""
 _KEY_CHARACTERS: Final = 80
 """Most characters of a key that a message repeats."""
 
@@ -56,9 +63,13 @@ _WRITERS: Final = _Writers()
 
 def _writer(kind: type[Any]) -> Callable[[Any], Json]:
     if issubclass(kind, enum.Enum):
-        return lambda value: to_json(value.value)
-    if issubclass(kind, (str, int, float, _NONE)):
+        words = all(type(member.value) is str for member in kind)
+        return operator.attrgetter("_value_") if words else lambda value: to_json(value.value)
+    if kind in (str, int, bool, float, _NONE):
         return lambda value: value
+    for plain, converted in _PLAIN.items():
+        if issubclass(kind, plain):
+            return converted
     if issubclass(kind, Digest):
         return str
     if issubclass(kind, bytes):

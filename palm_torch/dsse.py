@@ -9,13 +9,18 @@ Source: DSSE v1.0.2 (secure-systems-lab/dsse, protocol.md and envelope.md).
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    Prehashed,
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from palm_torch import codec
@@ -34,6 +39,7 @@ MAX_SIGNATURE_BYTES: Final = 128
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
+_OF_HASH: Final = ec.ECDSA(Prehashed(hashes.SHA256()))
 _P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
@@ -100,12 +106,14 @@ def sign(payload: bytes, *, payload_type: str, key: PrivateKey, named: str | Non
     Raises:
         EncodingError: If the payload is too large.
     """
-    message = _pre_authentication_encoding(payload_type, payload)
+    header = _header(payload_type, payload)
     if isinstance(key, ed25519.Ed25519PrivateKey):
-        signature = key.sign(message)
+        signature = key.sign(header + payload)
     else:
-        r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256())))
-        signature = encode_dss_signature(r, min(s, _P256_ORDER - s))  # of two valid ones always the smaller
+        signature = key.sign(_hashed(header, payload), _OF_HASH)
+        r, s = decode_dss_signature(signature)
+        if s > _P256_ORDER // 2:  # of two valid ones always the smaller
+            signature = encode_dss_signature(r, _P256_ORDER - s)
     return Envelope(payload, payload_type, (Signature(named or key_id(key.public_key()), signature),))
 
 
@@ -131,13 +139,13 @@ def verify(envelope: Envelope, *, payload_type: str, key: PublicKey, what: str) 
         raise SignatureError(
             f"{what}: expected a signature of key {key_id(key)}, got one of {signature.keyid}"
         )
-    message = _pre_authentication_encoding(envelope.payloadType, envelope.payload)
+    header = _header(envelope.payloadType, envelope.payload)
     try:
         if isinstance(key, ed25519.Ed25519PublicKey):
-            key.verify(signature.sig, message)
+            key.verify(signature.sig, header + envelope.payload)
         else:
             _require_low_s(signature.sig, what)
-            key.verify(signature.sig, message, ec.ECDSA(hashes.SHA256()))
+            key.verify(signature.sig, _hashed(header, envelope.payload), _OF_HASH)
     except (InvalidSignature, ValueError) as error:
         raise SignatureError(f"{what}: the signature does not verify under key {key_id(key)}") from error
     return envelope.payload
@@ -174,6 +182,14 @@ def _require_low_s(signature: bytes, what: str) -> None:
         )
 
 
-def _pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
+def _header(payload_type: str, payload: bytes) -> bytes:
+    """Returns what stands before the payload in the pre-authentication encoding."""
     kind = payload_type.encode("utf-8")
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+    return b"DSSEv1 %d %s %d " % (len(kind), kind, len(payload))
+
+
+def _hashed(header: bytes, payload: bytes) -> bytes:
+    """Returns SHA-256 of the pre-authentication encoding, of which no copy is made."""
+    hashed = hashlib.sha256(header)
+    hashed.update(payload)
+    return hashed.digest()

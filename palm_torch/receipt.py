@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 from palm_torch import codec, dsse
 from palm_torch.digest import Digest, sha256_digest
@@ -22,6 +22,9 @@ from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.evidence import MAX_BUNDLE_BYTES, RECEIPT_START, Opening
 from palm_torch.roles import Artifact, Multiset, Steps, Value
 from palm_torch.statement import STATEMENT_TYPE, Code, Device, code_digest
+
+if TYPE_CHECKING:
+    from palm_torch.encoding import Json
 
 PREDICATE_TYPE: Final = "https://palm-torch/predicate/{kind}/v1"
 SUFFIX: Final = ".palm-receipt.json"
@@ -53,6 +56,24 @@ class Issued:
         for name in ("sequence", "log_size"):
             if not 0 <= getattr(self, name) < MAX_SEQUENCE:
                 raise EncodingError(f"{name}: expected 0 to {MAX_SEQUENCE - 1}, got {getattr(self, name)}")
+
+
+class Place(NamedTuple):
+    """Where in its session a receipt is issued; as `Issued`, without the code."""
+
+    run_id: str
+    begin: Digest
+    sequence: int
+    log_root: Digest
+    log_size: int
+
+    def with_code(self, code: Code) -> Issued:
+        """Returns the place as a receipt names it.
+
+        Args:
+            code: The code loaded so far.
+        """
+        return Issued(**self._asdict(), code=code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,19 +279,22 @@ class Receipt:
         return sha256_digest(self.envelope.payload)
 
 
+def statement_of(content: Content) -> dict[str, Json]:
+    """Returns the in-toto Statement of a receipt's content."""
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [
+            {"name": name, "digest": {digest.algorithm: digest.value.hex()}}
+            for name, digest in sorted(content.subjects().items())
+        ],
+        "predicateType": PREDICATE_TYPE.format(kind=content.KIND),
+        "predicate": codec.to_json(content),
+    }
+
+
 def encode_content(content: Content) -> bytes:
-    """Returns the in-toto Statement of a receipt's content: what is signed."""
-    return encode_json(
-        {
-            "_type": STATEMENT_TYPE,
-            "subject": [
-                {"name": name, "digest": {digest.algorithm: digest.value.hex()}}
-                for name, digest in sorted(content.subjects().items())
-            ],
-            "predicateType": PREDICATE_TYPE.format(kind=content.KIND),
-            "predicate": codec.to_json(content),
-        }
-    )
+    """Returns the in-toto Statement of a receipt's content, canonical JSON: what is signed."""
+    return encode_json(statement_of(content))
 
 
 def decode_content(payload: bytes, *, what: str = "receipt") -> Content:

@@ -58,7 +58,8 @@ class Answering(Block):
         """
         measured = self._inference("run.model")
         root = measured.name_model(model, every_answers=every_answers, every_s=every_s)
-        self._sealer.prepare(self._segment.code_of_answers())
+        measured.prepare(self._segment.code_of_answers())
+        self._sealer.opening()
         return root
 
     def begin_answer(self) -> None:
@@ -149,10 +150,9 @@ class Answering(Block):
         return SignedAnswer(
             receipt=Receipt(envelope=envelope, session=self._sealer.opening()),
             simulated=self._sealer.simulated,
-            openings={
-                "query": salts.opening("query", given.query),
-                "response": salts.opening("response", given.response),
-            },
+            salts=salts,
+            query=given.query,
+            response=given.response,
             logits=given.logits,
         )
 

@@ -120,7 +120,7 @@ def take(
 
 
 def _parameters(decoding: object) -> dict[str, Any]:
-    if not isinstance(decoding, Mapping):
+    if type(decoding) is not dict and not isinstance(decoding, Mapping):
         raise EncodingError(
             f"run.answer(decoding=...): expected parameters by name, got {type(decoding).__name__}; of a "
             "GenerationConfig, its to_diff_dict()"

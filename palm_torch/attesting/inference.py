@@ -7,12 +7,11 @@ says what came of all of them.
 
 from __future__ import annotations
 
-import secrets
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
-from palm_torch import codec
 from palm_torch.attesting import reading, sealing, training_claims
+from palm_torch.attesting.answer_blank import AnswerBlank
 from palm_torch.attesting.given_answer import NO_TOKENIZER
 from palm_torch.attesting.measured import Finished
 from palm_torch.attesting.watched_weights import WatchedWeights
@@ -21,11 +20,10 @@ from palm_torch.commit.answers import Account, Turn
 from palm_torch.commit.history import History
 from palm_torch.commit.salted import Salts
 from palm_torch.digest import SHA256, Digest
-from palm_torch.encoding import encode_json
 from palm_torch.errors import CoverageError, MeasurementError, SessionError
 from palm_torch.hooks import rng_watch
 from palm_torch.properties import Session
-from palm_torch.receipt import AnswerReceipt, Generators
+from palm_torch.receipt import Generators
 from palm_torch.roles import Artifact, Source, Value
 
 if TYPE_CHECKING:
@@ -79,7 +77,9 @@ class Inference:
         self._traced = 0
         self._tokenizer: Artifact | None = None
         self._tokenizer_again: Callable[[], Digest | None] | None = None
-        self._before: tuple[str, Digest] | None = None
+        self._blank: AnswerBlank | None = None
+        self._begun: rng_watch.Taken | None = None
+        self._last: Digest | None = None
 
     def __enter__(self) -> Self:
         """Nothing has to be hooked before the model is named."""
@@ -115,12 +115,23 @@ class Inference:
             raise SessionError("run.model: the session has its model already; open another session")
         weights = WatchedWeights(model, sealer=self._sealer, every_answers=every_answers, every_s=every_s)
         self._weights = self._hooks.enter_context(weights)
-        self._before = ("last", rng_watch.generators_digest())
+        self._last = rng_watch.take().digest()
         return weights.root
+
+    def prepare(self, code: Code) -> None:
+        """Does now what the first answer would have to do beside what all of them do.
+
+        Args:
+            code: The code loaded so far.
+
+        Raises:
+            SessionError: If no model was named.
+        """
+        self._blank_of(code, self._require_weights("run.model").root)
 
     def begin_answer(self) -> None:
         """Takes the random number generators from which the next answer is drawn."""
-        self._before = ("begin", rng_watch.generators_digest())
+        self._begun = rng_watch.take()
 
     def remeasure(self) -> None:
         """Measures all weights now: the answers given so far rest on it.
@@ -163,7 +174,8 @@ class Inference:
                 "run.answer: a session of 'infer' is about one answer, and it has it; attested('session') is "
                 "about many"
             )
-        self._check_tokenizer(given.tokenizer)
+        if given.tokenizer is not self._tokenizer:
+            self._check_tokenizer(given.tokenizer)
         module = None if given.trace is None else given.trace.module
         if given.trace is not None and (module is None or not weights.holds(module)):
             raise SessionError(
@@ -174,40 +186,32 @@ class Inference:
         weights.require_unchanged()  # 1
         parameters = self._parameters.with_answer(given.decoding)
         generators = self._generators()
-        salts = Salts(  # 2
-            answer=number,
-            query=secrets.token_bytes(salted.SALT_BYTES),
-            response=secrets.token_bytes(salted.SALT_BYTES),
-        )
+        blank = self._blank_of(code, weights.root)
+        salts = Salts.drawn(number)  # 2
         query = salted.commit(given.query, salts.query)
         response = salted.commit(given.response, salts.response)
         trace = given.bind(query=query, response=response, generators=generators, model=weights.root)  # 3
         turn = Turn(answer=number, query=query, response=response, trace=trace)
-        event: Any = codec.to_json(turn)
-        self._sealer.record(answers.ANSWER, event)  # 4
+        entry = turn.encode()
+        self._sealer.record(answers.ANSWER, entry)  # 4
         history_before = self._history.root()
-        self._history.append(encode_json(event))
+        self._history.append(entry)
         self._turn, self._tokenizer, self._parameters = turn, given.tokenizer, parameters
         self._salts.append(salts)
-        self._before = ("last", generators.after)
+        self._begun, self._last = None, generators.after
         self._traced += trace is not None
         weights.answered(number + 1)
-        envelope = self._sealer.issue(  # 5
-            lambda issued: AnswerReceipt(
-                issued=issued,
-                answer=number,
-                model=weights.root,
+        envelope = self._sealer.issue_spelled(  # 5
+            lambda place: blank.fill(
+                place,
+                turn,
                 rests_on=weights.rests_on(),
                 tokenizer=given.tokenizer,
-                query=salted_artifact(query),
-                response=salted_artifact(response),
-                decoding=Value(source=Source.REPORTED, value=given.decoding),
+                decoding=parameters.spelled,
                 generators=generators,
-                trace=trace,
                 history_before=Digest(SHA256, history_before),
                 history=Digest(SHA256, self._history.root()),
-            ),
-            code,
+            )
         )
         return Answered(envelope, salts)
 
@@ -314,10 +318,16 @@ class Inference:
                 f"{tokenizer.digest}: a session is about one"
             )
 
+    def _blank_of(self, code: Code, model: Digest) -> AnswerBlank:
+        if self._blank is None or self._blank.code is not code:
+            self._blank = AnswerBlank(self._sealer.place(), code, model)
+        return self._blank
+
     def _generators(self) -> Generators:
-        after = rng_watch.generators_digest()
-        since, before = self._before or ("last", after)
-        return Generators(since="begin" if since == "begin" else "last", before=before, after=after)
+        after = rng_watch.take().digest()
+        if self._begun is not None:
+            return Generators(since="begin", before=self._begun.digest(), after=after)
+        return Generators(since="last", before=self._last or after, after=after)
 
 
 def salted_artifact(digest: Digest) -> Artifact:

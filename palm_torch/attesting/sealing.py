@@ -28,7 +28,7 @@ from palm_torch.encoding import encode_json
 from palm_torch.errors import AttesterError, EncodingError, InputError, SealError, SessionError
 from palm_torch.evidence import Bundle, Challenge, Opening, Phase
 from palm_torch.files import write_atomically
-from palm_torch.receipt import Issued
+from palm_torch.receipt import Place
 from palm_torch.sessions import seals
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from palm_torch.dsse import Envelope
     from palm_torch.encoding import Json
     from palm_torch.evidence import Segment
-    from palm_torch.receipt import Content
+    from palm_torch.receipt import Content, Issued
     from palm_torch.statement import Code
 
 RUN_ID_BYTES: Final = 16
@@ -155,12 +155,12 @@ class Sealer:
         ctx = seals.context(self.challenge, run_id=self.run_id, phase="begin", claims_root=root)
         self.gpus.check(self._begin.gpus, ctx)
 
-    def record(self, kind: str, payload: dict[str, Json]) -> None:
+    def record(self, kind: str, payload: dict[str, Json] | bytes) -> None:
         """Appends an event to the log and extends the runtime register with its digest.
 
         Args:
             kind: What happened, the entry's type.
-            payload: The rest of it, as JSON.
+            payload: The rest of it, as JSON, or as canonical JSON's bytes.
 
         Raises:
             SealError: If the log is full, or the entry larger than a bundle can hold.
@@ -171,7 +171,8 @@ class Sealer:
                 f"event {kind!r}: the event log holds at most {evidence.MAX_LOG_ENTRIES} entries, the last "
                 f"of them for {FINAL_WEIGHTS!r}"
             )
-        entry = encode_json({"seq": len(self._entries), "type": kind, "payload": payload})
+        spelled = payload if isinstance(payload, bytes) else encode_json(payload)
+        entry = b'{"payload":%b,"seq":%d,"type":%b}' % (spelled, len(self._entries), _spelled_kind(kind))
         if len(entry) > evidence.MAX_LOG_ENTRY_BYTES:
             raise SealError(
                 f"event {kind!r}: expected at most {evidence.MAX_LOG_ENTRY_BYTES} bytes, got {len(entry)}"
@@ -230,46 +231,52 @@ class Sealer:
             SealError: If the receipt is larger than can be signed, or the log is full.
             AttesterError: If the runtime register cannot be extended.
         """
-        if self._begin is None:
-            raise SessionError("receipt: the run has not begun")
+        return self.issue_spelled(lambda place: self._spelled(make, place, code))
+
+    def issue_spelled(self, spell: Callable[[Place], bytes]) -> Envelope:
+        """Signs a receipt as `issue` does.
+
+        Args:
+            spell: Returns the receipt's bytes, given where in the session it is issued.
+
+        Raises:
+            SessionError: As `issue`.
+            SealError: As `issue`.
+            AttesterError: As `issue`.
+        """
         self.require_room(1)
-        issued = functools.partial(
-            Issued,
-            run_id=self.run_id,
-            begin=self._begin_digest,
-            sequence=self._issued,
-            log_root=Digest(SHA256, self._log.root()),
-            log_size=len(self._entries),
-        )
+        place = self.place()
         try:
-            payload = self._spelled(make, issued, code)
+            payload = spell(place)
             envelope = dsse.sign(
                 payload, payload_type=dsse.IN_TOTO_PAYLOAD, key=self._key, named=self._key_id
             )
         except EncodingError as error:
             raise SealError(f"the receipt could not be signed: {error}") from error
-        self.record("receipt", {"digest": str(sha256_digest(payload))})
+        self.record("receipt", b'{"digest":"%b"}' % str(sha256_digest(payload)).encode("ascii"))
         self._issued += 1
         return envelope
 
-    def prepare(self, code: Code) -> None:
-        """Does now what the first receipt would have to do beside what all of them do.
-
-        Args:
-            code: The code loaded so far.
+    def place(self) -> Place:
+        """Returns where in the session a receipt would be issued now.
 
         Raises:
-            AttesterError: If the platform has no collateral at hand.
+            SessionError: If the run has not begun.
         """
-        self._spelled_code(code)
-        self._opening  # noqa: B018 (made, and kept)
+        return Place(
+            self.run_id,
+            self._begin_digest,
+            self._issued,
+            Digest(SHA256, self._log.root()),
+            len(self._entries),
+        )
 
-    def _spelled(self, make: Callable[[Issued], Content], issued: Callable[..., Issued], code: Code) -> bytes:
+    def _spelled(self, make: Callable[[Issued], Content], place: Place, code: Code) -> bytes:
         """Returns a receipt's bytes; what code ran is spelled once, being most of it and seldom another."""
         known = self._spelled_code(code)
-        parts = receipt.encode_content(make(issued(code=known.empty))).split(known.empty_spelled)
+        parts = receipt.encode_content(make(place.with_code(known.empty))).split(known.empty_spelled)
         if len(parts) != 2:  # noqa: PLR2004 (what stands before it, and what after)
-            return receipt.encode_content(make(issued(code=code)))
+            return receipt.encode_content(make(place.with_code(code)))
         return known.spelled.join(parts)
 
     def _spelled_code(self, code: Code) -> _SpelledCode:
@@ -397,6 +404,11 @@ class Sealer:
                 f"{self.attester.name}: the quote carries other report data than was asked for"
             )
         return raw
+
+
+@functools.cache
+def _spelled_kind(kind: str) -> bytes:
+    return encode_json(kind)
 
 
 def _without(segment: Segment, collateral: dict[str, str] | None) -> Segment:

@@ -119,8 +119,10 @@ class WatchedWeights:
             SessionError: If they are not.
             CoverageError: If they cannot be measured.
         """
-        self._collect()
-        self._refuse_changed()
+        for look in self._vigil.collect():
+            self._note(look)
+        if self._changed is not None:
+            self._refuse_changed()
         changed = self._held.settle()
         if changed is not None:
             with self._vigil.quiet():

@@ -9,6 +9,7 @@ were last measured. Specification: docs/spec/55-inference.md.
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -53,7 +54,9 @@ class Turn:
 
     def encode(self) -> bytes:
         """Returns the entry of the history, canonical JSON."""
-        return encode_json(codec.to_json(self))
+        trace = "null" if self.trace is None else f'"{self.trace}"'
+        asked = f'"answer":{self.answer},"query":"{self.query}","response":"{self.response}"'
+        return f'{{{asked},"trace":{trace}}}'.encode("ascii")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,11 +279,19 @@ def _events(log: Sequence[bytes], what: str) -> Iterator[tuple[int, str, Json]]:
 
 
 class Parameters:
-    """Sums up what a script says of decoding, answer by answer."""
+    """Sums up what a script says of decoding, answer by answer.
+
+    Attributes:
+        spelled: What it said of the last answer, canonical JSON.
+    """
 
     def __init__(self) -> None:
+        self.spelled = b"{}"
         self._said: dict[str, Parameter] = {}
         self._told_bytes = 0
+        self._same = "{}"
+        self._names: tuple[str, ...] = ()
+        self._again = 0
 
     def with_answer(self, parameters: dict[str, Any]) -> Parameters:
         """Returns these and the parameters of one answer more.
@@ -290,13 +301,17 @@ class Parameters:
                 account can list.
         """
         taken = Parameters()
-        taken._said, taken._told_bytes = self._said, self._told_bytes
+        vars(taken).update(vars(self))
         taken.add(parameters)
         return taken
 
     def add(self, parameters: dict[str, Any]) -> None:
         """Takes the parameters of one answer; nothing was taken if it raises as `with_answer` does."""
-        said, told = dict(self._said), self._told_bytes
+        same = repr(parameters)  # which tells 1 from True, as JSON does
+        if same == self._same:  # most answers say what the one before said
+            self._again += 1
+            return
+        said, told = self._counted(), self._told_bytes
         for name, value in parameters.items():
             before = said.get(name)
             now = said[name] = _with(before, value, name)
@@ -309,11 +324,20 @@ class Parameters:
                 f"decoding: expected at most {MAX_PARAMETERS} parameters of {MAX_TOLD_BYTES} bytes in all "
                 f"answers, got {len(said)} of {told}; say what is long in the question"
             )
+        self.spelled = encode_json(parameters)
         self._said, self._told_bytes = said, told
+        self._same, self._names, self._again = same, tuple(parameters), 0
 
     def summed(self) -> dict[str, Parameter]:
         """Returns the parameters by name."""
-        return dict(sorted(self._said.items()))
+        return dict(sorted(self._counted().items()))
+
+    def _counted(self) -> dict[str, Parameter]:
+        """Returns the parameters with those answers that said what the one before said."""
+        said = dict(self._said)
+        for name in self._names:
+            said[name] = dataclasses.replace(said[name], said=said[name].said + self._again)
+        return said
 
 
 def _with(before: Parameter | None, value: Any, name: str) -> Parameter:  # noqa: ANN401 (any JSON value)

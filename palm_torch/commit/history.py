@@ -79,7 +79,13 @@ class History:
             DataError: If the log never had that size.
         """
         size = self._checked(size)
-        return self._hash(0, size) if size else EMPTY_ROOT
+        root = b""
+        for level, hashes in enumerate(self._levels):  # the complete subtrees of the entries, smallest first
+            position = size >> level
+            if position & 1:
+                subtree = bytes(hashes[(position - 1) * HASH_BYTES : position * HASH_BYTES])
+                root = node_hash(subtree, root) if root else subtree
+        return root or EMPTY_ROOT
 
     def inclusion_proof(self, index: int, size: int | None = None) -> tuple[bytes, ...]:
         """Returns the proof that the entry at `index` is in the log of the first `size` entries.

@@ -9,6 +9,7 @@ Specification: docs/spec/55-inference.md.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -164,6 +165,12 @@ class Salts:
     answer: int
     query: bytes
     response: bytes
+
+    @classmethod
+    def drawn(cls, answer: int) -> Salts:
+        """Returns new ones for an answer."""
+        drawn = os.urandom(2 * SALT_BYTES)
+        return cls(answer=answer, query=drawn[:SALT_BYTES], response=drawn[SALT_BYTES:])
 
     def opening(self, role: Literal["query", "response"], content: Content) -> SaltedOpening:
         """Returns what shows to others what was asked or answered.

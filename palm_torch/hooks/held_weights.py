@@ -10,7 +10,9 @@ hashing everything finds them. A write that was undone before it was looked for 
 from __future__ import annotations
 
 import itertools
+import operator
 import time
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from palm_torch.digest import Digest
 
 _DIGEST_BYTES: Final = 32
+_VERSION: Final = operator.attrgetter("_version")
+"""Torch's own counter of writes."""
+_VALUES: Final = operator.methodcaller("values")
 _TABLES: Final = ("_parameters", "_buffers", "_modules")
 
 
@@ -98,10 +103,8 @@ class HeldWeights:
         now = _hints(self._counted)
         if now == self._hints:
             return None
-        for one, before, after in zip(
-            self._counting, zip(*self._hints, strict=True), zip(*now, strict=True), strict=True
-        ):
-            if before != after and not all(self._compare(one)):
+        for one, version, address, *moved in zip(self._counting, *self._hints, *now, strict=True):
+            if [version, address] != moved and not all(self._compare(one)):
                 return one.name
         self._hints = now
         return None
@@ -194,13 +197,12 @@ class _Tables:
         self._filled = [table for table in tables if table]
         self._empty = [table for table in tables if not table]
 
-    def entries(self) -> list[int]:
-        """Returns the identities of everything in the tables, and how much is in those that were empty."""
-        held = itertools.chain.from_iterable([table.values() for table in self._filled])
-        return [*map(len, self._empty), *map(id, held)]
+    def entries(self) -> array[int]:
+        """Returns the identities of everything in the tables, also in those that were empty."""
+        filled = itertools.chain(self._filled, self._empty) if any(self._empty) else self._filled
+        return array("Q", map(id, itertools.chain.from_iterable(map(_VALUES, filled))))
 
 
-def _hints(counted: Sequence[torch.Tensor]) -> tuple[list[int], list[int]]:
+def _hints(counted: Sequence[torch.Tensor]) -> tuple[array[int], array[int]]:
     """Returns how often each tensor was written by torch's own count, and where each one lies."""
-    versions = [tensor._version for tensor in counted]  # noqa: SLF001 (torch's own counter)
-    return versions, [tensor.data_ptr() for tensor in counted]
+    return array("Q", map(_VERSION, counted)), array("Q", map(torch.Tensor.data_ptr, counted))

@@ -10,7 +10,7 @@ import torch
 
 from palm_torch.digest import Digest, tagged_digest
 from palm_torch.encoding import Json, encode_json
-from palm_torch.hooks.tensors import tensor_bytes
+from palm_torch.hooks.tensors import copied_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def rng_digests() -> RngState:
 
 
 def _torch_digest(state: torch.Tensor) -> Digest:
-    return tagged_digest("palm-torch/rng-torch/v1", bytes(tensor_bytes(state)))
+    return tagged_digest("palm-torch/rng-torch/v1", copied_bytes(state))
 
 
 def _python_digest() -> Digest:

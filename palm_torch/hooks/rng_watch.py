@@ -10,7 +10,7 @@ import random
 import struct
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
 
@@ -19,7 +19,7 @@ from palm_torch.encoding import length_prefixed
 from palm_torch.errors import MeasurementError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _TAG: Final = "palm-torch/generators/v1"
 _PYTHON: Final = struct.Struct(">625I")  # 624 words of the Mersenne Twister, and the position among them
@@ -27,7 +27,7 @@ _PYTHON: Final = struct.Struct(">625I")  # 624 words of the Mersenne Twister, an
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generators:
-    """States of the global generators.
+    """States of the global generators, as bytes.
 
     Attributes:
         seed: `torch.initial_seed`, in decimal.
@@ -41,52 +41,70 @@ class Generators:
     python: bytes
     numpy: bytes
 
+    def digest(self) -> Digest:
+        """Returns the digest of the states."""
+        return _digest(self.seed, self.torch, self.python, self.numpy)
 
-def generators_digest() -> Digest:
-    """Returns the digest of torch's, Python's and NumPy's global generators; reading them draws nothing.
 
-    Raises:
-        MeasurementError: If NumPy's has a state of unknown form.
+class Taken(NamedTuple):
+    """States of the global generators, much as torch, Python and NumPy return them: copies.
+
+    Attributes:
+        seed: `torch.initial_seed`.
+        torch: Torch's default generators, CPU first.
+        python: Version, words as bytes, and kept normal number.
+        numpy: NumPy's by name; None before it is imported.
     """
-    return digest_of(generators())
 
+    seed: int
+    torch: tuple[torch.Tensor, ...]
+    python: tuple[int, bytes, float | None]
+    numpy: Mapping[str, Any] | None
 
-def digest_of(states: Generators) -> Digest:
-    """Returns the digest of states, those of now or others."""
-    joined = b"".join(map(length_prefixed, states.torch))
-    return tagged_digest(_TAG, states.seed.encode("ascii"), joined, states.python, states.numpy)
+    def spelled(self) -> Generators:
+        """Returns the states as bytes: whoever has them can draw again what was drawn from them.
 
+        Raises:
+            MeasurementError: If NumPy's has a state of unknown form.
+        """
+        seed, torch, python, numpy = self._parts()
+        return Generators(seed=seed, torch=torch, python=python, numpy=numpy)
 
-def generators() -> Generators:
-    """Returns the states themselves: whoever has them can draw again what is drawn from them.
+    def digest(self) -> Digest:
+        """Returns the digest of the states.
 
-    Raises:
-        MeasurementError: If NumPy's has a state of unknown form.
-    """
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    return Generators(
-        seed=str(torch.initial_seed()),
-        torch=tuple(state.numpy().tobytes() for state in (torch.get_rng_state(), *cuda)),
-        python=_python(),
-        numpy=_numpy(),
-    )
+        Raises:
+            MeasurementError: As `spelled`.
+        """
+        return _digest(*self._parts())
 
-
-def _python() -> bytes:
-    version, words, gauss = random.getstate()
-    return b"".join(
-        map(
-            length_prefixed, (str(version).encode("ascii"), _PYTHON.pack(*words), repr(gauss).encode("ascii"))
+    def _parts(self) -> tuple[str, tuple[bytes, ...], bytes, bytes]:
+        version, words, gauss = self.python
+        python = (str(version).encode("ascii"), words, repr(gauss).encode("ascii"))
+        return (
+            str(self.seed),
+            tuple([state.numpy().tobytes() for state in self.torch]),
+            b"".join(map(length_prefixed, python)),
+            b"" if self.numpy is None else b"".join(map(length_prefixed, _spelled("", self.numpy))),
         )
+
+
+def take() -> Taken:
+    """Returns the states of torch's, Python's and NumPy's global generators; reading them draws nothing."""
+    default = torch.default_generator
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    version, words, gauss = random.getstate()
+    numpy_random = sys.modules.get("numpy.random")
+    return Taken(
+        default.initial_seed(),
+        (default.get_state(), *cuda),
+        (version, _PYTHON.pack(*words), gauss),
+        None if numpy_random is None else numpy_random.get_state(legacy=False),
     )
 
 
-def _numpy() -> bytes:
-    """Returns NumPy's state as names and values, sorted by name; nothing before NumPy is imported."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is None:
-        return b""
-    return b"".join(map(length_prefixed, _spelled("", numpy_random.get_state(legacy=False))))
+def _digest(seed: str, torch: tuple[bytes, ...], python: bytes, numpy: bytes) -> Digest:
+    return tagged_digest(_TAG, seed.encode("ascii"), b"".join(map(length_prefixed, torch)), python, numpy)
 
 
 def _spelled(name: str, value: Any) -> Iterator[bytes]:  # noqa: ANN401 (NumPy's own)

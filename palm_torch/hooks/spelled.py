@@ -46,7 +46,7 @@ def content_of(value: object, *, what: str) -> Content:
             f"{what}: expected text, bytes, a tensor or whole numbers, got {type(value).__name__}; for a "
             "tokenizer's output give its input_ids"
         )
-    content = bytes(tensors.tensor_bytes(tensors.whole(value), what=what))
+    content = tensors.copied_bytes(tensors.whole(value), what=what)
     return Content(_form(value), content)
 
 

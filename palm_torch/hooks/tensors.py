@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 
@@ -14,13 +15,20 @@ from palm_torch.errors import CoverageError
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
+_NAMES: Final = {getattr(torch, name): name for name in ITEM_BYTES if hasattr(torch, name)}
+_WITHOUT_NUMPY: Final = frozenset(
+    kind
+    for kind, name in _NAMES.items()
+    if name.startswith(("bfloat", "float4", "float8")) or name == "complex32"
+)
+_ORDINARY: Final = frozenset({torch.Tensor, torch.nn.Parameter})
 _LITTLE: Final = "little"
 _DISTRIBUTED: Final = "torch.distributed.tensor"
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
     """Returns torch's name of the element type without the ``torch.`` in front, e.g. ``bfloat16``."""
-    return str(tensor.dtype).removeprefix("torch.")
+    return _NAMES.get(tensor.dtype) or str(tensor.dtype).removeprefix("torch.")
 
 
 def tensor_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> memoryview:
@@ -40,20 +48,16 @@ def tensor_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> memoryview:
         CoverageError: If the tensor has no bytes of its own, or not in one piece: on the meta device,
             sparse, nested, quantized, distributed or another wrapper, or of an unknown element type.
     """
-    if is_distributed(tensor):
-        raise CoverageError(
-            f"{what}: a {type(tensor).__name__}, of which this rank holds a part: expected that part "
-            "(`tensors.local`) or all of it (`tensors.whole`)"
-        )
-    require_bytes(tensor, what=what)
-    plain = tensor.detach()
-    if plain.is_conj() or plain.is_neg():
-        plain = plain.resolve_conj().resolve_neg()
-    if plain.device.type != "cpu":
-        plain = plain.cpu()
-    if not plain.is_contiguous():
-        plain = plain.contiguous()
-    return plain.view(-1).view(torch.uint8).numpy().data.toreadonly()
+    return _contiguous(tensor, what).numpy().reshape(-1).view(np.uint8).data.toreadonly()
+
+
+def copied_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> bytes:
+    """Returns a copy of what `tensor_bytes` views.
+
+    Raises:
+        CoverageError: As `tensor_bytes`.
+    """
+    return _contiguous(tensor, what).numpy().tobytes()
 
 
 def require_bytes(tensor: torch.Tensor, *, what: str) -> None:
@@ -70,7 +74,7 @@ def require_bytes(tensor: torch.Tensor, *, what: str) -> None:
         )
     if is_lazy(tensor):
         raise CoverageError(f"{what}: a lazy parameter has no values yet; run the model once before")
-    if tensor.is_quantized or dtype_name(tensor) not in ITEM_BYTES:
+    if tensor.dtype not in _NAMES:
         raise CoverageError(
             f"{what}: no canonical bytes for {tensor.dtype}; measure its `int_repr()`, scales and zero points"
         )
@@ -80,6 +84,39 @@ def require_bytes(tensor: torch.Tensor, *, what: str) -> None:
         raise CoverageError(f"{what}: a tensor on the meta device has no values; load the weights first")
     if sys.byteorder != _LITTLE:
         raise CoverageError(f"{what}: expected a little-endian machine, got {sys.byteorder}")
+
+
+def _contiguous(tensor: torch.Tensor, what: str) -> torch.Tensor:
+    """Returns a tensor's elements on the CPU, in row order, of a type that NumPy has."""
+    if not _is_ordinary(tensor):
+        if is_distributed(tensor):
+            raise CoverageError(
+                f"{what}: a {type(tensor).__name__}, of which this rank holds a part: expected that part "
+                "(`tensors.local`) or all of it (`tensors.whole`)"
+            )
+        require_bytes(tensor, what=what)
+    plain = tensor.detach()
+    if plain.is_conj() or plain.is_neg():
+        plain = plain.resolve_conj().resolve_neg()
+    if not plain.is_cpu:
+        plain = plain.cpu()
+    if not plain.is_contiguous():
+        plain = plain.contiguous()
+    if plain.dtype in _WITHOUT_NUMPY:
+        plain = plain.view(-1).view(torch.uint8)
+    return plain
+
+
+def _is_ordinary(tensor: torch.Tensor) -> bool:
+    """Says whether a tensor has bytes, where that is soon said: most have."""
+    return (
+        type(tensor) in _ORDINARY
+        and tensor.dtype in _NAMES
+        and tensor.layout is torch.strided
+        and not tensor.is_nested
+        and not tensor.is_meta
+        and sys.byteorder == _LITTLE
+    )
 
 
 def is_distributed(tensor: torch.Tensor) -> TypeGuard[DTensor]:

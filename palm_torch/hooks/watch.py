@@ -105,4 +105,4 @@ def _sample(tensor: Tensor) -> bytes:
     part = tensor.detach()
     while part.dim() > 1:
         part = part[0]
-    return bytes(tensors.tensor_bytes(part[:SAMPLE_ELEMENTS] if part.dim() else part))
+    return tensors.copied_bytes(part[:SAMPLE_ELEMENTS] if part.dim() else part)

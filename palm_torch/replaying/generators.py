@@ -51,7 +51,7 @@ class GeneratorStates:
     @property
     def digest(self) -> Digest:
         """What receipts and traces name them by."""
-        return rng_watch.digest_of(self.states)
+        return self.states.digest()
 
     def save(self, path: str | Path) -> None:
         """Writes the states to a file that only its owner may read, whole or not at all.
@@ -69,7 +69,7 @@ def taken() -> GeneratorStates:
     Raises:
         MeasurementError: If NumPy's has a state of unknown form.
     """
-    return GeneratorStates(media_type=MEDIA_TYPE, states=rng_watch.generators())
+    return GeneratorStates(media_type=MEDIA_TYPE, states=rng_watch.take().spelled())
 
 
 def read(path: Path) -> GeneratorStates:

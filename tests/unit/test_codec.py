@@ -18,6 +18,23 @@ class Phase(enum.Enum):
     END = "end"
 
 
+class Mixed(enum.Enum):
+    ONE = (1, 2)
+    TWO = "two"
+
+
+class Loud(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self.upper()
+
+
+class Odd(float):
+    def __float__(self) -> float:
+        return 0.0
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
     name: str
@@ -284,3 +301,11 @@ def test_what_a_dataclass_says_of_a_field_stands_under_its_path() -> None:
     assert refusal(Picky, {"size": 0}) == "doc.size: too large"
     assert refusal(Picky, {"size": 1}) == "doc: sizes: none fits"
     assert refusal(Picky, {"size": 2}) == "doc: nothing fits"
+
+
+def test_values_of_derived_classes_are_what_they_hold() -> None:
+    loud, odd = codec.to_json(Loud("quiet")), codec.to_json(Odd(1.5))
+    assert (loud, type(loud), odd, type(odd)) == ("quiet", str, 1.5, float)
+    assert codec.to_json([Mixed.ONE, Mixed.TWO, Phase.END]) == [[1, 2], "two", "end"]
+    flag = codec.to_json(True)
+    assert flag is True

@@ -10,7 +10,7 @@ import pytest
 from palm_torch import codec
 from palm_torch.commit import answers, history, salted
 from palm_torch.commit.answers import Account, Look, Revoked, Turn
-from palm_torch.digest import SHA256, Digest, tagged_digest
+from palm_torch.digest import SHA256, Digest, sha256_digest, tagged_digest
 from palm_torch.encoding import encode_json
 from palm_torch.errors import BindingError, EncodingError, EvidenceError
 
@@ -114,6 +114,34 @@ def test_an_account_of_another_form_is_refused() -> None:
     many = {str(number): one for number in range(answers.MAX_PARAMETERS + 1)}
     with pytest.raises(EvidenceError, match="parameters: expected at most 256, got 257"):
         answers.account_of(account(parameters=many).to_value())
+
+
+def test_answers_that_say_the_same_are_counted_each() -> None:
+    summed = answers.Parameters()
+    said: list[dict[str, Any]] = [
+        *[{"n": 1}] * 3, {"n": True}, {"n": True}, {"n": 1.0}, {}, {}, {"n": 1, "s": "a"}, {"s": "a", "n": 1}
+    ]  # fmt: skip
+    for parameters in said:
+        summed = summed.with_answer(parameters)
+        assert summed.spelled == encode_json(parameters)
+    found = summed.summed()
+    assert (found["n"].said, found["n"].least, found["n"].greatest, found["n"].others) == (8, 1, 1, (True,))
+    assert (found["s"].said, found["s"].others) == (2, ("a",))
+
+
+def test_an_answer_more_leaves_those_before_as_they_were() -> None:
+    before = answers.Parameters().with_answer({"n": 1})
+    more = before.with_answer({"n": 1})
+    for bent in ({"n": float("nan")}, {"n": "\ud800"}):
+        with pytest.raises(EncodingError):
+            more.add(bent)
+    assert (before.summed()["n"].said, more.summed()["n"].said, more.spelled) == (1, 2, b'{"n":1}')
+
+
+@pytest.mark.parametrize("trace", [None, sha256_digest(b"trace")])
+def test_a_turn_is_spelled_as_json_is(trace: Digest | None) -> None:
+    one = dataclasses.replace(turn(7), trace=trace)
+    assert one.encode() == encode_json(codec.to_json(one))
 
 
 def test_too_many_values_are_refused_and_leave_nothing_behind() -> None:

@@ -150,11 +150,13 @@ def test_generators_have_one_digest_that_moves_with_each() -> None:
 
     import numpy as np
 
-    seen = [rng_watch.generators_digest()]
-    assert rng_watch.generators_digest() == seen[0]
+    seen = [rng_watch.take().digest()]
+    assert rng_watch.take().digest() == seen[0]
     for draw in (lambda: torch.rand(1), random.random, np.random.rand, lambda: torch.manual_seed(3)):
         draw()
-        seen.append(rng_watch.generators_digest())
+        taken = rng_watch.take()
+        seen.append(taken.digest())
+        assert taken.spelled().digest() == seen[-1]
     assert len(set(seen)) == len(seen)
 
 
