@@ -8,8 +8,7 @@ says nothing), medians, plain and attested answers in turn, so that what attesti
 each time; receipts are timed in answers of their own, so that no clock is read inside the others. Bars: the
 receipt at most 1 ms; the whole addition at most 1 ms, and at most 2 % of the plain answer. Milliseconds are
 for a machine of known speed (`support/yardstick.py`); figures as measured stand beside those that are judged.
-The first answer after ``run.model(...)`` stands apart, and so does how much of a receipt is the list of code,
-and what it costs to sign that. Exits 1 when a bar is missed.
+The first answer after ``run.model(...)`` stands apart. Exits 1 when a bar is missed.
 """
 
 from __future__ import annotations
@@ -21,16 +20,11 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from cryptography.hazmat.primitives.asymmetric import ec
 from support.timing import processor_ms
 from support.yardstick import NOMINAL_MS, commitment, judged
 from torch import nn
 
-from palm_torch import codec, dsse
 from palm_torch.attesting.attested import attested
-from palm_torch.digest import sha256_digest
-from palm_torch.encoding import encode_json
-from palm_torch.receipt import decode_content
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,18 +77,6 @@ def cpu(action: Callable[[], Any]) -> tuple[float, Any]:
     return time.thread_time() - begun, value
 
 
-def signing(payload: bytes) -> float:
-    """Returns the CPU time in seconds that it takes to sign a receipt and to name it in the log."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    named = dsse.key_id(key.public_key())
-
-    def sign() -> None:
-        dsse.sign(payload, payload_type=dsse.IN_TOTO_PAYLOAD, key=key, named=named)
-        sha256_digest(payload)
-
-    return statistics.median(cpu(sign)[0] for _ in range(ROUNDS))
-
-
 def main() -> int:
     """Measures and prints; returns 1 if a bar was missed."""
     torch.set_num_threads(1)
@@ -130,8 +112,6 @@ def main() -> int:
             payload = signed.receipt.envelope.payload
             yards.append(processor_ms(commitment))
     answer, addition, receipt = (statistics.median(times[WARM:]) * 1e3 for times in (plain, added, receipts))
-    listed = len(encode_json(codec.to_json(decode_content(payload).issued.code.files)))
-    listing = (signing(payload) - signing(payload[listed:])) * 1e3
     weights = sum(parameter.numel() for parameter in model.parameters())
     print(f"plain answer, {TOKENS} tokens, width {WIDTH}, {weights / 1e6:.0f} M parameters: {answer:.1f} ms")
     yard = statistics.median(yards)
@@ -141,7 +121,6 @@ def main() -> int:
         f"receipt of {len(payload)} bytes: {receipt:.2f} ({counted_receipt:.2f}) ms "
         f"(bar: {RECEIPT_MS:.0f} ms)"
     )
-    print(f"  of which its list of code, {listed} bytes: {listing:.2f} ms")
     print(f"attesting one answer: {addition:.2f} ({counted:.2f}) ms (bar: {ANSWER_MS:.0f} ms)")
     print(f"attesting the first answer: {added[0] * 1e3:.2f} ({judged(added[0] * 1e3, yard):.2f}) ms")
     print(f"attesting / plain answer: {addition / answer:.2%} (bar: {SHARE:.0%})")

@@ -21,7 +21,7 @@ from palm_torch.encoding import encode_json
 from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.evidence import MAX_BUNDLE_BYTES, RECEIPT_START, Opening
 from palm_torch.roles import Artifact, Multiset, Steps, Value
-from palm_torch.statement import STATEMENT_TYPE, Code, Device, code_digest
+from palm_torch.statement import STATEMENT_TYPE, Code, CodeSource, Device, SourceFile, code_digest
 
 if TYPE_CHECKING:
     from palm_torch.encoding import Json
@@ -29,6 +29,51 @@ if TYPE_CHECKING:
 PREDICATE_TYPE: Final = "https://palm-torch/predicate/{kind}/v1"
 SUFFIX: Final = ".palm-receipt.json"
 MAX_SEQUENCE: Final = 1 << 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeSoFar:
+    """The code loaded until a receipt was issued; what the session's begin statement lists is not repeated.
+
+    Attributes:
+        source: How it became known.
+        digest: `palm_torch.statement.code_digest` of all files.
+        since: Those that the begin statement does not list, in order of module name.
+    """
+
+    source: CodeSource
+    digest: Digest
+    since: tuple[SourceFile, ...]
+
+    @classmethod
+    def of(cls, code: Code, begin: Code) -> CodeSoFar:
+        """Returns how a session's receipts name code.
+
+        Args:
+            code: The code loaded so far.
+            begin: That of the session's begin statement, all of it among `code`.
+        """
+        listed = frozenset(begin.files)
+        since = tuple(file for file in code.files if file not in listed)
+        return cls(source=code.source, digest=code.digest, since=since)
+
+    def whole(self, begin: Code) -> Code:
+        """Returns the code with all its files.
+
+        Args:
+            begin: That of the session's begin statement.
+
+        Raises:
+            EvidenceError: If it is not the code that the digest names.
+        """
+        files = tuple(sorted((*begin.files, *self.since), key=lambda file: file.module))
+        twice = len({file.module for file in files}) < len(files)
+        if twice or self.digest != code_digest(files):
+            raise EvidenceError(
+                "receipt: the code's digest is not that of the files which the begin statement lists and of "
+                "those since, each once"
+            )
+        return Code(source=self.source, digest=self.digest, files=files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +94,7 @@ class Issued:
     sequence: int
     log_root: Digest
     log_size: int
-    code: Code
+    code: CodeSoFar
 
     def __post_init__(self) -> None:
         """Refuses numbers that cannot be."""
@@ -67,7 +112,7 @@ class Place(NamedTuple):
     log_root: Digest
     log_size: int
 
-    def with_code(self, code: Code) -> Issued:
+    def with_code(self, code: CodeSoFar) -> Issued:
         """Returns the place as a receipt names it.
 
         Args:
@@ -311,10 +356,9 @@ def decode_content(payload: bytes, *, what: str = "receipt") -> Content:
     if kind is None:
         raise EvidenceError(f"{what}: unknown predicateType {str(document.get('predicateType'))[:80]!r}")
     content = codec.from_json(kind, document.get("predicate"), what=f"{what}.predicate", error=EvidenceError)
-    code = content.issued.code
-    modules = [file.module for file in code.files]
-    if code.digest != code_digest(code.files) or modules != sorted(set(modules)):
-        raise EvidenceError(f"{what}: the code's digest is not that of its files, in order, each once")
+    modules = [file.module for file in content.issued.code.since]
+    if modules != sorted(set(modules)):
+        raise EvidenceError(f"{what}: expected the files of the code in order of module name, each once")
     if encode_content(content) != payload:
         raise EvidenceError(f"{what}: _type, subject or a number is not as its predicate says")
     return content

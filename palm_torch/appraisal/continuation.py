@@ -57,8 +57,8 @@ def check_resumed(checked: Sequence[CheckedSegment], end: Statement) -> None:
     for segment in checked:
         content, begin = segment.content, segment.session.begin
         with prefixed(f"segment {segment.number}"):
-            check_code(begin.code, content.issued.code)
-            check_code(content.issued.code, end.run.code)
+            check_code(begin.code, segment.code)
+            check_code(segment.code, end.run.code)
             check_packages(begin.environment, content.environment)
             check_packages(content.environment, end.run.environment)
             for device in content.devices:

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from palm_torch.receipt import Content, Receipt
     from palm_torch.roles import Artifact
     from palm_torch.sessions.openings import VerifiedOpening
+    from palm_torch.statement import Code
 
 NOT_CHECKED: Final = (
     "data, initial weights, settings and metrics: the sealed evidence of the run has them, a receipt has not",
@@ -147,7 +148,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
             at_hand=at_hand,
         )
         checks.append(Check(name="session", detail=f"its begin quote leads to {session.quote.anchor.name}"))
-        content = openings.verify_receipt(found.envelope, session)  # 2
+        content, code = openings.verify_receipt(found.envelope, session)  # 2
         checks.append(Check(name="signature", detail="the receipt is signed by the session's key"))
         if session.begin.operation != policy.claims.property:  # 3
             raise ClaimError(
@@ -155,7 +156,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
                 f"{session.begin.operation!r}"
             )
         if closed is None or sealed is None:  # neither, or both
-            result = _unclosed(session, content, policy, at, challenge, freshness_rule)
+            result = _unclosed(session, content, code, policy, at, challenge, freshness_rule)
         else:
             result = closed.appraise(  # 6
                 policy=policy,
@@ -169,7 +170,7 @@ def verify(  # noqa: PLR0913 (everything that it rests on is an argument)
             if isinstance(content, AnswerReceipt):  # 7
                 answer_receipts.check_place(content, closed.end, closed.replayed)
                 checks.append(Check(name="answer", detail="the session's, in its place, and not revoked"))
-            continuation.check_code(content.issued.code, closed.end.run.code)
+            continuation.check_code(code, closed.end.run.code)
         if isinstance(content, AnswerReceipt) and isinstance(policy.claims, InferenceRules):
             answer_receipts.check(content, policy.claims)  # 8
             checks.append(Check(name="claims", detail="model, tokenizer, decoding: as the policy demands"))
@@ -211,6 +212,7 @@ def _collateral_of(
 def _unclosed(
     session: VerifiedOpening,
     content: Content,
+    code: Code,
     policy: Policy,
     at: datetime,
     challenge: bytes | None,
@@ -220,7 +222,7 @@ def _unclosed(
         session.opening.challenge, asked=challenge, rule=rule, at=at, operation=session.begin.operation
     )
     try:
-        unpinned = code_rules.check(policy.code, content.issued.code, session.begin.environment)  # 5
+        unpinned = code_rules.check(policy.code, code, session.begin.environment)  # 5
     except CodeError as error:
         raise CodeError(
             f"{error}; if the policy names the code of the whole run, some of it loaded later, give the "
@@ -250,7 +252,7 @@ def _unclosed(
         left_open.append(f"the roles that the request asks for: {', '.join(answer.roles)}")
     if session.begin.resumes is not None:
         left_open.append(f"the earlier part of the run, which ended with receipt {session.begin.resumes}")
-    kept = [reservations.UNCLOSED, *reservations.of_code(policy.code, content.issued.code)]
+    kept = [reservations.UNCLOSED, *reservations.of_code(policy.code, code)]
     if answer.state != "challenged":
         kept.append(reservations.UNCHALLENGED if answer.state == "unchallenged" else reservations.NOT_CHECKED)
     simulations = composite.simulation(machine=session.quote.simulated, attested=[session.gpus])

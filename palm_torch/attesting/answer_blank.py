@@ -11,7 +11,6 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from palm_torch import codec, receipt
-from palm_torch.attesting.given_answer import NO_TOKENIZER
 from palm_torch.commit import salted
 from palm_torch.digest import SHA256, TAGGED_SHA256, Digest
 from palm_torch.encoding import encode_json
@@ -20,8 +19,7 @@ from palm_torch.roles import Artifact, Source, Value
 
 if TYPE_CHECKING:
     from palm_torch.commit.answers import Turn
-    from palm_torch.receipt import Place
-    from palm_torch.statement import Code
+    from palm_torch.receipt import CodeSoFar, Place
 
 _HOLES: Final[dict[str, tuple[str | int, ...]]] = {
     "answer": ("predicate", "answer"),
@@ -58,7 +56,7 @@ class AnswerBlank:
         code: The code.
     """
 
-    def __init__(self, place: Place, code: Code, model: Digest) -> None:
+    def __init__(self, place: Place, code: CodeSoFar, model: Digest) -> None:
         self.code: Final = code
         example: Any = receipt.statement_of(_example(place, code, model))
         mark = secrets.token_hex(16)
@@ -127,7 +125,7 @@ def _spelled(digest: Digest) -> bytes:
     return f'"{digest}"'.encode("ascii")
 
 
-def _example(place: Place, code: Code, model: Digest) -> AnswerReceipt:
+def _example(place: Place, code: CodeSoFar, model: Digest) -> AnswerReceipt:
     """Returns a receipt in whose holes stands anything."""
     root, commitment = Digest(SHA256, bytes(32)), Digest(TAGGED_SHA256, bytes(32))
     item = Artifact(source=Source.MEASURED, kind=salted.KIND, digest=commitment)
@@ -136,7 +134,7 @@ def _example(place: Place, code: Code, model: Digest) -> AnswerReceipt:
         answer=0,
         model=model,
         rests_on=RestsOn(answers=0, age_s=0),
-        tokenizer=NO_TOKENIZER,
+        tokenizer=item,
         query=item,
         response=item,
         decoding=Value(source=Source.REPORTED, value={}),

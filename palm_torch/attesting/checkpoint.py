@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import torch
 
-from palm_torch import codec, dsse, receipt
+from palm_torch import codec, dsse, receipt, statement
 from palm_torch.attesting import segment_state
 from palm_torch.attesting.segment_state import SegmentState
 from palm_torch.digest import sha256_digest
 from palm_torch.dsse import Envelope
 from palm_torch.encoding import encode_json
-from palm_torch.errors import EvidenceError
+from palm_torch.errors import EvidenceError, prefixed
 from palm_torch.receipt import SegmentReceipt
+from palm_torch.statement import Code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +41,14 @@ class Checkpoint:
     Attributes:
         envelope: The signed segment receipt.
         content: What it says.
+        code: The code loaded until it was signed.
         state: The state whose digest the receipt names.
         counts: Multiplicities of records by dataset and use, little endian.
     """
 
     envelope: Envelope
     content: SegmentReceipt
+    code: Code
     state: SegmentState
     counts: dict[str, dict[str, bytes]]
 
@@ -106,7 +109,10 @@ def from_tensors(found: Mapping[str, object]) -> Checkpoint:
         if held is None or held.records is None or use not in held.uses:
             raise EvidenceError(f"checkpoint: {name!r} is of nothing that its receipt names")
         counts[dataset][use] = _bytes(found, name, 4 * held.records)
-    return Checkpoint(envelope=envelope, content=content, state=segment_state.decode(encoded), counts=counts)
+    state = segment_state.decode(encoded)
+    with prefixed("checkpoint"):
+        code = content.issued.code.whole(statement.decode_begin(state.session.begin.statement).code)
+    return Checkpoint(envelope=envelope, content=content, code=code, state=state, counts=counts)
 
 
 def _counts_of(found: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:

@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from palm_torch.dsse import Envelope
     from palm_torch.encoding import Json
     from palm_torch.properties import Property
+    from palm_torch.receipt import CodeSoFar
     from palm_torch.recorder import Reads
-    from palm_torch.statement import Code, Device
+    from palm_torch.statement import Device
 
 
 class Answered(NamedTuple):
@@ -118,7 +119,7 @@ class Inference:
         self._last = rng_watch.take().digest()
         return weights.root
 
-    def prepare(self, code: Code) -> None:
+    def prepare(self, code: CodeSoFar) -> None:
         """Does now what the first answer would have to do beside what all of them do.
 
         Args:
@@ -148,7 +149,7 @@ class Inference:
         """Takes what measures the tokenizer again, where it is an object that may have changed by the end."""
         self._tokenizer_again = again
 
-    def answer(self, given: GivenAnswer, code: Code) -> Answered:
+    def answer(self, given: GivenAnswer, code: CodeSoFar) -> Answered:
         """Logs one answer and signs a receipt for it.
 
         1. The weights are what they were, as far as the thread and the hints say.
@@ -318,7 +319,7 @@ class Inference:
                 f"{tokenizer.digest}: a session is about one"
             )
 
-    def _blank_of(self, code: Code, model: Digest) -> AnswerBlank:
+    def _blank_of(self, code: CodeSoFar, model: Digest) -> AnswerBlank:
         if self._blank is None or self._blank.code is not code:
             self._blank = AnswerBlank(self._sealer.place(), code, model)
         return self._blank

@@ -18,7 +18,7 @@ from palm_torch.data import open_datasets
 from palm_torch.digest import sha256_digest
 from palm_torch.errors import InputError, MeasurementError, SealError, SessionError
 from palm_torch.hooks import importing, live, settings, source
-from palm_torch.receipt import Issued, SegmentReceipt
+from palm_torch.receipt import CodeSoFar, Issued, SegmentReceipt
 from palm_torch.roles import Source, Value
 from palm_torch.statement import Begin, Run
 
@@ -50,7 +50,7 @@ class OwnSegment:
         self._seeds: dict[str, Any] = {}
         self._restored: tuple[dict[str, Any], ...] = ()
         self._awaits_batch = False
-        self._code: tuple[tuple[object, ...], Code] | None = None
+        self._code: tuple[tuple[object, ...], Code, CodeSoFar] | None = None
         self._modules: tuple[object, ...] | None = None
 
     @property
@@ -115,18 +115,23 @@ class OwnSegment:
             value["resumed"] = list(self._restored)
         return Value(source=Source.MEASURED, value=value)
 
-    def code_of_receipts(self) -> Code:
+    def code_so_far(self) -> Code:
         """Returns the code loaded so far, looked at anew only when other code is.
 
         Raises:
             MeasurementError: As `code`.
         """
-        now = source.fingerprint()
-        if self._code is None or self._code[0] != now:
-            self._code = (now, self.code())
-        return self._code[1]
+        return self._looked_up()[0]
 
-    def code_of_answers(self) -> Code:
+    def code_of_receipts(self) -> CodeSoFar:
+        """Returns `code_so_far` as receipts name it.
+
+        Raises:
+            MeasurementError: As `code`.
+        """
+        return self._looked_up()[1]
+
+    def code_of_answers(self) -> CodeSoFar:
         """Returns the code loaded so far, in microseconds: looked at anew only when a module was loaded.
 
         A module that is loaded again, or a file that is edited, under a session that has no import hook is
@@ -139,7 +144,7 @@ class OwnSegment:
         if self._code is None or self._modules != now:
             self._modules = now
             return self.code_of_receipts()
-        return self._code[1]
+        return self._code[2]
 
     def code(self) -> Code:
         """Returns the code loaded so far.
@@ -250,6 +255,13 @@ class OwnSegment:
 
     # ------------------------------------------------------------------------------------------------------
 
+    def _looked_up(self) -> tuple[Code, CodeSoFar]:
+        now = source.fingerprint()
+        if self._code is None or self._code[0] != now:
+            code = self.code()
+            self._code = (now, code, CodeSoFar.of(code, self.opened.code))
+        return self._code[1:]
+
     def _require_room(self) -> None:
         """Refuses what could not be sealed before a run of days, and not after it."""
         if self._checkpoint is None:
@@ -262,7 +274,7 @@ class OwnSegment:
             )
 
     def _earlier(self) -> tuple[SourceFile, ...]:
-        return () if self._checkpoint is None else self._checkpoint.content.issued.code.files
+        return () if self._checkpoint is None else self._checkpoint.code.files
 
     def _environment(self, before: Value | None) -> Value:
         resumed = None if self._checkpoint is None else self._checkpoint.content.environment
@@ -273,9 +285,9 @@ class OwnSegment:
         self._loaded = frozenset(file.module for file in loaded)
         resuming.check_code(self._earlier(), loaded)
         code = surroundings.code_now(loaded, before=self._earlier())
-        if found is not None and code.source is not found.content.issued.code.source:
+        if found is not None and code.source is not found.code.source:
             raise MeasurementError(
-                f"resume: the code identity was {found.content.issued.code.source.value} before the "
+                f"resume: the code identity was {found.code.source.value} before the "
                 f"checkpoint and would be {code.source.value} now: start the script as it was started then"
             )
         return Begin(

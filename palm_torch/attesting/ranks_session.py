@@ -101,7 +101,7 @@ class RankSession(Session):
 
     def _surroundings(self) -> Surroundings:
         return {
-            "code": self._segment.code_of_receipts(),
+            "code": self._segment.code_so_far(),
             "environment": self._segment.opened.environment,
         }
 

@@ -13,12 +13,12 @@ import hashlib
 import secrets
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from palm_torch import codec, dsse, evidence, receipt, statement
+from palm_torch import dsse, evidence, receipt, statement
 from palm_torch.attesting.gpus import SessionGpus
 from palm_torch.attesting.ranks import Alone
 from palm_torch.commit.history import History
@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from palm_torch.dsse import Envelope
     from palm_torch.encoding import Json
     from palm_torch.evidence import Segment
-    from palm_torch.receipt import Content, Issued
-    from palm_torch.statement import Code
+    from palm_torch.receipt import CodeSoFar, Content, Issued
 
 RUN_ID_BYTES: Final = 16
 
@@ -54,15 +53,6 @@ LAST: Final = frozenset({FINAL_WEIGHTS, RESULT})
 """Types of a log's last entry, where a model was made and elsewhere: there is always room for it."""
 
 FAILED_TYPE: Final = "palm-torch/failed-seal/v1"
-
-
-class _SpelledCode(NamedTuple):
-    """What code ran, and the same without its files, each as it is and as canonical JSON."""
-
-    code: Code
-    empty: Code
-    spelled: bytes
-    empty_spelled: bytes
 
 
 class Sealer:
@@ -114,7 +104,6 @@ class Sealer:
         self._register: bytes | None = None
         self._begin: Phase | None = None
         self._issued = 0
-        self._code: _SpelledCode | None = None
         self.segments: tuple[Segment, ...] = ()
 
     @property
@@ -217,7 +206,7 @@ class Sealer:
         """
         return self._opened() if fresh else self._opening
 
-    def issue(self, make: Callable[[Issued], Content], code: Code) -> Envelope:
+    def issue(self, make: Callable[[Issued], Content], code: CodeSoFar) -> Envelope:
         """Signs a receipt with the session key and logs it.
 
         The receipt names the event log as it stood before its own entry.
@@ -231,7 +220,7 @@ class Sealer:
             SealError: If the receipt is larger than can be signed, or the log is full.
             AttesterError: If the runtime register cannot be extended.
         """
-        return self.issue_spelled(lambda place: self._spelled(make, place, code))
+        return self.issue_spelled(lambda place: receipt.encode_content(make(place.with_code(code))))
 
     def issue_spelled(self, spell: Callable[[Place], bytes]) -> Envelope:
         """Signs a receipt as `issue` does.
@@ -270,22 +259,6 @@ class Sealer:
             Digest(SHA256, self._log.root()),
             len(self._entries),
         )
-
-    def _spelled(self, make: Callable[[Issued], Content], place: Place, code: Code) -> bytes:
-        """Returns a receipt's bytes; what code ran is spelled once, being most of it and seldom another."""
-        known = self._spelled_code(code)
-        parts = receipt.encode_content(make(place.with_code(known.empty))).split(known.empty_spelled)
-        if len(parts) != 2:  # noqa: PLR2004 (what stands before it, and what after)
-            return receipt.encode_content(make(place.with_code(code)))
-        return known.spelled.join(parts)
-
-    def _spelled_code(self, code: Code) -> _SpelledCode:
-        if self._code is None or self._code.code is not code:
-            empty = dataclasses.replace(code, files=())
-            self._code = _SpelledCode(
-                code, empty, encode_json(codec.to_json(code)), encode_json(codec.to_json(empty))
-            )
-        return self._code
 
     @functools.cached_property
     def _opening(self) -> Opening:

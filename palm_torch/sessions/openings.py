@@ -15,7 +15,7 @@ quote alone; only with its result can a signature be checked, so that the steps 
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from palm_torch.cvm.platforms import Requirements
     from palm_torch.dsse import Envelope
     from palm_torch.receipt import Content
+    from palm_torch.statement import Code
 
 NO_COLLATERAL: Final = (
     "no collateral, which says what the platform's vendor knows of it: fetch it with `palm-torch collateral "
@@ -127,7 +128,14 @@ def verify(
     )
 
 
-def verify_receipt(envelope: Envelope, session: VerifiedOpening) -> Content:
+class VerifiedReceipt(NamedTuple):
+    """What a receipt says whose signature was verified, and the code loaded until it was issued."""
+
+    content: Content
+    code: Code
+
+
+def verify_receipt(envelope: Envelope, session: VerifiedOpening) -> VerifiedReceipt:
     """Verifies that a session signed a receipt, and returns what it says.
 
     Args:
@@ -136,7 +144,7 @@ def verify_receipt(envelope: Envelope, session: VerifiedOpening) -> Content:
 
     Raises:
         SignatureError: If its key did not sign it.
-        EvidenceError: If what it signed is not a receipt.
+        EvidenceError: If what it signed is not a receipt, or names the code by another digest.
         BindingError: If the receipt names another run or another begin quote.
     """
     payload = dsse.verify(envelope, payload_type=dsse.IN_TOTO_PAYLOAD, key=session.key, what="receipt")
@@ -150,4 +158,4 @@ def verify_receipt(envelope: Envelope, session: VerifiedOpening) -> Content:
             f"receipt: expected one of the session that began with quote {session.quote_digest}, got "
             f"{content.issued.begin}"
         )
-    return content
+    return VerifiedReceipt(content, content.issued.code.whole(session.begin.code))

@@ -29,6 +29,7 @@ from palm_torch.digest import SHA256, Digest, sha256_digest
 from palm_torch.errors import BindingError, EvidenceError, FreshnessError, prefixed
 from palm_torch.receipt import SegmentReceipt
 from palm_torch.sessions import gpus, openings, seals
+from palm_torch.statement import Code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,6 +60,7 @@ class CheckedSegment:
         session: What opened its session.
         receipt: SHA-256 of its receipt's payload.
         content: What the receipt says.
+        code: The code loaded until then.
         entries: Its event log.
     """
 
@@ -66,6 +68,7 @@ class CheckedSegment:
     session: openings.VerifiedOpening
     receipt: Digest
     content: SegmentReceipt
+    code: Code
     entries: tuple[dict[str, Any], ...]
 
 
@@ -97,7 +100,7 @@ def verify_chain(
             session = openings.verify(  # 1
                 segment.session, requirements=requirements, at=at, collateral=collateral, at_hand=at_hand
             )
-            content = openings.verify_receipt(segment.receipt, session)  # 2
+            content, code = openings.verify_receipt(segment.receipt, session)  # 2
             if not isinstance(content, SegmentReceipt):
                 raise EvidenceError(f"expected a receipt of kind 'segment', got {content.KIND!r}")
             link_begin(session.begin, checked)  # 3
@@ -113,6 +116,7 @@ def verify_chain(
             session=session,
             receipt=sha256_digest(segment.receipt.payload),
             content=content,
+            code=code,
             entries=entries,
         )
         checked = (*checked, item)

@@ -56,13 +56,15 @@ def code_of_receipts(monkeypatch: pytest.MonkeyPatch, _hook: None) -> Callable[[
         files = source.loaded_sources()
         return Code(source=CodeSource.IMPORTED, digest=code_digest(files), files=files)
 
+    nothing = Code(source=CodeSource.IMPORTED, digest=code_digest(()), files=())
     monkeypatch.setattr(segment, "code", code)
+    monkeypatch.setattr(OwnSegment, "opened", types.SimpleNamespace(code=nothing))
     return segment.code_of_receipts
 
 
 def told(code: Any) -> set[bytes]:
     """Returns the digests that are told of the victim."""
-    return {file.digest.value for file in code.files if file.module.partition("#")[0] == NAME}
+    return {file.digest.value for file in code.since if file.module.partition("#")[0] == NAME}
 
 
 def exchange(folder: Path, how: str) -> None:
@@ -104,9 +106,9 @@ def test_code_that_a_made_module_is_given_later_shows(
 ) -> None:
     made = types.ModuleType("palm_test_made")
     monkeypatch.setitem(sys.modules, made.__name__, made)
-    assert made.__name__ not in {file.module for file in code_of_receipts().files}
+    assert made.__name__ not in {file.module for file in code_of_receipts().since}
     exec("def train(): ...", vars(made))  # noqa: S102 (the attack)
-    assert made.__name__ in {file.module for file in code_of_receipts().files}
+    assert made.__name__ in {file.module for file in code_of_receipts().since}
 
 
 @pytest.mark.usefixtures("folder")

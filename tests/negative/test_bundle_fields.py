@@ -298,6 +298,7 @@ def test_the_walk_reaches_the_types_by_name() -> None:
         "Artifact",
         "ArtifactsReceipt",
         "Begin",
+        "CodeSoFar",
         "Bundle",
         "Challenge",
         "Code",

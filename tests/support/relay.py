@@ -27,6 +27,7 @@ from palm_torch.encoding import encode_json
 from palm_torch.evidence import Bundle, Challenge, GpuEvidence, Opening, Phase, Segment
 from palm_torch.receipt import (
     ArtifactsReceipt,
+    CodeSoFar,
     DatasetAccount,
     DeliveredSoFar,
     Issued,
@@ -300,7 +301,7 @@ def _issued(opening: Opening, log: tuple[bytes, ...], sequence: int, code: state
         sequence=sequence,
         log_root=Digest(SHA256, history.root_of(log)),
         log_size=len(log),
-        code=code,
+        code=CodeSoFar.of(code, statement.decode_begin(opening.begin.statement).code),
     )
 
 

@@ -7,6 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import relay
+import workshop
 from workshop import put
 
 from palm_torch import codec, receipt
@@ -15,6 +17,7 @@ from palm_torch.encoding import decode_json, encode_json
 from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.receipt import (
     ArtifactsReceipt,
+    CodeSoFar,
     DatasetAccount,
     DeliveredSoFar,
     Issued,
@@ -170,13 +173,10 @@ def test_malformed_contents(file: Receipt) -> None:
         (with_issued(sequence=-1), "sequence: expected 0 to 4294967295, got -1"),
         (with_issued(log_size=1 << 32), "log_size: expected 0 to 4294967295, got 4294967296"),
         (
-            with_issued(code={**code, "files": code["files"][:1]}),
-            "the code's digest is not that of its files",
+            with_issued(code={**code, "since": code["since"] * 2}),
+            "note: expected the files of the code in order",
         ),
-        (
-            with_issued(code={**code, "files": code["files"][::-1]}),
-            "the code's digest is not that of its files",
-        ),
+        (with_issued(code={**code, "files": code["since"]}), "code: unknown key 'files'"),
         (
             encode_json({**document, "predicateType": "https://palm-torch/predicate/segment/v1"}),
             "predicate: unknown key 'artifacts'",
@@ -186,14 +186,42 @@ def test_malformed_contents(file: Receipt) -> None:
             receipt.decode_content(data, what="note")
 
 
-def test_files_in_another_order_have_another_digest_and_are_refused_all_the_same(file: Receipt) -> None:
+def test_files_in_another_order_are_refused(file: Receipt) -> None:
     content = receipt.decode_content(file.envelope.payload)
-    files = content.issued.code.files[::-1]
-    twice = (*content.issued.code.files, content.issued.code.files[-1])
-    for listed in (files, twice):
-        code = dataclasses.replace(content.issued.code, files=listed, digest=receipt.code_digest(listed))
-        with pytest.raises(EvidenceError, match="in order, each once"):
-            receipt.decode_content(receipt.encode_content(put(content, "issued.code", code)))
+    first, second, *_ = workshop.FILES
+    ordered = put(content, "issued.code.since", (first, second))
+    assert receipt.decode_content(receipt.encode_content(ordered)) == ordered
+    for listed in ((second, first), (first, first)):
+        with pytest.raises(EvidenceError, match=r"in order of module name, each once$"):
+            receipt.decode_content(receipt.encode_content(put(content, "issued.code.since", listed)))
+
+
+def test_a_receipt_lists_what_the_begin_statement_does_not() -> None:
+    for listed in range(len(workshop.FILES) + 1):
+        whole, begin = workshop.make_code(), relay.fixed_code(listed)
+        so_far = CodeSoFar.of(whole, begin)
+        assert (so_far.since, so_far.digest) == (workshop.FILES[listed:], whole.digest)
+        assert so_far.whole(begin) == whole
+
+
+def test_code_that_its_digest_does_not_name(file: Receipt) -> None:
+    begin = relay.fixed_code(1)
+    so_far = receipt.decode_content(file.envelope.payload).issued.code
+    first, second, *_ = workshop.FILES
+    assert so_far.whole(begin) == relay.fixed_code(2)
+    for bent in (
+        dataclasses.replace(so_far, since=()),
+        dataclasses.replace(so_far, since=(put(second, "digest", begin.digest),)),
+        dataclasses.replace(so_far, since=(first, second)),
+        dataclasses.replace(so_far, digest=begin.digest),
+        CodeSoFar(
+            source=so_far.source, digest=receipt.code_digest((first, first, second)), since=(first, second)
+        ),
+    ):
+        with pytest.raises(EvidenceError, match=r"^receipt: the code's digest is not that of the files"):
+            bent.whole(begin)
+    with pytest.raises(EvidenceError, match="each once"):
+        so_far.whole(relay.fixed_code(0))
 
 
 def test_numbers_at_their_limits(file: Receipt) -> None:

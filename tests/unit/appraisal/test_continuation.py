@@ -14,7 +14,8 @@ from palm_torch import receipt
 from palm_torch.appraisal import continuation
 from palm_torch.cvm import platforms
 from palm_torch.digest import Digest, sha256_digest
-from palm_torch.errors import ClaimError, CodeError, RejectedError
+from palm_torch.errors import ClaimError, CodeError, EvidenceError, RejectedError
+from palm_torch.receipt import CodeSoFar
 from palm_torch.roles import Artifact, Source
 from palm_torch.sessions import segments
 from palm_torch.statement import CodeSource, Device, SourceFile, code_digest
@@ -43,6 +44,11 @@ def with_file(code: Any, file: SourceFile) -> Any:
         sorted({item.module: item for item in (*code.files, file)}.values(), key=lambda item: item.module)
     )
     return dataclasses.replace(code, files=files, digest=code_digest(files))
+
+
+def so_far_with(code: Any, file: SourceFile) -> CodeSoFar:
+    begin = relay.fixed_code(1)
+    return CodeSoFar.of(with_file(code.whole(begin), file), begin)
 
 
 DATA = "data.dataset1"
@@ -226,7 +232,7 @@ CASES: dict[str, tuple[str, int, dict[str, Any], type[RejectedError], str]] = {
     "code of a checkpoint that is not in the end": (
         "receipt",
         1,
-        {"issued.code": lambda code: with_file(code, EXTRA)},
+        {"issued.code": lambda code: so_far_with(code, EXTRA)},
         CodeError,
         "segment 1: source file of zz_extra is missing later",
     ),
@@ -234,13 +240,13 @@ CASES: dict[str, tuple[str, int, dict[str, Any], type[RejectedError], str]] = {
         "begin",
         2,
         {"code": lambda code: with_file(code, EXTRA)},
-        CodeError,
-        "segment 2: source file of zz_extra is missing later",
+        EvidenceError,
+        "segment 2: receipt: the code's digest is not that of the files",
     ),
     "code that was another": (
         "receipt",
         2,
-        {"issued.code": lambda code: with_file(code, put(code.files[1], "digest", OTHER))},
+        {"issued.code": lambda code: so_far_with(code, put(code.since[0], "digest", OTHER))},
         CodeError,
         "segment 2: source file of helper is missing later, or another one",
     ),

@@ -282,9 +282,10 @@ def test_a_logged_receipt_that_names_another_log(resumed: ResumedRun) -> None:
 def test_code_that_the_evidence_does_not_know(resumed: ResumedRun) -> None:
     more = workshop.statement.SourceFile(module="zz_extra", digest=sha256_digest(b"extra"), reason=None)
     files = (*workshop.FILES, more)
-    code = dataclasses.replace(
+    whole = dataclasses.replace(
         workshop.make_code(), files=files, digest=workshop.statement.code_digest(files)
     )
+    code = receipt.CodeSoFar.of(whole, relay.fixed_code(1))
     run = relay.make(
         resumed.machine,
         resumed.request,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
-import workshop
 
 from palm_torch import receipt
 from palm_torch.attesting.answer_blank import AnswerBlank
@@ -14,18 +11,18 @@ from palm_torch.attesting.inference import salted_artifact
 from palm_torch.commit import answers
 from palm_torch.commit.answers import Turn
 from palm_torch.digest import TAGGED_SHA256, Digest, sha256_digest
-from palm_torch.receipt import AnswerReceipt, Generators, Place, RestsOn
+from palm_torch.receipt import AnswerReceipt, CodeSoFar, Generators, Place, RestsOn
 from palm_torch.roles import Artifact, Source, Value
-from palm_torch.statement import Code, SourceFile, code_digest
+from palm_torch.statement import CodeSource, SourceFile, code_digest
 
 ROOT = sha256_digest(b"weights")
 TOKENIZER = Artifact(source=Source.MEASURED, kind="file", digest=sha256_digest(b"tokenizer"))
 DECODING = [{}, {"temperature": 0.5, "stop": ["%(answer)b", "é\n"], "do_sample": True}]
 
 
-def code_of(*modules: str) -> Code:
+def code_of(*modules: str) -> CodeSoFar:
     files = tuple(SourceFile(module=name, digest=ROOT, reason=None) for name in sorted(modules))
-    return dataclasses.replace(workshop.make_code(), files=files, digest=code_digest(files))
+    return CodeSoFar(source=CodeSource.IMPORTED, digest=code_digest(files), since=files)
 
 
 def place_of(number: int) -> Place:

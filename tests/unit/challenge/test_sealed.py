@@ -33,7 +33,9 @@ def test_a_receipt_is_named_by_the_bytes_that_are_signed(good: GoodRun) -> None:
         sequence=0,
         log_root=answers_at_hand.ROOT,
         log_size=1,
-        code=statement.Code(source=statement.CodeSource.IMPORTED, digest=statement.code_digest(()), files=()),
+        code=receipt.CodeSoFar(
+            source=statement.CodeSource.IMPORTED, digest=statement.code_digest(()), since=()
+        ),
     )
     content = answers_at_hand.receipt_of(issued)
     found = sealed.of_receipt(content)
