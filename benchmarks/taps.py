@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import torch
 from support import accounting
@@ -175,6 +175,7 @@ class _NoTaps:
     """Stands for a model whose tensors are handed over by hand."""
 
     coverage = ()
+    recomputed: ClassVar[dict[str, int]] = {}
     not_captured = ()
 
     def __enter__(self) -> None:

@@ -88,7 +88,7 @@ def measure(scheme: trace_schemes.Name, captured: list[Captured]) -> bool:
         scheme=scheme,
         model=None,
         groups=tuple(group for group, _ in gathered),
-        coverage=tuple(ModuleCoverage(site.module, "each call of the model", 513, 513, 0) for site in SITES),
+        coverage=tuple(ModuleCoverage(site.module, "each call of the model", 513, 513) for site in SITES),
         not_captured=(),
         environment={},
         facts={},

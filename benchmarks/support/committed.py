@@ -45,9 +45,14 @@ class Replayed:
     def coverage(self) -> tuple[ModuleCoverage, ...]:
         """As of a model that called every module each time."""
         return tuple(
-            ModuleCoverage(name, "each call", len(calls), len(calls), 0)
+            ModuleCoverage(name, "each call", len(calls), len(calls))
             for name, calls in sorted(self.tensors.items())
         )
+
+    @property
+    def recomputed(self) -> dict[str, int]:
+        """No call of any."""
+        return dict.fromkeys(self.tensors, 0)
 
     @property
     def not_captured(self) -> tuple[NotCaptured, ...]:

@@ -42,15 +42,13 @@ class ModuleCoverage:
         module: Canonical path.
         rule: When a call of it was expected, in words.
         expected: How many calls were expected.
-        fired: How many were seen.
-        recomputed: How many further calls repeated one for a backward pass; their outputs are not captured.
+        fired: How many were seen; those that only repeated one for a backward pass do not count.
     """
 
     module: str
     rule: str
     expected: int
     fired: int
-    recomputed: int
 
 
 @dataclass(frozen=True, slots=True)

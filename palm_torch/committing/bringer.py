@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from palm_torch.commit.trace import ModuleCoverage, NotCaptured
@@ -24,6 +25,10 @@ class Bringer(Protocol):
     @property
     def coverage(self) -> tuple[ModuleCoverage, ...]:
         """How often each tapped module was seen, by path."""
+
+    @property
+    def recomputed(self) -> Mapping[str, int]:
+        """How many calls of each tapped module only repeated one for a backward pass."""
 
     @property
     def not_captured(self) -> tuple[NotCaptured, ...]:

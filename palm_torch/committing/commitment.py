@@ -134,6 +134,16 @@ class Commitment:
         self._require_closed()
         return self._taps.coverage
 
+    @property
+    def recomputed(self) -> Mapping[str, int]:
+        """How many calls of each tapped module only repeated one for a backward pass: no part of the root.
+
+        Raises:
+            SessionError: As in `root`.
+        """
+        self._require_closed()
+        return self._taps.recomputed
+
     def add_facts(self, facts: Mapping[str, Digest], *, model: Digest | None = None) -> None:
         """Binds what else belongs to the run, such as prompt and output, until the root is known.
 

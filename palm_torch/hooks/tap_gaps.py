@@ -106,4 +106,4 @@ def _is_skipped(account: Account | None) -> bool:
 
 
 def _coverage(account: Account, rule: str, expected: int) -> ModuleCoverage:
-    return ModuleCoverage(account.path, rule, expected, account.fired, account.recomputed)
+    return ModuleCoverage(account.path, rule, expected, account.fired)

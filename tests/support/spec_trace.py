@@ -31,7 +31,7 @@ class Example:
             scheme=scheme,
             model=None,
             groups=(self.group,),
-            coverage=tuple(ModuleCoverage(name, "always", 3, 3, 0) for name in DATA),
+            coverage=tuple(ModuleCoverage(name, "always", 3, 3) for name in DATA),
             not_captured=(),
             environment={"torch": "2.13.0"},
             facts={},

@@ -54,8 +54,12 @@ class PlainTaps:
     @property
     def coverage(self) -> tuple[ModuleCoverage, ...]:
         return tuple(
-            ModuleCoverage(name, "each call", count, count, 0) for name, count in sorted(self.fired.items())
+            ModuleCoverage(name, "each call", count, count) for name, count in sorted(self.fired.items())
         )
+
+    @property
+    def recomputed(self) -> dict[str, int]:
+        return dict.fromkeys(self.fired, 0)
 
     @property
     def not_captured(self) -> tuple[NotCaptured, ...]:

@@ -48,7 +48,7 @@ class MadeUp:
             scheme=scheme,
             model=None,
             groups=tuple(group for group, _ in gathered),
-            coverage=(ModuleCoverage("layers.0", "each call", 5, 5, 0),),
+            coverage=(ModuleCoverage("layers.0", "each call", 5, 5),),
             not_captured=(NotCaptured("layers.0", "1", "a cache"),),
             environment={"torch": "2.13.0"},
             facts={"prompt": sha256_digest(b"prompt")},

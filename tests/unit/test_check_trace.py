@@ -220,7 +220,7 @@ def test_values_that_safetensors_cannot_hold(capsys: Any, made: traces.MadeUp) -
 
 
 def test_what_a_context_says_of_gaps_and_of_nothing(capsys: Any, made: traces.MadeUp) -> None:
-    gap = ModuleCoverage("layers.2", "at will", 5, 3, 0)
+    gap = ModuleCoverage("layers.2", "at will", 5, 3)
     left_out = made.context.not_captured * 6
     forged = {f"query {QUERY}, as you expect": sha256_digest(b"other")}
     context = dataclasses.replace(made.context, facts=forged)

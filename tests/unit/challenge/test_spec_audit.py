@@ -76,7 +76,7 @@ def test_documents_and_questions() -> None:
         f"{question.site.module} {question.tokens[0]}:{question.tokens[1]}"
         for question in questions.questions(REQUEST, MADE.context, ASKED)
     ]
-    assert ASKED.signs(1, "query", 2) == (-1, -1)
+    assert ASKED.signs(1, "query", 2) == (-1, 1)
     assert f"the answer has {len(ANSWER.encode())} bytes" in PAGE
 
 

@@ -230,7 +230,7 @@ def test_an_unknown_scheme_is_refused() -> None:
 
 def test_coverage_is_bound() -> None:
     context = made().context
-    more = dataclasses.replace(context, coverage=(ModuleCoverage("layers.0", "each call", 5, 5, 1),))
+    more = dataclasses.replace(context, coverage=(ModuleCoverage("layers.0", "each call", 5, 6),))
     assert trace.root(more.encode()) != trace.root(context.encode())
     assert encode_json("each call") in more.encode()
     assert isinstance(trace.root(b""), Digest)

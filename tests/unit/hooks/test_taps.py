@@ -159,7 +159,7 @@ def test_sites_of_tuples_and_dictionaries() -> None:
     sink, tapped = record(model, [""], lambda: model(X, scale=2.0))
     assert sink.order == [("|a", 0), ("|b.0", 0)]
     assert tapped.not_captured == (NotCaptured("", "b.1", "None"), NotCaptured("", "b.2", "int"))
-    assert tapped.coverage == (ModuleCoverage("", "at least once", 1, 1, 0),)
+    assert tapped.coverage == (ModuleCoverage("", "at least once", 1, 1),)
 
 
 def test_an_output_of_unknown_type_is_refused_at_once() -> None:
@@ -221,7 +221,7 @@ def test_ragged_batches_make_shapes_of_their_own() -> None:
     model = Stack()
     sink, tapped = record(model, "blocks", lambda: [model(torch.randn(n, 3, 8)) for n in (4, 1, 6)])
     assert [sink.shapes["layers.1|", call] for call in range(3)] == [(4, 3, 8), (1, 3, 8), (6, 3, 8)]
-    assert tapped.coverage[0] == ModuleCoverage("layers.0", "in each call of the model", 3, 3, 0)
+    assert tapped.coverage[0] == ModuleCoverage("layers.0", "in each call of the model", 3, 3)
 
 
 @pytest.mark.usefixtures("one_rank")
@@ -331,7 +331,7 @@ def test_a_block_that_is_used_many_times_counts_every_time() -> None:
     model.layers = nn.ModuleList([shared] * 4)
     sink, tapped = record(model, "blocks", lambda: [model(X) for _ in range(2)])
     assert sink.order == [("layers.0|", call) for call in range(8)]
-    assert tapped.coverage == (ModuleCoverage("layers.0", "in each call of the model, 4 times", 8, 8, 0),)
+    assert tapped.coverage == (ModuleCoverage("layers.0", "in each call of the model, 4 times", 8, 8),)
 
 
 def test_a_model_that_is_used_by_its_parts() -> None:
@@ -359,9 +359,7 @@ def test_parts_may_run_sometimes_if_that_is_said() -> None:
     model = Sometimes()
     model.skipped = "1"
     _, tapped = record(model, "blocks", lambda: model(X), conditional=["layers.1"])
-    assert tapped.coverage[1] == ModuleCoverage(
-        "layers.1", "at will in calls of the model (declared)", 1, 0, 0
-    )
+    assert tapped.coverage[1] == ModuleCoverage("layers.1", "at will in calls of the model (declared)", 1, 0)
     with pytest.raises(CoverageError, match=r"layers\.1 0 times, expected 1\n.*name it in conditional="):
         record(model, "blocks", lambda: model(X))
 
