@@ -77,7 +77,7 @@ def _writer(kind: type[Any]) -> Callable[[Any], Json]:
     if issubclass(kind, (tuple, list)):
         return lambda value: [_WRITERS[type(item)](item) for item in value]
     if issubclass(kind, dict):
-        return lambda value: {_key(key): _WRITERS[type(item)](item) for key, item in value.items()}
+        return _object
     if not dataclasses.is_dataclass(kind):
         raise EncodingError(f"no JSON form for {kind.__name__}")
     names = tuple(field.name for field in dataclasses.fields(kind))
@@ -262,10 +262,17 @@ def _tells(kind: Any, value: Json) -> bool:  # noqa: ANN401 (a dataclass)
     return isinstance(value, dict) and bool(words) and all(value.get(name) in words[name] for name in words)
 
 
+def _object(value: dict[Any, Any]) -> Json:
+    made = {_key(key): _WRITERS[type(item)](item) for key, item in value.items()}
+    if len(made) != len(value):  # of derived classes, whose keys may be unlike and have one text
+        raise EncodingError("JSON keys: expected each once")
+    return made
+
+
 def _key(key: object) -> str:
     if not isinstance(key, str):
         raise EncodingError(f"JSON keys are text, got {type(key).__name__}")
-    return key
+    return key if type(key) is str else str.__str__(key)
 
 
 def _is_scalar(hint: type, value: Json) -> bool:

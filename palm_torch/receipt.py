@@ -21,7 +21,15 @@ from palm_torch.encoding import encode_json
 from palm_torch.errors import EncodingError, EvidenceError
 from palm_torch.evidence import MAX_BUNDLE_BYTES, RECEIPT_START, Opening
 from palm_torch.roles import Artifact, Multiset, Steps, Value
-from palm_torch.statement import STATEMENT_TYPE, Code, CodeSource, Device, SourceFile, code_digest
+from palm_torch.statement import (
+    STATEMENT_TYPE,
+    Code,
+    CodeSource,
+    Device,
+    SourceFile,
+    code_digest,
+    require_one_source,
+)
 
 if TYPE_CHECKING:
     from palm_torch.encoding import Json
@@ -65,6 +73,7 @@ class CodeSoFar:
 
         Raises:
             EvidenceError: If it is not the code that the digest names.
+            CodeError: If the begin statement says that it became known in another way.
         """
         files = tuple(sorted((*begin.files, *self.since), key=lambda file: file.module))
         twice = len({file.module for file in files}) < len(files)
@@ -73,7 +82,9 @@ class CodeSoFar:
                 "receipt: the code's digest is not that of the files which the begin statement lists and of "
                 "those since, each once"
             )
-        return Code(source=self.source, digest=self.digest, files=files)
+        code = Code(source=self.source, digest=self.digest, files=files)
+        require_one_source(begin, code)
+        return code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

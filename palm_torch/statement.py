@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from palm_torch import codec
 from palm_torch.digest import Digest, tagged_digest
 from palm_torch.encoding import Json, decode_hex, encode_json
-from palm_torch.errors import EncodingError, EvidenceError
+from palm_torch.errors import CodeError, EncodingError, EvidenceError
 from palm_torch.properties import PROPERTIES, Operation, Property
 from palm_torch.roles import Artifact, Source, Value
 
@@ -224,6 +224,23 @@ class Statement:
                 "predicateType": PREDICATE_TYPE.format(operation=self.operation),
                 "predicate": {"run": codec.to_json(self.run), "property": codec.to_json(self.claims)},
             }
+        )
+
+
+def require_one_source(before: Code, after: Code) -> None:
+    """Checks that the code of one session became known in one way.
+
+    Args:
+        before: The code known at one moment.
+        after: The code known later.
+
+    Raises:
+        CodeError: If it did not.
+    """
+    if before.source is not after.source:
+        raise CodeError(
+            f"the code identity was taken in one way and then in another: {before.source.value}, "
+            f"{after.source.value}"
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from palm_torch.appraisal import delivered
 from palm_torch.errors import BindingError, ClaimError, CodeError, prefixed
 from palm_torch.properties import Train
+from palm_torch.statement import require_one_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,11 +92,7 @@ def check_code(before: Code, after: Code) -> None:
     Raises:
         CodeError: If it is not, or was identified in another way.
     """
-    if before.source != after.source:
-        raise CodeError(
-            f"the code identity was taken in one way and then in another: {before.source.value}, "
-            f"{after.source.value}"
-        )
+    require_one_source(before, after)
     known = {file.module: file for file in after.files}
     for file in before.files:
         if known.get(file.module) != file:

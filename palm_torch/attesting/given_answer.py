@@ -102,9 +102,13 @@ def take(
     Raises:
         MeasurementError: If question, answer or logits are nothing that has bytes.
         EncodingError: If a parameter has no JSON form.
-        SessionError: If there are logits, and no trace to bind them.
+        SessionError: If the trace is none, or there are logits and no trace to bind them.
     """
     said = _parameters({} if decoding is None else decoding)
+    if proof is not None and not callable(getattr(type(proof), "add_facts", None)):
+        raise SessionError(
+            f"run.answer(proof=...): expected what palm_torch.commit(model) gave, got {type(proof).__name__}"
+        )
     if logits is not None and proof is None:
         raise SessionError(
             "run.answer(logits=...): logits are bound by the root of a trace: give proof=... as well"

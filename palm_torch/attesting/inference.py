@@ -145,8 +145,28 @@ class Inference:
         self._sealer.require_room(1)
         weights.remeasure()
 
-    def watch_tokenizer(self, again: Callable[[], Digest | None]) -> None:
-        """Takes what measures the tokenizer again, where it is an object that may have changed by the end."""
+    def require_no_answer(self, what: str) -> None:
+        """Checks that no answer was given yet.
+
+        Args:
+            what: What the script calls, which names a tokenizer.
+
+        Raises:
+            SessionError: If one was.
+        """
+        if self._history.size:
+            raise SessionError(
+                f"{what}: the answers before named no tokenizer, and a session is about one: name it with "
+                "the first answer, or open another session"
+            )
+
+    def watch_tokenizer(self, again: Callable[[], Digest | None] | None) -> None:
+        """Takes what measures the tokenizer again, where it is an object that may have changed by the end.
+
+        Raises:
+            MeasurementError: If the object that was watched until now has changed.
+        """
+        self._require_same_tokenizer()
         self._tokenizer_again = again
 
     def answer(self, given: GivenAnswer, code: CodeSoFar) -> Answered:
@@ -249,13 +269,10 @@ class Inference:
         if tokenizer != self._tokenizer:
             raise MeasurementError(
                 "run.input(tokenizer=...): expected the tokenizer that the answers' receipts name, "
-                f"{self._tokenizer}, got {tokenizer}; name it before the first answer, once"
+                f"{self._tokenizer and self._tokenizer.digest}, got {tokenizer.digest}; name it before the "
+                "first answer, once"
             )
-        if self._tokenizer_again is not None and (now := self._tokenizer_again()) != tokenizer.digest:
-            raise MeasurementError(
-                f"run.answer(tokenizer=...): expected {tokenizer.digest}, as it was when it was named, got "
-                f"{now}: the tokenizer has changed since; open a session for each"
-            )
+        self._require_same_tokenizer()
         weights.measure()
         account = Account(
             answers=self._history.size,
@@ -312,6 +329,16 @@ class Inference:
             raise SessionError(f"{what}: name the model before, once: run.model(model)")
         return self._weights
 
+    def _require_same_tokenizer(self) -> None:
+        named = self._tokenizer
+        if self._tokenizer_again is None or named is None:
+            return
+        if (now := self._tokenizer_again()) != named.digest:
+            raise MeasurementError(
+                f"run.answer(tokenizer=...): expected {named.digest}, as it was when it was named, got "
+                f"{now}: the tokenizer has changed since; open a session for each"
+            )
+
     def _check_tokenizer(self, tokenizer: Artifact) -> None:
         if self._tokenizer is not None and tokenizer != self._tokenizer:
             raise SessionError(
@@ -325,9 +352,12 @@ class Inference:
         return self._blank
 
     def _generators(self) -> Generators:
+        begun, self._begun = self._begun, None  # states that cannot be spelled fail one answer, not all
+        before = None if begun is None else begun.digest()
+        self._begun = begun
         after = rng_watch.take().digest()
-        if self._begun is not None:
-            return Generators(since="begin", before=self._begun.digest(), after=after)
+        if before is not None:
+            return Generators(since="begin", before=before, after=after)
         return Generators(since="last", before=self._last or after, after=after)
 
 

@@ -74,15 +74,17 @@ class Session(Answering):
         ``config = json.loads(run.input(config="config.json")["config"])``. Files of more than
         `surroundings.MAX_INPUT_BYTES` are hashed in a stream and not handed back.
 
-        The role ``tokenizer`` fills the tokenizer of a training run.
+        The role ``tokenizer`` fills the tokenizer of a training run, and of answers that come after it.
 
         Returns:
             Role → the bytes that were hashed.
 
         Raises:
             MeasurementError: If a file cannot be read.
+            SessionError: If answers were given that named no tokenizer, and this names one.
         """
         self._require_open("run.input")
+        self._require_in_time(roles)
         return self._script.input(roles)
 
     def output(

@@ -289,7 +289,6 @@ class Parameters:
         self.spelled = b"{}"
         self._said: dict[str, Parameter] = {}
         self._told_bytes = 0
-        self._same = "{}"
         self._names: tuple[str, ...] = ()
         self._again = 0
 
@@ -307,8 +306,8 @@ class Parameters:
 
     def add(self, parameters: dict[str, Any]) -> None:
         """Takes the parameters of one answer; nothing was taken if it raises as `with_answer` does."""
-        same = repr(parameters)  # which tells 1 from True, as JSON does
-        if same == self._same:  # most answers say what the one before said
+        spelled = _spelled(parameters)
+        if spelled == self.spelled:  # most answers say what the one before said
             self._again += 1
             return
         said, told = self._counted(), self._told_bytes
@@ -324,9 +323,8 @@ class Parameters:
                 f"decoding: expected at most {MAX_PARAMETERS} parameters of {MAX_TOLD_BYTES} bytes in all "
                 f"answers, got {len(said)} of {told}; say what is long in the question"
             )
-        self.spelled = encode_json(parameters)
         self._said, self._told_bytes = said, told
-        self._same, self._names, self._again = same, tuple(parameters), 0
+        self.spelled, self._names, self._again = spelled, tuple(parameters), 0
 
     def summed(self) -> dict[str, Parameter]:
         """Returns the parameters by name."""
@@ -338,6 +336,18 @@ class Parameters:
         for name in self._names:
             said[name] = dataclasses.replace(said[name], said=said[name].said + self._again)
         return said
+
+
+def _spelled(parameters: dict[str, Any]) -> bytes:
+    try:
+        return encode_json(parameters)
+    except EncodingError:
+        for name, value in parameters.items():
+            try:
+                encode_json({name: value})
+            except EncodingError as error:
+                raise EncodingError(f"decoding[{name!r:.80}]: {error}") from error
+        raise
 
 
 def _with(before: Parameter | None, value: Any, name: str) -> Parameter:  # noqa: ANN401 (any JSON value)

@@ -13,6 +13,7 @@ from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.errors import CoverageError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch.distributed.tensor import DTensor
 
 _NAMES: Final = {getattr(torch, name): name for name in ITEM_BYTES if hasattr(torch, name)}
@@ -48,7 +49,7 @@ def tensor_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> memoryview:
         CoverageError: If the tensor has no bytes of its own, or not in one piece: on the meta device,
             sparse, nested, quantized, distributed or another wrapper, or of an unknown element type.
     """
-    return _contiguous(tensor, what).numpy().reshape(-1).view(np.uint8).data.toreadonly()
+    return _elements(tensor, what).view(np.uint8).data.toreadonly()
 
 
 def copied_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> bytes:
@@ -57,7 +58,7 @@ def copied_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> bytes:
     Raises:
         CoverageError: As `tensor_bytes`.
     """
-    return _contiguous(tensor, what).numpy().tobytes()
+    return _elements(tensor, what).tobytes()
 
 
 def require_bytes(tensor: torch.Tensor, *, what: str) -> None:
@@ -86,8 +87,8 @@ def require_bytes(tensor: torch.Tensor, *, what: str) -> None:
         raise CoverageError(f"{what}: expected a little-endian machine, got {sys.byteorder}")
 
 
-def _contiguous(tensor: torch.Tensor, what: str) -> torch.Tensor:
-    """Returns a tensor's elements on the CPU, in row order, of a type that NumPy has."""
+def _elements(tensor: torch.Tensor, what: str) -> NDArray[Any]:
+    """Returns a tensor's elements in row order, as numbers of a type that NumPy has; no copy if it can be."""
     if not _is_ordinary(tensor):
         if is_distributed(tensor):
             raise CoverageError(
@@ -95,16 +96,18 @@ def _contiguous(tensor: torch.Tensor, what: str) -> torch.Tensor:
                 "(`tensors.local`) or all of it (`tensors.whole`)"
             )
         require_bytes(tensor, what=what)
-    plain = tensor.detach()
-    if plain.is_conj() or plain.is_neg():
-        plain = plain.resolve_conj().resolve_neg()
-    if not plain.is_cpu:
-        plain = plain.cpu()
-    if not plain.is_contiguous():
-        plain = plain.contiguous()
-    if plain.dtype in _WITHOUT_NUMPY:
-        plain = plain.view(-1).view(torch.uint8)
-    return plain
+    try:
+        plain = tensor.detach()
+        if plain.is_conj() or plain.is_neg():
+            plain = plain.resolve_conj().resolve_neg()
+        if not plain.is_cpu:
+            plain = plain.cpu()
+        if not plain.is_contiguous():
+            plain = plain.contiguous()
+        plain = plain.view(-1)
+        return (plain.view(torch.uint8) if plain.dtype in _WITHOUT_NUMPY else plain).numpy()
+    except RuntimeError as error:  # torch's own wrappers of tensors, such as vmap's
+        raise CoverageError(f"{what}: its bytes cannot be read: {error}") from error
 
 
 def _is_ordinary(tensor: torch.Tensor) -> bool:

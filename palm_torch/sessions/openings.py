@@ -145,6 +145,7 @@ def verify_receipt(envelope: Envelope, session: VerifiedOpening) -> VerifiedRece
     Raises:
         SignatureError: If its key did not sign it.
         EvidenceError: If what it signed is not a receipt, or names the code by another digest.
+        CodeError: If it says that the code became known in another way than the begin statement says.
         BindingError: If the receipt names another run or another begin quote.
     """
     payload = dsse.verify(envelope, payload_type=dsse.IN_TOTO_PAYLOAD, key=session.key, what="receipt")

@@ -14,7 +14,7 @@ from workshop import put
 from palm_torch import codec, receipt
 from palm_torch.digest import Digest, sha256_digest
 from palm_torch.encoding import decode_json, encode_json
-from palm_torch.errors import EncodingError, EvidenceError
+from palm_torch.errors import CodeError, EncodingError, EvidenceError
 from palm_torch.receipt import (
     ArtifactsReceipt,
     CodeSoFar,
@@ -25,6 +25,7 @@ from palm_torch.receipt import (
     SegmentReceipt,
 )
 from palm_torch.roles import Artifact, Source
+from palm_torch.statement import CodeSource
 
 if TYPE_CHECKING:
     from relay import ResumedRun
@@ -222,6 +223,8 @@ def test_code_that_its_digest_does_not_name(file: Receipt) -> None:
             bent.whole(begin)
     with pytest.raises(EvidenceError, match="each once"):
         so_far.whole(relay.fixed_code(0))
+    with pytest.raises(CodeError, match="in one way and then in another: imported, self_reported"):
+        put(so_far, "source", CodeSource.SELF_REPORTED).whole(begin)
 
 
 def test_numbers_at_their_limits(file: Receipt) -> None:

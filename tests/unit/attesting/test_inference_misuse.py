@@ -104,6 +104,9 @@ ITSELF["itself"] = ITSELF
         ({"stop": "x" * (1 << 20)}, "say what is long in the question"),
         ({str(number): 1 for number in range(257)}, "256 parameters"),
         ({"bias": torch.ones(1)}, "no JSON form for Tensor"),
+        ({"top_k": 1, "bias": float("nan")}, r"decoding\['bias'\]: JSON has no nan"),
+        ({"seed": 10**5000}, r"decoding\['seed'\]: integer beyond"),
+        ({"seed": {"of": 1 << 60}}, r"decoding\['seed'\]: integer beyond"),
     ],
 )
 def test_parameters_that_a_statement_cannot_hold_are_refused_before_the_answer_is_logged(
@@ -131,10 +134,68 @@ def test_other_misuse_is_told() -> None:
         ask(run, model, 0)
 
 
+class Named(str):
+    """A key by its text alone, whatever it says of itself."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __repr__(self) -> str:
+        return "<key>"
+
+
+def test_parameters_are_told_by_their_text() -> None:
+    model = Talker()
+    with attested("session", attester="simulated") as run:
+        run.model(model)
+        given = [run.answer(query=b"", response=b"", decoding={Named(key): 5}) for key in ("top_k", "top_p")]
+        with pytest.raises(EncodingError, match="JSON keys: expected each once"):
+            run.answer(query=b"", response=b"", decoding={Named("a"): 1, Named("a"): 2})
+    assert [answering.content(one).decoding.value for one in given] == [{"top_k": 5}, {"top_p": 5}]
+    assert {name: one.said for name, one in answering.Chat(run, []).account.parameters.items()} == {
+        "top_k": 1,
+        "top_p": 1,
+    }
+
+
+def test_generators_that_cannot_be_spelled_fail_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numpy import random
+
+    model = Talker()
+    with attested("session", attester="simulated") as run:
+        run.model(model)
+        with monkeypatch.context() as bent:
+            bent.setattr(random, "get_state", lambda *, legacy: {"bit_generator": None, "legacy": legacy})
+            run.begin_answer()
+        with pytest.raises(MeasurementError, match=r"numpy\.random\.bit_generator: expected numbers"):
+            ask(run, model, 0)
+        assert answering.content(run.answer(query=b"", response=b"")).generators.since == "last"
+        run.begin_answer()
+        assert answering.content(run.answer(query=b"", response=b"")).generators.since == "begin"
+
+
+def test_tensors_of_any_rank_are_answers_and_what_has_no_bytes_is_told() -> None:
+    deep = torch.arange(4.0).reshape(*[1] * 64, 4)
+    with attested("session", attester="simulated") as run:
+        run.model(Talker())
+        signed = run.answer(query=deep, response=b"")
+        assert signed.openings["query"].content == torch.arange(4.0).numpy().tobytes()
+        with pytest.raises(CoverageError, match=r"run\.answer\(query=...\): its bytes cannot be read"):
+            run.answer(query=torch._efficientzerotensor(3), response=b"")
+        with pytest.raises(SessionError, match=r"expected what palm_torch\.commit\(model\) gave, got object"):
+            run.answer(query=b"", response=b"", proof=object())  # type: ignore[arg-type]  # the misuse
+
+
 class Foreign:
     """A trace of something that has no weights."""
 
     module = nn.ReLU()
+
+    def add_facts(self, *_: object, **__: object) -> None:
+        pytest.fail("nothing is bound to it")
 
 
 def test_a_trace_of_something_without_weights_is_none_of_this_model() -> None:
