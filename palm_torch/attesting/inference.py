@@ -72,6 +72,7 @@ class Inference:
         self._hooks = ExitStack()
         self._weights: WatchedWeights | None = None
         self._history = History()
+        self._history_root = Digest(SHA256, self._history.root())
         self._turn: Turn | None = None
         self._salts: list[Salts] = []
         self._parameters = answers.Parameters()
@@ -215,8 +216,8 @@ class Inference:
         turn = Turn(answer=number, query=query, response=response, trace=trace)
         entry = turn.encode()
         self._sealer.record(answers.ANSWER, entry)  # 4
-        history_before = self._history.root()
         self._history.append(entry)
+        history_before, self._history_root = self._history_root, Digest(SHA256, self._history.root())
         self._turn, self._tokenizer, self._parameters = turn, given.tokenizer, parameters
         self._salts.append(salts)
         self._begun, self._last = None, generators.after
@@ -230,8 +231,8 @@ class Inference:
                 tokenizer=given.tokenizer,
                 decoding=parameters.spelled,
                 generators=generators,
-                history_before=Digest(SHA256, history_before),
-                history=Digest(SHA256, self._history.root()),
+                history_before=history_before,
+                history=self._history_root,
             )
         )
         return Answered(envelope, salts)
@@ -281,7 +282,7 @@ class Inference:
             revoked=weights.revoked,
             parameters=self._parameters.summed(),
         )
-        root = Digest(SHA256, self._history.root())
+        root = self._history_root
         event: dict[str, Json] = {
             "answers": self._history.size,
             "history": str(root),

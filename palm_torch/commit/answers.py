@@ -289,11 +289,15 @@ class Parameters:
         self.spelled = b"{}"
         self._said: dict[str, Parameter] = {}
         self._told_bytes = 0
+        self._shown: str | None = None
         self._names: tuple[str, ...] = ()
         self._again = 0
 
     def with_answer(self, parameters: dict[str, Any]) -> Parameters:
         """Returns these and the parameters of one answer more.
+
+        Args:
+            parameters: Plain JSON values by name, as `palm_torch.codec.to_json` makes them.
 
         Raises:
             EncodingError: If a name or value has no JSON form, or there are more or longer ones than an
@@ -306,10 +310,11 @@ class Parameters:
 
     def add(self, parameters: dict[str, Any]) -> None:
         """Takes the parameters of one answer; nothing was taken if it raises as `with_answer` does."""
-        spelled = _spelled(parameters)
-        if spelled == self.spelled:  # most answers say what the one before said
+        shown = _shown(parameters)
+        if shown is not None and shown == self._shown:  # most answers say what the one before said
             self._again += 1
             return
+        spelled = _spelled(parameters)
         said, told = self._counted(), self._told_bytes
         for name, value in parameters.items():
             before = said.get(name)
@@ -324,7 +329,8 @@ class Parameters:
                 f"answers, got {len(said)} of {told}; say what is long in the question"
             )
         self._said, self._told_bytes = said, told
-        self.spelled, self._names, self._again = spelled, tuple(parameters), 0
+        self.spelled = spelled
+        self._shown, self._names, self._again = shown, tuple(parameters), 0
 
     def summed(self) -> dict[str, Parameter]:
         """Returns the parameters by name."""
@@ -336,6 +342,14 @@ class Parameters:
         for name in self._names:
             said[name] = dataclasses.replace(said[name], said=said[name].said + self._again)
         return said
+
+
+def _shown(parameters: dict[str, Any]) -> str | None:
+    """Returns what is the same for the same plain JSON values alone, sooner than their canonical spelling."""
+    try:
+        return repr(parameters)
+    except ValueError:  # a number of thousands of digits
+        return None
 
 
 def _spelled(parameters: dict[str, Any]) -> bytes:

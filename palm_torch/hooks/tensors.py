@@ -22,6 +22,9 @@ _WITHOUT_NUMPY: Final = frozenset(
     for kind, name in _NAMES.items()
     if name.startswith(("bfloat", "float4", "float8")) or name == "complex32"
 )
+_NUMPY_DIMENSIONS: Final = 32
+"""The most that every NumPy of the supported versions has."""
+
 _ORDINARY: Final = frozenset({torch.Tensor, torch.nn.Parameter})
 _LITTLE: Final = "little"
 _DISTRIBUTED: Final = "torch.distributed.tensor"
@@ -49,7 +52,7 @@ def tensor_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> memoryview:
         CoverageError: If the tensor has no bytes of its own, or not in one piece: on the meta device,
             sparse, nested, quantized, distributed or another wrapper, or of an unknown element type.
     """
-    return _elements(tensor, what).view(np.uint8).data.toreadonly()
+    return _elements(tensor, what).reshape(-1).view(np.uint8).data.toreadonly()
 
 
 def copied_bytes(tensor: torch.Tensor, *, what: str = "tensor") -> bytes:
@@ -104,8 +107,11 @@ def _elements(tensor: torch.Tensor, what: str) -> NDArray[Any]:
             plain = plain.cpu()
         if not plain.is_contiguous():
             plain = plain.contiguous()
-        plain = plain.view(-1)
-        return (plain.view(torch.uint8) if plain.dtype in _WITHOUT_NUMPY else plain).numpy()
+        if plain.dim() > _NUMPY_DIMENSIONS or plain.dtype in _WITHOUT_NUMPY:
+            plain = plain.view(-1)
+        if plain.dtype in _WITHOUT_NUMPY:
+            plain = plain.view(torch.uint8)
+        return plain.numpy()
     except RuntimeError as error:  # torch's own wrappers of tensors, such as vmap's
         raise CoverageError(f"{what}: its bytes cannot be read: {error}") from error
 
