@@ -70,7 +70,7 @@ class GivenAnswer:
             model: The weights root.
 
         Raises:
-            SessionError: If the trace is bound already, or its root known.
+            SessionError: If the trace is bound already, its root known, or it has none.
         """
         if self.trace is None:
             return None
@@ -85,7 +85,12 @@ class GivenAnswer:
         if self.logits:
             found[answer_facts.LOGITS] = answer_facts.logits(self.logits)
         self.trace.add_facts(found, model=model)
-        return self.trace.root
+        root = self.trace.root
+        if not isinstance(root, Digest):
+            raise SessionError(
+                f"run.answer(proof=...): expected a root as a Digest, got {type(root).__name__}"
+            )
+        return root
 
 
 def take(

@@ -134,14 +134,14 @@ class OwnSegment:
     def code_of_answers(self) -> CodeSoFar:
         """Returns the code loaded so far, in microseconds: looked at anew only when a module was loaded.
 
-        Without an import hook, that is when there are more or fewer modules, or another one came last. What
-        that does not show, such as a file that is edited, is seen by `code_of_receipts` and when the session
-        ends.
+        Without an import hook, that is when there are more or fewer modules than before. What that does not
+        show, such as a file that is edited or one module in the place of another, is seen by
+        `code_of_receipts` and when the session ends.
 
         Raises:
             MeasurementError: As `code`.
         """
-        now = (importing.generation(), len(sys.modules), next(reversed(sys.modules)))
+        now = (importing.generation(), len(sys.modules))
         if self._code is None or self._modules != now:
             _, found = self._looked_up()
             self._modules = now
@@ -157,8 +157,7 @@ class OwnSegment:
         loaded = source.loaded_sources()
         since = [file for file in loaded if file.module not in self._loaded]
         resuming.check_code(self._earlier(), since)
-        named = () if self._code is None else self._code[1].files  # by receipts; gone, it ran all the same
-        return surroundings.code_now((*named, *loaded), before=self.opened.code.files)
+        return surroundings.code_now(loaded, before=self.opened.code.files)
 
     def run(
         self, sealer: Sealer, measured: Measured, script: ScriptRecord, opened: dict[str, Artifact]

@@ -61,7 +61,7 @@ def written(tokenizer: Any) -> bytes:  # noqa: ANN401 (any object that can save 
     with tempfile.TemporaryDirectory(prefix="palm-torch-") as folder:
         try:
             tokenizer.save_pretrained(folder)
-        except (OSError, ValueError, TypeError, NotImplementedError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError, AttributeError) as error:
             raise MeasurementError(
                 f"run.answer(tokenizer=...): {type(tokenizer).__name__}.save_pretrained failed: {error}"
             ) from error

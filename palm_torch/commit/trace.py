@@ -42,7 +42,7 @@ class ModuleCoverage:
         module: Canonical path.
         rule: When a call of it was expected, in words.
         expected: How many calls were expected.
-        fired: How many were seen; those that only repeated one for a backward pass do not count.
+        fired: How many were seen outside of backward passes, in which checkpointing repeats calls.
     """
 
     module: str

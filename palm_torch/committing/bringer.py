@@ -28,7 +28,7 @@ class Bringer(Protocol):
 
     @property
     def recomputed(self) -> Mapping[str, int]:
-        """How many calls of each tapped module only repeated one for a backward pass."""
+        """How many calls of each tapped module were seen inside of a backward pass."""
 
     @property
     def not_captured(self) -> tuple[NotCaptured, ...]:

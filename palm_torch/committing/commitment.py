@@ -136,7 +136,7 @@ class Commitment:
 
     @property
     def recomputed(self) -> Mapping[str, int]:
-        """How many calls of each tapped module only repeated one for a backward pass: no part of the root.
+        """How many calls of each tapped module were seen inside of a backward pass: no part of the root.
 
         Raises:
             SessionError: As in `root`.

@@ -113,7 +113,7 @@ def _elements(tensor: torch.Tensor, what: str) -> NDArray[Any]:
             plain = plain.view(torch.uint8)
         return plain.numpy()
     except RuntimeError as error:  # torch's own wrappers of tensors, such as vmap's
-        raise CoverageError(f"{what}: its bytes cannot be read: {error}") from error
+        raise CoverageError(f"{what}: it has no bytes to copy: {error}") from error
 
 
 def _is_ordinary(tensor: torch.Tensor) -> bool:

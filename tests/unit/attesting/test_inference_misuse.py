@@ -180,13 +180,28 @@ def test_generators_that_cannot_be_spelled_fail_one_answer(monkeypatch: pytest.M
 def test_tensors_of_any_rank_are_answers_and_what_has_no_bytes_is_told() -> None:
     deep = torch.arange(4.0).reshape(*[1] * 64, 4)
     with attested("session", attester="simulated") as run:
-        run.model(Talker())
+        model = Talker()
+        run.model(model)
         signed = run.answer(query=deep, response=b"")
         assert signed.openings["query"].content == torch.arange(4.0).numpy().tobytes()
-        with pytest.raises(CoverageError, match=r"run\.answer\(query=...\): its bytes cannot be read"):
+        with pytest.raises(CoverageError, match=r"run\.answer\(query=...\): it has no bytes to copy"):
             run.answer(query=torch._efficientzerotensor(3), response=b"")
         with pytest.raises(SessionError, match=r"expected what palm_torch\.commit\(model\) gave, got object"):
             run.answer(query=b"", response=b"", proof=object())  # type: ignore[arg-type]  # the misuse
+        with pytest.raises(SessionError, match="expected a root as a Digest, got str"):
+            run.answer(query=b"", response=b"", proof=Rootless(model))  # type: ignore[arg-type]  # the misuse
+
+
+class Rootless:
+    """A trace with something else for its root."""
+
+    root = "x"
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def add_facts(self, *_: object, **__: object) -> None:
+        """Binds nothing."""
 
 
 class Foreign:
