@@ -355,13 +355,17 @@ def _shown(parameters: dict[str, Any]) -> str | None:
 def _spelled(parameters: dict[str, Any]) -> bytes:
     try:
         return encode_json(parameters)
+    except EncodingError as error:
+        faults = [f"{name!r:.80}" for name, value in parameters.items() if not _is_json({name: value})]
+        raise EncodingError(f"decoding[{', '.join(faults[:3])}]: {error}") from error
+
+
+def _is_json(parameters: dict[str, Any]) -> bool:
+    try:
+        encode_json(parameters)
     except EncodingError:
-        for name, value in parameters.items():
-            try:
-                encode_json({name: value})
-            except EncodingError as error:
-                raise EncodingError(f"decoding[{name!r:.80}]: {error}") from error
-        raise
+        return False
+    return True
 
 
 def _with(before: Parameter | None, value: Any, name: str) -> Parameter:  # noqa: ANN401 (any JSON value)
