@@ -158,18 +158,16 @@ class Answering(Block):
 
     def _take_tokenizer(self, measured: Inference, tokenizer: object) -> None:
         """Names the tokenizer, which is measured once; an object is measured again at the end."""
-        if "tokenizer" not in self._script.inputs:
-            measured.require_no_answer("run.answer(tokenizer=...)")
+        self._require_in_time("run.answer(tokenizer=...)")
         self._script.input({"tokenizer": tokenizers.spelled(tokenizer)})
         changes = tokenizers.may_change(tokenizer)
         measured.watch_tokenizer((lambda: sha256_digest(tokenizers.written(tokenizer))) if changes else None)
         self._tokenizer = tokenizer
 
-    def _require_in_time(self, roles: Mapping[str, object]) -> None:
+    def _require_in_time(self, what: str) -> None:
         """Refuses a tokenizer that is named after answers without one."""
-        late = "tokenizer" in roles and "tokenizer" not in self._script.inputs
-        if late and isinstance(self._measured, Inference):
-            self._measured.require_no_answer("run.input(tokenizer=...)")
+        if "tokenizer" not in self._script.inputs and isinstance(self._measured, Inference):
+            self._measured.require_no_answer(what)
 
     def _inference(self, what: str) -> Inference:
         self._require_open(what)

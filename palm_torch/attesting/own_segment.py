@@ -50,7 +50,7 @@ class OwnSegment:
         self._seeds: dict[str, Any] = {}
         self._restored: tuple[dict[str, Any], ...] = ()
         self._awaits_batch = False
-        self._code: tuple[tuple[object, ...], Code, CodeSoFar] | None = None
+        self._code: tuple[tuple[object, ...], CodeSoFar] | None = None
         self._modules: tuple[object, ...] | None = None
 
     @property
@@ -115,21 +115,16 @@ class OwnSegment:
             value["resumed"] = list(self._restored)
         return Value(source=Source.MEASURED, value=value)
 
-    def code_so_far(self) -> Code:
+    def code_of_receipts(self) -> CodeSoFar:
         """Returns the code loaded so far, looked at anew only when other code is.
 
         Raises:
             MeasurementError: As `code`.
         """
-        return self._looked_up()[0]
-
-    def code_of_receipts(self) -> CodeSoFar:
-        """Returns `code_so_far` as receipts name it.
-
-        Raises:
-            MeasurementError: As `code`.
-        """
-        return self._looked_up()[1]
+        now = source.fingerprint()
+        if self._code is None or self._code[0] != now:
+            self._code = (now, CodeSoFar.of(self.code(), self.opened.code))
+        return self._code[1]
 
     def code_of_answers(self) -> CodeSoFar:
         """Returns the code loaded so far, in microseconds: looked at anew only when a module was loaded.
@@ -143,10 +138,10 @@ class OwnSegment:
         """
         now = (importing.generation(), len(sys.modules))
         if self._code is None or self._modules != now:
-            _, found = self._looked_up()
+            found = self.code_of_receipts()
             self._modules = now
             return found
-        return self._code[2]
+        return self._code[1]
 
     def code(self) -> Code:
         """Returns the code loaded so far.
@@ -256,13 +251,6 @@ class OwnSegment:
         return self._begin
 
     # ------------------------------------------------------------------------------------------------------
-
-    def _looked_up(self) -> tuple[Code, CodeSoFar]:
-        now = source.fingerprint()
-        if self._code is None or self._code[0] != now:
-            code = self.code()
-            self._code = (now, code, CodeSoFar.of(code, self.opened.code))
-        return self._code[1:]
 
     def _require_room(self) -> None:
         """Refuses what could not be sealed before a run of days, and not after it."""

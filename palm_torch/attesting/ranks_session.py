@@ -100,9 +100,10 @@ class RankSession(Session):
         self._sealer.wait_for(deadline_s)
 
     def _surroundings(self) -> Surroundings:
+        begin = self._segment.opened
         return {
-            "code": self._segment.code_so_far(),
-            "environment": self._segment.opened.environment,
+            "code": self._segment.code_of_receipts().whole(begin.code),
+            "environment": begin.environment,
         }
 
     def state_dict(self) -> NoReturn:

@@ -84,7 +84,8 @@ class Session(Answering):
             SessionError: If answers were given that named no tokenizer, and this names one.
         """
         self._require_open("run.input")
-        self._require_in_time(roles)
+        if "tokenizer" in roles:
+            self._require_in_time("run.input(tokenizer=...)")
         return self._script.input(roles)
 
     def output(

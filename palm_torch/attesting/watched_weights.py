@@ -119,10 +119,8 @@ class WatchedWeights:
             SessionError: If they are not.
             CoverageError: If they cannot be measured.
         """
-        for look in self._vigil.collect():
-            self._note(look)
-        if self._changed is not None:
-            self._refuse_changed()
+        self._collect()
+        self._refuse_changed()
         changed = self._held.settle()
         if changed is not None:
             with self._vigil.quiet():

@@ -289,7 +289,7 @@ class Parameters:
         self.spelled = b"{}"
         self._said: dict[str, Parameter] = {}
         self._told_bytes = 0
-        self._shown: str | None = None
+        self._shown: str | None = "{}"
         self._names: tuple[str, ...] = ()
         self._again = 0
 
@@ -311,7 +311,7 @@ class Parameters:
     def add(self, parameters: dict[str, Any]) -> None:
         """Takes the parameters of one answer; nothing was taken if it raises as `with_answer` does."""
         shown = _shown(parameters)
-        if shown is not None and shown == self._shown:  # most answers say what the one before said
+        if shown == self._shown:  # most answers say what the one before said
             self._again += 1
             return
         spelled = _spelled(parameters)

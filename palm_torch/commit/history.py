@@ -80,10 +80,10 @@ class History:
         """
         size = self._checked(size)
         root = b""
-        for level, hashes in enumerate(self._levels):  # the complete subtrees of the entries, smallest first
+        for level in range(len(self._levels)):  # the complete subtrees of the entries, smallest first
             position = size >> level
             if position & 1:
-                subtree = bytes(hashes[(position - 1) * HASH_BYTES : position * HASH_BYTES])
+                subtree = self._complete(level, position - 1)
                 root = node_hash(subtree, root) if root else subtree
         return root or EMPTY_ROOT
 

@@ -43,7 +43,8 @@ class Generators:
 
     def digest(self) -> Digest:
         """Returns the digest of the states."""
-        return _digest(self.seed, self.torch, self.python, self.numpy)
+        joined = b"".join(map(length_prefixed, self.torch))
+        return tagged_digest(_TAG, self.seed.encode("ascii"), joined, self.python, self.numpy)
 
 
 class Taken(NamedTuple):
@@ -67,8 +68,14 @@ class Taken(NamedTuple):
         Raises:
             MeasurementError: If NumPy's has a state of unknown form.
         """
-        seed, torch, python, numpy = self._parts()
-        return Generators(seed=seed, torch=torch, python=python, numpy=numpy)
+        version, words, gauss = self.python
+        python = (str(version).encode("ascii"), words, repr(gauss).encode("ascii"))
+        return Generators(
+            seed=str(self.seed),
+            torch=tuple([state.numpy().tobytes() for state in self.torch]),
+            python=b"".join(map(length_prefixed, python)),
+            numpy=b"" if self.numpy is None else b"".join(map(length_prefixed, _spelled("", self.numpy))),
+        )
 
     def digest(self) -> Digest:
         """Returns the digest of the states.
@@ -76,17 +83,7 @@ class Taken(NamedTuple):
         Raises:
             MeasurementError: As `spelled`.
         """
-        return _digest(*self._parts())
-
-    def _parts(self) -> tuple[str, tuple[bytes, ...], bytes, bytes]:
-        version, words, gauss = self.python
-        python = (str(version).encode("ascii"), words, repr(gauss).encode("ascii"))
-        return (
-            str(self.seed),
-            tuple([state.numpy().tobytes() for state in self.torch]),
-            b"".join(map(length_prefixed, python)),
-            b"" if self.numpy is None else b"".join(map(length_prefixed, _spelled("", self.numpy))),
-        )
+        return self.spelled().digest()
 
 
 def take() -> Taken:
@@ -101,10 +98,6 @@ def take() -> Taken:
         (version, _PYTHON.pack(*words), gauss),
         None if numpy_random is None else numpy_random.get_state(legacy=False),
     )
-
-
-def _digest(seed: str, torch: tuple[bytes, ...], python: bytes, numpy: bytes) -> Digest:
-    return tagged_digest(_TAG, seed.encode("ascii"), b"".join(map(length_prefixed, torch)), python, numpy)
 
 
 def _spelled(name: str, value: Any) -> Iterator[bytes]:  # noqa: ANN401 (NumPy's own)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from palm_torch.commit.weights_root import ITEM_BYTES
 from palm_torch.errors import CoverageError
 from palm_torch.hooks import live, tensors
 from palm_torch.hooks.wrappers import qualified_name
@@ -27,14 +26,10 @@ if TYPE_CHECKING:
 PLAIN: Final = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 """Types of values beside the tensors that are left out."""
 
-_DTYPES: Final = frozenset(
-    dtype for name in ITEM_BYTES if isinstance(dtype := getattr(torch, name, None), torch.dtype)
-)
 _TRANSFORMERS: Final = "transformers."
 _CACHES: Final = "transformers.cache_utils"
 _caches: tuple[type, ...] = ()
 
-_DENSE: Final = frozenset({torch.Tensor, torch.nn.Parameter})
 _functorch: Final = getattr(torch._C, "_functorch", None)  # noqa: SLF001 (torch tells it nowhere else)
 _transform: Final = getattr(_functorch, "peek_interpreter_stack", None)
 
@@ -102,13 +97,7 @@ def require_dense(tensor: torch.Tensor, *, what: str) -> None:
             f"{what}: the module runs inside of a torch.func transform such as vmap or grad, where it "
             "computes other things than its outputs; call it outside of the transform"
         )
-    if (
-        type(tensor) in _DENSE
-        and tensor.dtype in _DTYPES
-        and tensor.layout is torch.strided
-        and not tensor.is_nested
-        and not tensor.is_meta
-    ):
+    if tensors.is_ordinary(tensor):
         return
     if tensors.is_distributed(tensor):
         raise CoverageError(

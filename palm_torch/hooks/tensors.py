@@ -92,7 +92,7 @@ def require_bytes(tensor: torch.Tensor, *, what: str) -> None:
 
 def _elements(tensor: torch.Tensor, what: str) -> NDArray[Any]:
     """Returns a tensor's elements in row order, as numbers of a type that NumPy has; no copy if it can be."""
-    if not _is_ordinary(tensor):
+    if not is_ordinary(tensor):
         if is_distributed(tensor):
             raise CoverageError(
                 f"{what}: a {type(tensor).__name__}, of which this rank holds a part: expected that part "
@@ -116,8 +116,8 @@ def _elements(tensor: torch.Tensor, what: str) -> NDArray[Any]:
         raise CoverageError(f"{what}: it has no bytes to copy: {error}") from error
 
 
-def _is_ordinary(tensor: torch.Tensor) -> bool:
-    """Says whether a tensor has bytes, where that is soon said: most have."""
+def is_ordinary(tensor: torch.Tensor) -> bool:
+    """Says whether a tensor has bytes, where that is soon said; of others `require_bytes` says it."""
     return (
         type(tensor) in _ORDINARY
         and tensor.dtype in _NAMES
